@@ -1,0 +1,64 @@
+"""The exceptions of bpipe, named for the reaction that they ask for.
+
+::
+
+    BpipeError
+    ├── AddressError           correct the input: an address that cannot be used
+    ├── LinkLost               retry: this link is gone, the session goes on over the next one
+    │   └── ProtocolError      retry: the peer said something that the protocol does not allow
+    └── SessionEnded           give up: this session moves no more bytes
+        ├── NotConnected       there never was a session: nobody answered in time
+        │   └── Busy           there never was a session: the listener serves somebody else
+        ├── SessionLost        the session was up, and cannot be resumed
+        ├── PipeClosed         the consumer of one of the two streams closed its end
+        ├── PeerAborted        the other end failed, and said why
+        └── LocalAbort         this end failed, and told the other end why
+
+Whatever else comes out of bpipe is a bug in bpipe, or an ``OSError`` about a local resource.
+"""
+
+from __future__ import annotations
+
+
+class BpipeError(Exception):
+    """The root of all exceptions that bpipe raises on purpose; its text is one line for people."""
+
+
+class AddressError(BpipeError):
+    """An address that cannot be parsed, resolved or allowed."""
+
+
+class LinkLost(BpipeError):
+    """The current link cannot be used any more. The session reconnects."""
+
+
+class ProtocolError(LinkLost):
+    """The peer broke the protocol on this link. The session reconnects, a few times."""
+
+
+class SessionEnded(BpipeError):
+    """The session is over, and not everything was delivered and confirmed."""
+
+
+class NotConnected(SessionEnded):
+    """No session was ever established."""
+
+
+class Busy(NotConnected):
+    """The listener is serving another session."""
+
+
+class SessionLost(SessionEnded):
+    """An established session cannot be resumed, or was given up."""
+
+
+class PipeClosed(SessionEnded):
+    """A consumer closed its pipe before the end of the stream, on this end or on the other."""
+
+
+class PeerAborted(SessionEnded):
+    """The other end aborted the session; the text is its reason."""
+
+
+class LocalAbort(SessionEnded):
+    """This end aborted the session; the text is the reason that the other end was given."""

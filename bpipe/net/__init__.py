@@ -1,0 +1,1 @@
+"""Sockets and time, on asyncio."""

@@ -1,0 +1,170 @@
+"""One connected socket, driven straight by the event loop's readiness callbacks.
+
+A link asks its driver (the greeting first, then the session) where bytes belong and which go
+out, and moves them with plain non-blocking ``recvmsg_into`` and ``sendmsg``: no streams, no
+transports, no future per operation. The reader callback is registered once for the life of the
+link; the writer callback, while there is more to send than the kernel takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from bpipe.errors import LinkLost
+from bpipe.net.clock import clock
+from bpipe.protocol.greeting import GREETING_TIMEOUT, Greeting
+from bpipe.protocol.session import Session
+
+CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
+UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
+_TURNS: Final = 16  # system calls in one callback, before others have their turn
+
+
+def prepare(sock: socket.socket, heartbeat: float) -> None:
+    """Set what a link's socket needs; ``heartbeat`` is in seconds."""
+    sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    patience = max(1, int(3000 * heartbeat))
+    for option, value in (("TCP_USER_TIMEOUT", patience), ("TCP_NOTSENT_LOWAT", UNSENT)):
+        if hasattr(socket, option):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+class Link:
+    """A socket and what drives it. It closes itself, and detaches its session, when it is lost.
+
+    ``greeted`` and ``lost`` are futures: the first fails with LinkLost if the greeting does; the
+    second is set to the cause. ``on_traffic`` is called after bytes have moved.
+    """
+
+    def __init__(self, sock: socket.socket, greeting: Greeting, peer: str) -> None:
+        self.peer = peer
+        self.greeting = greeting
+        self.cause: LinkLost | None = None  # why it was lost
+        self.on_traffic: Callable[[], None] = lambda: None
+        self._loop = asyncio.get_running_loop()
+        self.greeted: asyncio.Future[None] = self._loop.create_future()
+        self.lost: asyncio.Future[LinkLost] = self._loop.create_future()
+        self._sock = sock
+        self._driver: Greeting | Session = greeting
+        self._writing = False
+        self._loop.add_reader(sock, self._readable)
+        self._timer = self._loop.call_later(
+            GREETING_TIMEOUT, lambda: self.fail(LinkLost("no answer to the greeting"))
+        )
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is to send, as far as the kernel takes it at once."""
+        if self.cause is not None:
+            return
+        try:
+            for _ in range(_TURNS):
+                views = self._driver.outgoing(clock())
+                if not views:
+                    break
+                self._driver.sent(self._sock.sendmsg(views), clock())
+                self._advance()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.fail(_lost(error))
+            return
+        self._watch(bool(self._driver.outgoing(clock())))
+        if self.greeting.finished and not self._writing:
+            self.fail(LinkLost("refused"), politely=True)
+
+    def fail(self, cause: LinkLost, *, politely: bool = False) -> None:
+        """End this link at once, or after what was written has reached the peer."""
+        if self.cause is not None:
+            return
+        self.cause = cause
+        self._unwatch()
+        if self.greeting.attached:
+            self.greeting.session.detach(cause, clock())
+        if politely:
+            self._closing = self._loop.create_task(self._see_off(b""))
+        else:
+            self._sock.close()
+        if not self.greeted.done():
+            self.greeted.set_exception(cause)
+            self.greeted.exception()  # not everybody waits for it
+        self.lost.set_result(cause)
+
+    async def close(self) -> None:
+        """End this link after everything that is begun was written; takes at most 1 s.
+
+        A close with unread input would make the kernel send a reset, and destroy what is on its
+        way: so say the end, and discard input until the peer has said it too.
+        """
+        if self.cause is not None:
+            return
+        rest = b"".join(self._driver.outgoing(clock()))
+        self.cause = LinkLost("closed")
+        self._unwatch()
+        await self._see_off(rest)
+        self.lost.set_result(self.cause)
+
+    async def _see_off(self, rest: bytes) -> None:
+        with contextlib.suppress(OSError, TimeoutError), self._sock:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await self._loop.sock_sendall(self._sock, rest)
+                self._sock.shutdown(socket.SHUT_WR)
+                while await self._loop.sock_recv(self._sock, 1 << 16):
+                    pass
+
+    # --- readiness ---
+
+    def _readable(self) -> None:
+        try:
+            for _ in range(_TURNS):
+                views = self._driver.incoming()
+                count = self._sock.recvmsg_into(views)[0]
+                if not count:
+                    raise LinkLost("the connection was closed")
+                self._driver.received(count, clock())
+                self._advance()
+                if count < sum(map(len, views)):
+                    break
+        except BlockingIOError:
+            pass
+        except LinkLost as cause:
+            self.fail(cause)
+        except OSError as error:
+            self.fail(_lost(error))
+        self.flush()
+        self.on_traffic()
+
+    def _writable(self) -> None:
+        self.flush()
+        self.on_traffic()
+
+    def _advance(self) -> None:
+        """The greeting may be over: from then on the session drives."""
+        if self._driver is self.greeting and self.greeting.done:
+            self._driver = self.greeting.session
+            self._timer.cancel()
+            self.greeted.set_result(None)
+
+    def _watch(self, writing: bool) -> None:
+        if writing and not self._writing:
+            self._loop.add_writer(self._sock, self._writable)
+        elif self._writing and not writing:
+            self._loop.remove_writer(self._sock)
+        self._writing = writing
+
+    def _unwatch(self) -> None:
+        self._timer.cancel()
+        self._loop.remove_reader(self._sock)
+        self._watch(False)
+
+
+def _lost(error: OSError) -> LinkLost:
+    return LinkLost((error.strerror or str(error)).lower())

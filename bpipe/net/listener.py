@@ -1,0 +1,227 @@
+"""The reconnect function of ``listen``: accept, admit, and hand each link to its session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import random
+import socket
+import stat
+import time
+from typing import Final
+
+from bpipe.errors import AddressError, LinkLost
+from bpipe.net.address import Address, Endpoint, join, require_local, resolve, same_user
+from bpipe.net.link import Link, prepare
+from bpipe.protocol.greeting import Answerer, AnswererGreeting
+from bpipe.protocol.session import Session
+
+PENDING: Final = 64  # greetings under way at once; one more drops one of them, at random
+_BACKLOG: Final = 128
+_PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
+
+
+class Listener:
+    """Obtains greeted links by accepting them. Made by ``Listener.bind``.
+
+    It listens as long as the session lives: also while a link is up, because the caller may
+    know before we do that this link is dead.
+    """
+
+    def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
+        self.name = name  # with the port that was really chosen
+        self._sockets = sockets
+        self._path = path
+        self._identity = _identity(path)
+        self._pending: list[Link] = []
+        self._link: Link | None = None  # the one that is attached
+        self._admitted: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
+        self._answerer: Answerer | None = None
+
+    @classmethod
+    async def bind(cls, address: Address, *, insecure: bool = False) -> Listener:
+        """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be."""
+        if address.path is not None:
+            return cls([_bind_path(address.path)], str(address), address.path)
+        endpoints = await resolve(address, passive=True)
+        if not insecure:
+            require_local(address, endpoints)
+        sockets: list[socket.socket] = []
+        port = address.port
+        for endpoint in endpoints:
+            try:
+                sock = _bind(endpoint, port)
+            except OSError as error:
+                unusable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+                if error.errno in unusable and (sockets or endpoint != endpoints[-1]):
+                    continue  # localhost has an IPv6 address also where IPv6 is switched off
+                for sock in sockets:
+                    sock.close()
+                raise
+            sockets.append(sock)
+            port = sock.getsockname()[1]
+        host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
+        return cls(sockets, join(host or "localhost", port))
+
+    def hurry(self) -> None:
+        """A listener can only wait."""
+
+    async def close(self) -> None:
+        """Stop listening, and let go of everybody who is not attached."""
+        for sock in self._sockets:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        if self._path is not None and _identity(self._path) == self._identity:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+        for link in self._pending[:]:
+            link.fail(LinkLost("the listener has ended"))
+
+    async def __call__(self, session: Session) -> Link:
+        """The next link that is greeted and attached to the session; waits for as long as it takes."""
+        if self._answerer is None:
+            self._answerer = Answerer(session, self._drop_link)
+            for sock in self._sockets:
+                asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+        while True:
+            link = await self._admitted.get()
+            if link.cause is None:
+                return link
+
+    def _accept(self, listening: socket.socket) -> None:
+        assert self._answerer is not None
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        except OSError:
+            # Out of descriptors. The connection stays in the backlog, and the loop would spin.
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(_PAUSE, self._accept_again, listening)
+            return
+        if sock.family == socket.AF_UNIX and not same_user(sock):
+            sock.close()
+            return
+        if len(self._pending) >= PENDING:
+            random.choice(self._pending).fail(LinkLost("too many greetings"))
+        try:
+            peer = _name(sock)
+            prepare(sock, self._answerer.session.limits.heartbeat)
+        except OSError:
+            sock.close()
+            return
+        link = Link(sock, AnswererGreeting(self._answerer), peer)
+        self._pending.append(link)
+        link.greeted.add_done_callback(lambda _: self._greeted(link))
+
+    def _accept_again(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+
+    def _drop_link(self) -> None:
+        """The caller is back over another link: the old one is dead, whatever we know of it."""
+        for link in [self._link, *self._pending]:
+            if link is not None and link.greeting.attached:
+                link.fail(LinkLost("the peer has come back over another connection"))
+
+    def _greeted(self, link: Link) -> None:
+        self._pending.remove(link)
+        if link.cause is not None:
+            return
+        self._link = link
+        while not self._admitted.empty():
+            self._admitted.get_nowait()  # a link that was lost before anybody took it
+        self._admitted.put_nowait(link)
+        for other in self._pending[:]:
+            if _hello_of(other) == _hello_of(link):
+                other.fail(LinkLost("another greeting of this session came first"))
+
+
+def _hello_of(link: Link) -> bytes | None:
+    assert isinstance(link.greeting, AnswererGreeting)
+    return link.greeting.hello.session if link.greeting.hello else None
+
+
+def _name(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{sock.getsockname()}"
+    return str(Endpoint(sock.family, sock.getpeername()))
+
+
+def _bind(endpoint: Endpoint, port: int) -> socket.socket:
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if endpoint.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        assert isinstance(endpoint.sockaddr, tuple)
+        sock.bind((endpoint.sockaddr[0], port, *endpoint.sockaddr[2:]))
+        sock.setblocking(False)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_path(path: str) -> socket.socket:
+    """Listen at ``path``: mode 0600, in place of a socket that nobody listens at, never of another.
+
+    The folder is locked meanwhile, so that of two who start at once one finds the other.
+    """
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(folder)
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.bind(path)
+            os.chmod(path, 0o600)  # nobody can connect before listen()
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    """Lock the folder, but do not depend on it: anybody can hold such a lock for ever."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.05)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AddressError(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass  # it is alive, or not ours to judge: bind() will say so
+
+
+def _identity(path: str | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

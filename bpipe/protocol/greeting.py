@@ -1,0 +1,199 @@
+"""The first exchange on a fresh link: who are you, where were we.
+
+Four messages of fixed size, the caller first: M1 (hello), M2 (verdict), M3 (CONFIRM), M4 (READY).
+Nothing changes at the answerer before M3; at M3 it judges again, closes the session's old link,
+and states in READY what it has received, which is final, because nothing else feeds that session
+any more. The caller's own number, in M1, is final because it closed its old link before.
+
+Both sides lend memory like ``Session`` does, so one driver serves a link from its first byte to
+its last: it asks the greeting until ``done``, and the session from then on. A greeting never
+reads beyond its own messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol.ring import Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    HELLO_SIZE,
+    VERDICT_SIZE,
+    Header,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    Status,
+    Verdict,
+    check_hello_prefix,
+    pack_frame,
+    pack_hello,
+    pack_verdict,
+    unpack_header,
+    unpack_hello,
+    unpack_verdict,
+)
+
+GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
+
+_NOWHERE: Final = Position(0, 0, 0)
+_REFUSALS: Final = {
+    Status.UNKNOWN: "the listener does not know this session",
+    Status.STALE: "the listener has seen a later greeting",
+    Status.RANGE: "the listener stands at another place in the stream",
+    Status.BUSY: "the listener is busy",
+}
+
+
+class Greeting:
+    """One side of a greeting: it says one message, hears one of known size, and so on."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.attached = False  # the session is: it has to be told when this link is lost
+        self.done = False  # attached, and every message is written
+        self.finished = False  # nothing more is said: close when all is written
+        self._out = memoryview(b"")
+        self._in = bytearray()
+        self._filled = 0
+
+    def incoming(self) -> Views:
+        """Where the next bytes from the link belong."""
+        return [memoryview(self._in)[self._filled :]]
+
+    def received(self, count: int, now: float) -> None:
+        """``count`` bytes arrived; LinkLost or ProtocolError if the greeting fails by them."""
+        self._filled += count
+        if self._filled == len(self._in):
+            message, self._in, self._filled = self._in, bytearray(), 0
+            self._hear(message, now)
+        else:
+            self._hear_part(self._in[: self._filled])
+
+    def outgoing(self, now: float) -> Views:
+        """What to put on the link next."""
+        return [self._out] if self._out else []
+
+    def sent(self, count: int, now: float) -> None:
+        """The first ``count`` bytes of it are on the link."""
+        self._out = self._out[count:]
+
+    def _say(self, message: bytes, expect: int) -> None:
+        """Say this, and hear a message of ``expect`` bytes next."""
+        self._out = memoryview(message)
+        self._in = bytearray(expect)
+
+    def _hear(self, message: bytearray, now: float) -> None:
+        raise NotImplementedError
+
+    def _hear_part(self, part: bytearray) -> None:
+        """A message has begun to arrive."""
+
+
+class CallerGreeting(Greeting):
+    """The caller's side. At most one at a time, and never beside a live link."""
+
+    def __init__(self, session: Session, now: float) -> None:
+        super().__init__(session)
+        assert not session.attached
+        self._confirmed = False
+        self._answerer = _NOWHERE
+        self._say(pack_hello(session.hello(now)), VERDICT_SIZE)
+
+    def _hear(self, message: bytearray, now: float) -> None:
+        if self._confirmed:
+            self._hear_ready(unpack_header(message), now)
+        else:
+            self._hear_verdict(unpack_verdict(message), now)
+
+    def _hear_verdict(self, verdict: Verdict, now: float) -> None:
+        if verdict.status is not Status.OK:
+            self.session.refused(verdict.status, now)
+            raise LinkLost(_REFUSALS[verdict.status])
+        if not self.session.fits(verdict.position):
+            raise ProtocolError("the listener claims offsets that cannot be")
+        self._answerer = verdict.position
+        self._confirmed = True
+        self.session.confirming()
+        self._say(pack_frame(Kind.CONFIRM, 0), HEADER_SIZE)
+
+    def _hear_ready(self, header: Header, now: float) -> None:
+        position = self._answerer._replace(received=header.number)
+        if header.kind is not Kind.READY or not self.session.fits(position):
+            raise ProtocolError("the listener claims offsets that cannot be")
+        self.session.attach(position, now, caller=True)
+        self.attached = self.done = True
+
+
+class Answerer:
+    """What a listener decides about those who call it; it serves one session.
+
+    ``drop_link`` closes the session's live link, if there is one, and detaches it.
+    """
+
+    def __init__(self, session: Session, drop_link: Callable[[], None]) -> None:
+        self.session = session
+        self._drop_link = drop_link
+
+    def judge(self, hello: Hello) -> Status:
+        """Whether this caller may come in, as things stand now. Changes nothing."""
+        session = self.session
+        if hello.opening is Opening.OPEN:
+            if session.id == hello.session:
+                return Status.STALE
+            if not session.yielding:
+                return Status.BUSY
+            return Status.OK if hello.position == (0, 0, hello.position.window) else Status.RANGE
+        if session.id != hello.session or session.over:
+            return Status.UNKNOWN
+        if hello.epoch <= session.epoch:
+            return Status.STALE
+        return Status.OK if session.fits(hello.position) else Status.RANGE
+
+    def admit(self, hello: Hello, now: float) -> None:
+        """CONFIRM has come: judge again, close the old link and attach this one."""
+        if self.judge(hello) is Status.OK:
+            self._drop_link()
+        if self.judge(hello) is not Status.OK:
+            raise LinkLost("the session has moved on during the greeting")
+        self.session.adopt(hello)
+        self.session.attach(hello.position, now, caller=False)
+
+
+class AnswererGreeting(Greeting):
+    """The answerer's side; any number may be under way."""
+
+    def __init__(self, answerer: Answerer) -> None:
+        super().__init__(answerer.session)
+        self.hello: Hello | None = None  # once it has come
+        self._answerer = answerer
+        self._say(b"", HELLO_SIZE)
+
+    def sent(self, count: int, now: float) -> None:
+        super().sent(count, now)
+        self.done = self.attached and not self._out
+
+    def _hear_part(self, part: bytearray) -> None:
+        if self.hello is None:
+            check_hello_prefix(part)
+
+    def _hear(self, message: bytearray, now: float) -> None:
+        if self.hello is None:
+            self._hear_hello(unpack_hello(message))
+            return
+        if unpack_header(message) != Header(Kind.CONFIRM, 0, 0):
+            raise ProtocolError("a greeting without CONFIRM")
+        self._answerer.admit(self.hello, now)
+        self.attached = True
+        self._say(pack_frame(Kind.READY, self.session.reader.received), 0)
+
+    def _hear_hello(self, hello: Hello) -> None:
+        self.hello = hello
+        status = self._answerer.judge(hello)
+        self.finished = status is not Status.OK
+        position = _NOWHERE if self.finished else self.session.position
+        self._say(pack_verdict(Verdict(status, position)), 0 if self.finished else HEADER_SIZE)

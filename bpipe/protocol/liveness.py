@@ -1,0 +1,80 @@
+"""Whether the link is alive: when to say something, and when to believe no more in the peer."""
+
+from __future__ import annotations
+
+from bpipe.errors import LinkLost
+
+SILENCE = 3  # heartbeats without a byte from the peer that end a link
+ACK_AFTER = 1.0  # seconds of hearing bytes without having sent any, after which an ACK is due
+
+
+class Liveness:
+    """The heartbeat of one link; ``heartbeat`` and all times are in seconds.
+
+    A PING is due when nothing was sent, or nothing heard, for one heartbeat, so the heartbeats
+    of the two ends need not agree.
+    """
+
+    def __init__(self, heartbeat: float, now: float) -> None:
+        self._heartbeat = heartbeat
+        self._sent_at = now
+        self._heard_at = now
+        self._pinged_at = now
+        self._unanswered_since: float | None = None  # bytes heard since this end last sent any
+        self._token = 0
+        self.ping_due = False
+        self.round_trip: float | None = None
+
+    def sent(self, now: float) -> None:
+        """Bytes were put on the link."""
+        self._sent_at = now
+        self._unanswered_since = None
+
+    def heard(self, now: float) -> None:
+        """Bytes came from the link."""
+        self._heard_at = now
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+
+    def ping(self, now: float) -> int:
+        """The token for the PING that is sent now."""
+        self.ping_due = False
+        self._pinged_at = now
+        self._token += 1
+        return self._token
+
+    def pong(self, token: int, now: float) -> None:
+        """The answer to a PING came; only the last one is timed."""
+        if token == self._token:
+            self.round_trip = now - self._pinged_at
+
+    def tick(self, now: float) -> bool:
+        """Look at the clock; returns whether an ACK is due as a sign of life.
+
+        Raises LinkLost when the peer was silent for too long.
+        """
+        if now >= self._dead_at:
+            raise LinkLost(f"nothing was heard for {now - self._heard_at:.1f} s")
+        if now >= self._ping_at:
+            self.ping_due = True
+            self._pinged_at = now
+        if self._unanswered_since is not None and now >= self._unanswered_since + ACK_AFTER:
+            self._unanswered_since = None
+            return True
+        return False
+
+    def deadline(self) -> float:
+        """When ``tick`` has to be called next."""
+        deadline = min(self._dead_at, self._ping_at)
+        if self._unanswered_since is not None:
+            deadline = min(deadline, self._unanswered_since + ACK_AFTER)
+        return deadline
+
+    @property
+    def _dead_at(self) -> float:
+        return self._heard_at + SILENCE * self._heartbeat
+
+    @property
+    def _ping_at(self) -> float:
+        quiet_since = min(self._sent_at, self._heard_at)
+        return max(quiet_since, self._pinged_at) + self._heartbeat

@@ -1,0 +1,124 @@
+"""BackedReader: the receiving half of a session.
+
+The cursors, both absolute offsets of the stream that the peer sends::
+
+    delivered <= received <= delivered + capacity
+
+``received``   everything below it has arrived here; a new link carries on from it
+``delivered``  what the local consumer took; this is what is acknowledged, never ``received``
+
+They are two numbers because they answer two questions: an acknowledgement promises that the
+consumer has the bytes, and a resumption asks only what need not be sent again.
+
+Threads. ``readable`` and ``took`` belong to the consumer's thread; everything else, to the
+thread that owns the session.
+"""
+
+from __future__ import annotations
+
+from bpipe.errors import ProtocolError
+from bpipe.protocol.ring import Ring, Views
+
+_SCRATCH = 1 << 16  # bytes read at once of what is going to be discarded
+
+
+class BackedReader:
+    """A bounded buffer of what has arrived and was not yet taken; ``capacity`` is in bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.received = 0
+        self.mark: int | None = None  # the offset of the peer's end mark, once it has come
+        self.stopped: int | None = None  # we asked the peer to stop; all from here is discarded
+        self.deaf = False  # after an abort: what still comes is neither kept nor counted
+        self._ring = Ring(capacity)
+        self._closed = False  # the consumer has taken the end of the stream as well
+        self._scratch: memoryview | None = None
+
+    # --- the consumer ---
+
+    def readable(self, limit: int) -> Views:
+        """The next bytes for the consumer, at most ``limit``; ``[]`` when there are none now."""
+        return self._ring.readable(self._ring.start, limit)
+
+    def took(self, count: int) -> None:
+        """The consumer accepted the first ``count`` bytes of what ``readable`` said."""
+        self._ring.release(self._ring.start + count)
+
+    # --- the session ---
+
+    @property
+    def capacity(self) -> int:
+        """The window that the peer is given, in bytes."""
+        return self._ring.capacity
+
+    @property
+    def buffered(self) -> int:
+        """The bytes that wait for the consumer."""
+        return len(self._ring)
+
+    @property
+    def delivered(self) -> int:
+        """The number for an ACK: the bytes that the consumer took, and one for the end mark."""
+        return self._ring.start + self._closed
+
+    @property
+    def drained(self) -> bool:
+        """Whether every byte of the stream was taken, so that the consumer can be closed."""
+        return self.mark is not None and self._ring.start == self.mark
+
+    @property
+    def done(self) -> bool:
+        """Whether the end mark is delivered."""
+        return self._closed
+
+    def close(self) -> None:
+        """The consumer was closed after its last byte: the end mark is delivered."""
+        assert self.drained
+        self._closed = True
+
+    def stop(self) -> None:
+        """Take no more: discard what waits and what will come, and count it as delivered.
+
+        Only when the thread that owns the session is the consumer, too.
+        """
+        if self.stopped is None:
+            self.stopped = self._ring.start
+            self._ring.release(self._ring.end)
+            self._close_if_drained()
+
+    def check(self, number: int, count: int) -> None:
+        """A DATA frame begins; ProtocolError if it is not the next one, or too much."""
+        if number != self.received or self.mark is not None:
+            raise ProtocolError("data that is not the next")
+        if number + count > self.delivered + self.capacity:
+            raise ProtocolError("more data than the window allows")
+
+    def lend(self, limit: int) -> Views:
+        """Where the next bytes of the stream belong: at most ``limit`` (``check`` allowed them)."""
+        if self.stopped is None and not self.deaf:
+            return self._ring.writable(limit)
+        if self._scratch is None:
+            self._scratch = memoryview(bytearray(_SCRATCH))
+        return [self._scratch[:limit]]
+
+    def receive(self, count: int) -> None:
+        """``count`` bytes arrived where ``lend`` said."""
+        self.received += count
+        if self.deaf:
+            return
+        if self.stopped is None:
+            self._ring.commit(count)
+        else:
+            self._ring.skip(count)
+
+    def receive_mark(self, number: int) -> None:
+        """A FIN came; ProtocolError if it is not the next thing in the stream."""
+        if number != self.received or self.mark is not None:
+            raise ProtocolError("an end mark that is not the next")
+        self.mark = number
+        self.received += 1
+        self._close_if_drained()
+
+    def _close_if_drained(self) -> None:
+        if self.stopped is not None and self.drained and not self.deaf:
+            self._closed = True

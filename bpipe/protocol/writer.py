@@ -1,0 +1,136 @@
+"""BackedWriter: the sending half of a session. Replay is moving one cursor back.
+
+The cursors, all absolute offsets of the stream that this end sends::
+
+    acked <= sent <= high <= end        sent <= acked + window
+
+``acked``   everything below it was delivered to the far consumer, and its memory is free
+``sent``    where the next frame of this link begins; a new link sets it to what the peer holds
+``high``    the end of the furthest frame that was ever begun, on any link
+``end``     what the producer has written, and one more when the end mark is set
+
+The end-of-stream mark takes one offset of its own, right after the last byte, so it is sent,
+replayed and acknowledged like a byte; it needs no window.
+
+Threads. ``space`` and ``wrote`` belong to the producer's thread; everything else, to the
+thread that owns the session. The ring's ``end`` is the only thing that the producer moves.
+"""
+
+from __future__ import annotations
+
+from bpipe.errors import ProtocolError
+from bpipe.protocol.ring import Ring, Views
+from bpipe.protocol.wire import Kind, pack_data_header, pack_frame
+
+
+class BackedWriter:
+    """A bounded buffer of what was written and is not yet acknowledged.
+
+    ``capacity`` is the most that it holds, in bytes. A full writer lends no space: the producer
+    waits. Nothing that is unacknowledged is ever dropped.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.acked = 0
+        self.sent = 0
+        self.high = 0
+        self.mark: int | None = None  # the offset of the end mark, once it is known
+        self.window = 0  # the peer's receive buffer in bytes, constant once the session is up
+        self.stopped: int | None = None  # the peer discards everything from here on
+        self._ring = Ring(capacity)
+
+    # --- the producer ---
+
+    def space(self, limit: int) -> Views:
+        """Where the next bytes belong: at most ``limit``; ``[]`` while the buffer is full."""
+        return self._ring.writable(limit)
+
+    def wrote(self, count: int) -> None:
+        """The producer put ``count`` bytes where ``space`` said."""
+        self._ring.commit(count)
+
+    # --- the session ---
+
+    @property
+    def written(self) -> int:
+        """The number of bytes that the producer has written."""
+        return self._ring.end
+
+    @property
+    def end(self) -> int:
+        """The offset after everything that is to be sent, the mark included."""
+        return self._ring.end if self.mark is None else self.mark + 1
+
+    @property
+    def confirmed(self) -> int:
+        """The number of bytes of which it is known that the far consumer took them."""
+        return self.acked if self.mark is None else min(self.acked, self.mark)
+
+    @property
+    def done(self) -> bool:
+        """Whether the end mark, and so everything before it, is acknowledged."""
+        return self.mark is not None and self.acked > self.mark
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether the peer discarded bytes of this stream."""
+        return self.stopped is not None and self.written > self.stopped
+
+    @property
+    def sendable(self) -> bool:
+        """Whether there is a frame that the window allows."""
+        return self.sent < min(self.end, self.acked + self.window) or self.sent == self.mark
+
+    def finish(self) -> None:
+        """The producer has ended: the mark is set after its last byte. Again: no effect."""
+        if self.mark is None:
+            self.mark = self._ring.end
+
+    def stop(self, offset: int) -> None:
+        """The peer takes nothing from ``offset`` on: what was never sent is dropped."""
+        if self.stopped is None:
+            self.stopped = offset
+            if self.mark is None or self.mark >= self.high:
+                self.mark = self.high
+
+    def next_frame(self, limit: int) -> Views:
+        """Begin the next frame, of at most ``limit`` bytes of payload; ``[]`` if there is none.
+
+        From here on the frame counts as begun: it has to go out whole on this link.
+        """
+        if self.sent == self.mark:
+            frame = [memoryview(pack_frame(Kind.FIN, self.mark))]
+            self.sent += 1
+        else:
+            last = self._ring.end if self.mark is None else self.mark
+            count = min(limit, last - self.sent, self.acked + self.window - self.sent)
+            if count <= 0:
+                return []
+            frame = [memoryview(pack_data_header(self.sent, count))]
+            frame += self._ring.readable(self.sent, count)
+            self.sent += count
+        self.high = max(self.high, self.sent)
+        return frame
+
+    def acknowledge(self, number: int) -> bool:
+        """An ACK came; returns whether it moved anything. ProtocolError if it cannot be true."""
+        if not self.acked <= number <= self.high:
+            raise ProtocolError("an acknowledgement of what was not sent, or was taken back")
+        moved = number > self.acked
+        self.acked = number
+        self.sent = max(self.sent, number)
+        self._ring.release(self.confirmed)
+        return moved
+
+    def holds(self, delivered: int, received: int) -> bool:
+        """Whether a peer that says it stands there can be resumed."""
+        return self.acked <= delivered <= received <= self.high
+
+    def resume(self, received: int) -> None:
+        """A new link: carry on from what the peer holds (``holds`` was asked before)."""
+        self.sent = received
+
+    def restart(self) -> None:
+        """A new session takes over the stream from offset 0: nothing was acknowledged yet."""
+        assert self.acked == 0
+        self.sent = self.high = 0
