@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import struct
 import threading
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from bpipe.errors import AddressError
 
@@ -161,11 +162,12 @@ def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a valid name"
         return AddressError(f"cannot resolve {host}: {reason}")
-    endpoints = [Endpoint(family, sockaddr) for family, _, _, _, sockaddr in found]
-    return list(dict.fromkeys(e for e in endpoints if e.family in _FAMILIES))[:_FLOOD]
-
-
-_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+    endpoints = [
+        Endpoint(family, cast("tuple[str | int, ...]", sockaddr))
+        for family, _, _, _, sockaddr in found
+        if family in (socket.AF_INET, socket.AF_INET6)
+    ]
+    return list(dict.fromkeys(endpoints))[:_FLOOD]
 
 
 def require_local(address: Address, endpoints: list[Endpoint]) -> None:
@@ -181,8 +183,6 @@ def require_local(address: Address, endpoints: list[Endpoint]) -> None:
 
 def same_user(sock: socket.socket) -> bool:
     """Whether the process at the other side of a Unix socket runs as this process's user."""
-    import os
-
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return True  # the mode of the socket's file is what there is

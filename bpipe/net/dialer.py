@@ -2,9 +2,9 @@
 
 ``Schedule`` decides, without a socket; ``Dialer`` does. A dial does not wait for the kernel's
 SYN timers, which double from one second: while nobody answers, a new attempt starts every half
-second beside the old ones. Three are under way at most: the oldest may take its ten seconds, for a path
-with a long round trip; the other two are replaced in turn, so that a path that returns meets a
-fresh SYN within half a second, however long it was away.
+second beside the old ones. Three are under way at most: the oldest may take its ten seconds, for
+a path with a long round trip; the other two are replaced in turn, so that a path that returns
+meets a fresh SYN within half a second, however long it was away.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ class Dialer:
         retry_max: float = 1.0,
         on_retry: Callable[[str], None] = lambda cause: None,
     ) -> None:
-        self.address = address
+        self.name = str(address)
+        self._address = address
         self.schedule = Schedule(Backoff(retry_max))
         self._insecure = insecure
         self._on_retry = on_retry
@@ -142,7 +143,7 @@ class Dialer:
         now = clock()
         while (number := schedule.abandon(now)) is not None:
             self._dials.pop(number).cancel()
-            session.attempt_failed(f"no answer from {self.address}", now)
+            session.attempt_failed(f"no answer from {self.name}", now)
         if now >= schedule.next_at:
             number = schedule.start(now)
             self._dials[number] = asyncio.create_task(self._dial(number))
@@ -185,7 +186,7 @@ class Dialer:
             cause = str(error)
         except OSError as error:
             nobody = error.errno in _NOBODY
-            cause = f"{self.address}: {(error.strerror or str(error)).lower()}"
+            cause = f"{self.name}: {(error.strerror or str(error)).lower()}"
         now = clock()
         self.schedule.failed(number, now)
         self._on_retry(cause)
@@ -220,11 +221,11 @@ class Dialer:
     async def _endpoints(self) -> list[Endpoint]:
         """The address, resolved anew. AddressError for one that may not be dialled."""
         try:
-            endpoints = await resolve(self.address)
+            endpoints = await resolve(self._address)
         except AddressError as error:
             raise _Unresolved(str(error)) from None
         if not self._insecure:
-            require_local(self.address, endpoints)
+            require_local(self._address, endpoints)
         return endpoints
 
 

@@ -81,7 +81,7 @@ class Listener:
             link.fail(LinkLost("the listener has ended"))
 
     async def __call__(self, session: Session) -> Link:
-        """The next link that is greeted and attached to the session; waits for as long as it takes."""
+        """The next link that is greeted and attached to the session; waits until there is one."""
         if self._answerer is None:
             self._answerer = Answerer(session, self._drop_link)
             for sock in self._sockets:

@@ -46,7 +46,10 @@ class Reason(enum.IntEnum):
 
 
 _KINDS: Final = {kind << 24: kind for kind in Kind}
-_PAYLOADS: Final = {Kind.DATA: range(1, LARGEST_PAYLOAD + 1), Kind.ABORT: range(LARGEST_MESSAGE + 1)}
+_PAYLOADS: Final = {
+    Kind.DATA: range(1, LARGEST_PAYLOAD + 1),
+    Kind.ABORT: range(LARGEST_MESSAGE + 1),
+}
 _NO_PAYLOAD: Final = range(1)
 
 

@@ -1,0 +1,65 @@
+"""How long an end without a link waits for the next one."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
+LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
+UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
+
+
+class Limits(NamedTuple):
+    """How long an end waits for what, in seconds."""
+
+    heartbeat: float = 2.0
+    connect_timeout: float = 30.0  # for the first link of a caller; 0: one try
+    give_up_after: float = 86400.0  # for an outage
+    linger: float = 30.0  # for a peer that may not know yet that all is done
+
+
+class Patience:
+    """Since when an end waits, and until when it will."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.calling_since: float | None = None  # a caller's first attempt
+        self.outage_since: float | None = None  # no progress was made from here on
+        self.done_at: float | None = None
+        self._grace: float | None = None
+
+    def outage_began(self, now: float) -> None:
+        """The link is lost; one that was without progress prolongs the outage."""
+        if self.outage_since is None:
+            self.outage_since = now
+
+    def outage_ended(self) -> None:
+        """Something has moved."""
+        self.outage_since = self._grace = None
+
+    def until(self, *, established: bool, done: bool, only_mark: bool) -> float | None:
+        """When the wait ends; None: never. ``only_mark``: only the ACK of the mark is missing."""
+        limits = self.limits
+        if not established:
+            if self.calling_since is None or not limits.connect_timeout:
+                return None  # an answerer, or a caller with one try
+            until = self.calling_since + limits.connect_timeout
+        elif self.outage_since is None:
+            return None
+        elif done:
+            assert self.done_at is not None
+            until = max(self.outage_since, self.done_at) + limits.linger
+        elif only_mark:
+            until = self.outage_since + min(
+                UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after
+            )
+        else:
+            until = self.outage_since + limits.give_up_after
+        return until if self._grace is None else max(until, self._grace)
+
+    def extend(self, until: float, now: float) -> bool:
+        """The wait is over; returns whether it goes on because the machine slept through it."""
+        if now - until <= LATE or self._grace is not None:
+            return False
+        self._grace = now + GRACE
+        return True

@@ -1,0 +1,158 @@
+"""What belongs to one link, and is forgotten with it: half frames, their size, what is due.
+
+Everything here starts anew on each link, which is why it is one object that is thrown away and
+not fields of the session that somebody has to remember to reset.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpipe.protocol.liveness import Liveness
+from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import Views
+from bpipe.protocol.wire import HEADER_SIZE, LARGEST_PAYLOAD, Header, Kind, unpack_header
+
+ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
+SMALLEST_FRAME: Final = 16 << 10  # the first DATA payload on a link
+QUICK_FRAME: Final = 0.05  # seconds: a frame that went out faster lets the next be twice as long
+SLOW_FRAME: Final = 0.2  # seconds: one that took longer lets the next be half as long
+
+
+class Traffic:
+    """The frames of one link: those that go out, and the one that is coming in."""
+
+    def __init__(self, heartbeat: float, now: float) -> None:
+        self.liveness = Liveness(heartbeat, now)
+        self.progress = False  # a byte of a stream, or an ACK that moved, came over this link
+        # Outgoing.
+        self.lent: Views = []  # what goes out next; begun, so it has to go out whole
+        self.frame_size = SMALLEST_FRAME
+        self._frame_began: float | None = None
+        self.ack_due = True  # an ACK is the first thing said on every link, after STOP
+        self.stop_due = True
+        self.abort_due = True
+        self.bye_due = True
+        self.bye_lent = False
+        self.pong: int | None = None  # only the last of several: the queue is bounded
+        self.ack_at: float | None = None
+        self._acknowledged = 0  # the number of the last ACK said here
+        # Incoming.
+        self._header = bytearray(HEADER_SIZE)
+        self._header_view = memoryview(self._header)
+        self._filled = 0  # bytes of it
+        self._remaining = 0  # bytes of DATA that are still to come
+        self._control: Header | None = None  # a frame whose message is arriving
+        self._message = bytearray()
+        self._message_filled = 0
+
+    # --- out ---
+
+    def lend(self, small: bytes, frame: Views, now: float) -> None:
+        """Put these on the link next: frames without a payload, then one of the stream."""
+        if small:
+            self.lent.append(memoryview(small))
+        if frame:
+            self.lent += frame
+            self._frame_began = now
+
+    def sent(self, count: int, now: float) -> bool:
+        """The first ``count`` bytes that were lent are on the link; returns whether all are."""
+        self.liveness.sent(now)
+        done = 0
+        while done < len(self.lent) and count >= len(self.lent[done]):
+            count -= len(self.lent[done])
+            done += 1
+        del self.lent[:done]
+        if self.lent:
+            self.lent[0] = self.lent[0][count:]
+            return False
+        self._pace(now)
+        return True
+
+    def _pace(self, now: float) -> None:
+        """A slow link is not to be stuck behind one huge frame."""
+        if self._frame_began is None:
+            return
+        took, self._frame_began = now - self._frame_began, None
+        if took < QUICK_FRAME:
+            self.frame_size = min(self.frame_size * 2, LARGEST_PAYLOAD)
+        elif took > SLOW_FRAME:
+            self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
+
+    def consider_ack(self, reader: BackedReader, now: float) -> None:
+        """An ACK is due at once for a quarter of the window or the end mark, else soon."""
+        moved = reader.delivered - self._acknowledged
+        if self.ack_due or moved <= 0:
+            return
+        if moved * 4 >= reader.capacity or reader.done:
+            self.ack_due = True
+        elif self.ack_at is None:
+            self.ack_at = now + ACK_DELAY
+        elif now >= self.ack_at:
+            self.ack_due = True
+
+    def acknowledge(self, delivered: int) -> int:
+        """The number for the ACK that is said now."""
+        self.ack_due, self.ack_at = False, None
+        self._acknowledged = delivered
+        return delivered
+
+    # --- in ---
+
+    def incoming(self, reader: BackedReader) -> Views:
+        """Where the next bytes belong, in order; never empty."""
+        if self._remaining:
+            views = reader.lend(self._remaining)
+            if sum(map(len, views)) == self._remaining:
+                views.append(self._header_view)  # the next frame's, in the same system call
+            return views
+        if self._control is not None:
+            return [memoryview(self._message)[self._message_filled :]]
+        return [self._header_view[self._filled :]]
+
+    def received(self, count: int, reader: BackedReader, now: float) -> tuple[Header, bytes] | None:
+        """``count`` bytes arrived where ``incoming`` said.
+
+        Returns the frame that they complete, if they do, with its message; of a DATA frame, the
+        header is enough, and its payload goes straight to the reader.
+        """
+        self.liveness.heard(now)
+        if self._remaining:
+            payload = min(count, self._remaining)
+            reader.receive(payload)
+            self._remaining -= payload
+            count -= payload
+        if self._control is not None:
+            self._message_filled += count
+            return self._complete_message()
+        self._filled += count
+        if self._filled < HEADER_SIZE:
+            return None
+        self._filled = 0
+        header = unpack_header(self._header)
+        if header.kind is Kind.DATA:
+            self._remaining = header.length
+        elif header.length:
+            self._control = header
+            self._message, self._message_filled = bytearray(header.length), 0
+            return None
+        return header, b""
+
+    def _complete_message(self) -> tuple[Header, bytes] | None:
+        if self._control is None or self._message_filled < len(self._message):
+            return None
+        header, self._control = self._control, None
+        return header, bytes(self._message)
+
+    # --- time ---
+
+    def tick(self, now: float) -> None:
+        """Look at the clock. Raises LinkLost when the peer was silent for too long."""
+        if self.liveness.tick(now) or (self.ack_at is not None and now >= self.ack_at):
+            self.ack_due, self.ack_at = True, None
+
+    def deadline(self) -> float:
+        """When ``tick`` has to be called."""
+        deadline = self.liveness.deadline()
+        return deadline if self.ack_at is None else min(deadline, self.ack_at)
