@@ -12,6 +12,7 @@ Threads. All of this belongs to the thread of the event loop, but for ``nudge``,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from bpipe.errors import LinkLost, SessionEnded
-from bpipe.net.address import parse
+from bpipe.net.address import Address, parse
 from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
@@ -37,6 +38,7 @@ class ReconnectFunc(Protocol):
     """Obtains greeted links for a session, by dialling or by accepting."""
 
     name: str  # the address, for people
+    on_attempt: Callable[[], None]  # called after an attempt has failed
 
     def __call__(self, session: Session) -> Awaitable[Link]:
         """The next link that is greeted and attached; waits for it as long as it takes."""
@@ -108,6 +110,7 @@ class BackedPipe:
         self._timer: asyncio.TimerHandle | None = None
         self._observers: list[Callable[[], None]] = []
         self._nudged = False
+        reconnect.on_attempt = self._settle
 
     async def __aenter__(self) -> BackedPipe:
         await self.connect()
@@ -293,7 +296,12 @@ class BackedPipe:
         """Bytes were written or taken. May be called from any thread."""
         if not self._nudged:
             self._nudged = True
-            self._loop.call_soon_threadsafe(self._settle)
+            self.call(self._settle)
+
+    def call(self, function: Callable[[], None]) -> None:
+        """Have this called in the event loop's thread. May be called from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the session with it
+            self._loop.call_soon_threadsafe(function)
 
     def delivered_end(self) -> None:
         """The consumer has taken every byte, and its end was closed without an error."""
@@ -384,8 +392,12 @@ class BackedPipe:
         self._settle()
 
 
+def _address(address: str | Address) -> Address:
+    return parse(address) if isinstance(address, str) else address
+
+
 async def connect(
-    address: str,
+    address: str | Address,
     *,
     insecure: bool = False,
     retry_max: float = 1.0,
@@ -397,13 +409,13 @@ async def connect(
     ``insecure`` allows addresses of other machines; ``retry_max`` caps the delay between two
     attempts, in seconds. Raises AddressError for an address that cannot be used.
     """
-    dialer = Dialer(parse(address), insecure=insecure, retry_max=retry_max)
+    dialer = Dialer(_address(address), insecure=insecure, retry_max=retry_max)
     await dialer.check()
     return BackedPipe(dialer, buffer_size=buffer_size, limits=limits)
 
 
 async def listen(
-    address: str,
+    address: str | Address,
     *,
     insecure: bool = False,
     buffer_size: int = BUFFER_SIZE,
@@ -413,5 +425,5 @@ async def listen(
 
     Raises AddressError for an address that cannot be used, OSError if it cannot be bound.
     """
-    listener = await Listener.bind(parse(address), insecure=insecure)
+    listener = await Listener.bind(_address(address), insecure=insecure)
     return BackedPipe(listener, buffer_size=buffer_size, limits=limits)

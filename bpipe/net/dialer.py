@@ -97,13 +97,12 @@ class Dialer:
         *,
         insecure: bool = False,
         retry_max: float = 1.0,
-        on_retry: Callable[[str], None] = lambda cause: None,
     ) -> None:
         self.name = str(address)
+        self.on_attempt: Callable[[], None] = lambda: None
         self._address = address
         self.schedule = Schedule(Backoff(retry_max))
         self._insecure = insecure
-        self._on_retry = on_retry
         self._outage: float | None = None
         self._wake = asyncio.Event()
         self._dials: dict[int, asyncio.Task[tuple[socket.socket, Endpoint]]] = {}
@@ -189,8 +188,8 @@ class Dialer:
             cause = f"{self.name}: {(error.strerror or str(error)).lower()}"
         now = clock()
         self.schedule.failed(number, now)
-        self._on_retry(cause)
         session.attempt_failed(cause, now, nobody=nobody)
+        self.on_attempt()
         return None
 
     async def _dial(self, number: int) -> tuple[socket.socket, Endpoint]:

@@ -11,6 +11,7 @@ import random
 import socket
 import stat
 import time
+from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import AddressError, LinkLost
@@ -33,6 +34,7 @@ class Listener:
 
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
+        self.on_attempt: Callable[[], None] = lambda: None
         self._sockets = sockets
         self._path = path
         self._identity = _identity(path)

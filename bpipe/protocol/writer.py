@@ -49,6 +49,11 @@ class BackedWriter:
         """The producer put ``count`` bytes where ``space`` said."""
         self._ring.commit(count)
 
+    @property
+    def room(self) -> int:
+        """The bytes that can be written before the buffer is full."""
+        return self._ring.capacity - len(self._ring)
+
     # --- the session ---
 
     @property

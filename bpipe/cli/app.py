@@ -1,0 +1,214 @@
+"""The commands and their options: this module parses, and calls one function."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from bpipe import __version__
+from bpipe.cli import values
+from bpipe.cli.values import USAGE, Level, Usage
+from bpipe.errors import AddressError
+
+_Value = TypeVar("_Value")
+
+app = typer.Typer(
+    name="bpipe",
+    help="A pipe between two machines that does not break.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; returns the exit status. Usage errors are one line on stderr."""
+    try:
+        status = app(arguments, prog_name="bpipe", standalone_mode=False)
+    except AddressError as error:
+        _complain(str(error))
+        return USAGE
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the base of the parser's errors has no name
+            raise
+        message = error.format_message().strip()
+        if not message:
+            return USAGE
+        message = " ".join(message.split())
+        _complain(message[:1].lower() + message[1:])
+        return USAGE
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> None:
+    print(f"bpipe: {message}", file=sys.stderr)
+
+
+def _option(
+    parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, shown: str
+) -> Any:
+    """An option whose text is parsed by this function; its ValueError becomes a usage error.
+
+    ``shown`` is how people would write the default.
+    """
+    help = f"{help} [default: {shown}]"
+
+    def convert(text: str | _Value) -> _Value:
+        if not isinstance(text, str):
+            return text  # the default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return typer.Option(name, parser=convert, metavar=metavar, help=help, show_default=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bpipe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _bpipe(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A pipe between two machines that does not break."""
+
+
+_ADDRESS = (
+    "HOST:PORT, HOST, :PORT, PORT, [IPv6]:PORT, unix:PATH, or a path with a slash;"
+    " the port may be a second argument."
+)
+Port = Annotated[str | None, typer.Argument(metavar="[PORT]", show_default=False)]
+SendOnly = Annotated[bool, typer.Option("--send-only", help="Take nothing from the peer.")]
+RecvOnly = Annotated[bool, typer.Option("--recv-only", help="Do not read stdin.")]
+Buffer = Annotated[
+    int,
+    _option(values.buffer, "--buffer", "SIZE", "Memory for each direction.", shown="64M"),
+]
+Heartbeat = Annotated[
+    float,
+    _option(
+        values.heartbeat,
+        "--heartbeat",
+        "TIME",
+        "A connection that is silent for three of these is given up.",
+        shown="2s",
+    ),
+]
+GiveUpAfter = Annotated[
+    float,
+    _option(values.duration, "--give-up-after", "TIME", "The longest outage.", shown="24h"),
+]
+Insecure = Annotated[
+    bool,
+    typer.Option(
+        "--insecure", help="Allow addresses that others can reach; nothing protects the data."
+    ),
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+
+
+@app.command()
+def connect(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help=_ADDRESS)],
+    port: Port = None,
+    send_only: SendOnly = False,
+    recv_only: RecvOnly = False,
+    buffer: Buffer = 64 << 20,
+    heartbeat: Heartbeat = 2.0,
+    connect_timeout: Annotated[
+        float,
+        _option(
+            values.duration,
+            "--connect-timeout",
+            "TIME",
+            "How long to wait for a listener; 0: one try.",
+            shown="30s",
+        ),
+    ] = 30.0,
+    give_up_after: GiveUpAfter = 86400.0,
+    retry_max: Annotated[
+        float,
+        _option(
+            values.duration, "--retry-max", "TIME", "The longest pause between tries.", shown="1s"
+        ),
+    ] = 1.0,
+    insecure: Insecure = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> int:
+    """Join stdin and stdout to a bpipe that listens."""
+    import bpipe
+    from bpipe.cli.session import run_session
+    from bpipe.net.address import parse
+
+    usage = _usage(send_only, recv_only, verbose, quiet)
+    where = parse(address, port)
+    limits = bpipe.Limits(heartbeat, connect_timeout, give_up_after)
+    return run_session(
+        lambda: bpipe.connect(
+            where, insecure=insecure, retry_max=retry_max, buffer_size=buffer, limits=limits
+        ),
+        usage,
+    )
+
+
+@app.command()
+def listen(
+    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help=_ADDRESS)] = ":27473",
+    port: Port = None,
+    send_only: SendOnly = False,
+    recv_only: RecvOnly = False,
+    buffer: Buffer = 64 << 20,
+    heartbeat: Heartbeat = 2.0,
+    give_up_after: GiveUpAfter = 86400.0,
+    insecure: Insecure = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> int:
+    """Join stdin and stdout to the bpipe that connects."""
+    import bpipe
+    from bpipe.cli.session import run_session
+    from bpipe.net.address import parse
+
+    usage = _usage(send_only, recv_only, verbose, quiet)
+    where = parse(address, port)
+    limits = bpipe.Limits(heartbeat, give_up_after=give_up_after)
+    return run_session(
+        lambda: bpipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits), usage
+    )
+
+
+def _usage(send_only: bool, recv_only: bool, verbose: bool, quiet: bool) -> Usage:
+    if send_only and recv_only:
+        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet contradict each other")
+    level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
+    return Usage(send_only, recv_only, level)
+
+
+@app.command()
+def demo(
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PATH]", help="What to send; by default Python's own library."),
+    ] = None,
+) -> int:
+    """Send a folder over a network that keeps breaking."""
+    from bpipe.cli.demo import run_demo
+
+    return run_demo(path)

@@ -1,0 +1,181 @@
+"""The pumps: one thread reads stdin into the pipe's writer, one writes its reader to stdout.
+
+Theory of operation. stdin and stdout may be anything, and inherited: they can neither be set
+non-blocking (that would leak to every process that shares them) nor all be given to the event
+loop (regular files cannot be polled there). So each has a thread that does blocking calls on
+memory lent by the rings; no byte is copied here.
+
+Threads. The stdin pump is the only producer of the writer's ring, the stdout pump the only
+consumer of the reader's. Everything else they ask the event loop to do. The loop wakes a pump
+through its ``Gate``, and only if it waits for something that is there; a pump that is blocked in
+a read or a write of its own is left behind when the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import threading
+from typing import Final
+
+from bpipe.pipe import BackedPipe
+from bpipe.protocol.wire import Reason
+
+LARGEST_READ: Final = 1 << 20  # bytes in one system call
+LARGEST_WRITE: Final = 1 << 18  # smaller: a write counts as delivered when all of it returned
+
+_BROKEN: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class Gate:
+    """Where a pump waits for the event loop, beside a descriptor of its own."""
+
+    def __init__(self, descriptor: int, events: int) -> None:
+        self._receiver, self._sender = os.pipe()
+        os.set_blocking(self._receiver, False)
+        os.set_blocking(self._sender, False)
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(self._receiver, select.POLLIN)
+        self._poll_both = select.poll()
+        self._poll_both.register(self._receiver, select.POLLIN)
+        self._poll_both.register(descriptor, events)
+
+    def wait(self, *, beside: bool) -> int:
+        """Block until ``open``, or (``beside``) an event of the descriptor, which is returned."""
+        events = 0
+        for ready, what in (self._poll_both if beside else self._poll).poll():
+            if ready == self._descriptor:
+                events = what
+            else:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._receiver, 64)
+        return events
+
+    def open(self) -> None:
+        """Wake the pump. Called in the event loop's thread; does not block."""
+        with contextlib.suppress(BlockingIOError):  # it was woken often enough
+            os.write(self._sender, b"\0")
+
+
+class Pump:
+    """A thread between a descriptor and the pipe. ``ended``: the descriptor is closed."""
+
+    def __init__(self, pipe: BackedPipe, descriptor: int, events: int) -> None:
+        self.ended = False
+        self._pipe = pipe
+        self._descriptor = descriptor
+        self._gate = Gate(descriptor, events)
+        self._waiting = False  # set by the pump, cleared by whoever ends the wait
+        pipe.observe(self._look)
+        threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+    def _wanted(self) -> bool:
+        """Whether a pump that waits has something to do."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """In the event loop's thread: something has happened; does the pump wait for it?"""
+        if self._waiting and self._wanted():
+            self._waiting = False
+            self._gate.open()
+
+    def _wait(self, *, beside: bool) -> int:
+        """Block until the pump is wanted, or the descriptor has an event, which is returned."""
+        self._waiting = True
+        if self._wanted():  # it may have happened just before the loop could know of the wait
+            self._waiting = False
+            return 0
+        return self._gate.wait(beside=beside)
+
+    def _fail(self, reason: Reason, message: str) -> None:
+        self._pipe.call(lambda: self._pipe.abort(reason, message))
+
+
+class StdinPump(Pump):
+    """Reads stdin until its end, or until nobody wants more; then closes it."""
+
+    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+        self._full = False
+        super().__init__(pipe, descriptor, select.POLLIN)
+
+    def _wanted(self) -> bool:
+        return self._pipe.refusing or (self._full and self._pipe.writer.room > 0)
+
+    def _run(self) -> None:
+        try:
+            while not self._pipe.refusing and self._move():
+                pass
+        except OSError as error:
+            self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {_why(error)}")
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+        self.ended = True
+        self._pipe.call(self._pipe.finish)
+
+    def _move(self) -> bool:
+        """Wait for room and for bytes, and read them; returns whether there may be more."""
+        views = self._pipe.writer.space(LARGEST_READ)
+        self._full = not views
+        if not self._wait(beside=bool(views)):
+            return True
+        try:
+            count = os.readv(self._descriptor, views)
+        except BlockingIOError:  # another process, which shares our stdin, was faster
+            return True
+        self._pipe.writer.wrote(count)
+        self._pipe.nudge()
+        return count > 0
+
+
+class StdoutPump(Pump):
+    """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
+
+    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+        super().__init__(pipe, descriptor, 0)
+
+    def _wanted(self) -> bool:
+        reader = self._pipe.reader
+        return reader.buffered > 0 or reader.drained or self._pipe.failure is not None
+
+    def _run(self) -> None:
+        try:
+            while self._pipe.failure is None and self._move():
+                pass
+        except BrokenPipeError:
+            self._fail(Reason.BROKEN_PIPE, "the consumer behind stdout closed its pipe")
+        except OSError as error:
+            self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {_why(error)}")
+
+    def _move(self) -> bool:
+        """Write what there is, or wait for it; returns whether there may be more."""
+        reader = self._pipe.reader
+        if views := reader.readable(LARGEST_WRITE):
+            reader.took(self._write(views))
+            self._pipe.nudge()
+        elif reader.drained:
+            os.close(self._descriptor)
+            self.ended = True
+            self._pipe.call(self._pipe.delivered_end)
+            return False
+        elif self._wait(beside=True) & _BROKEN:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        return True
+
+    def _write(self, views: list[memoryview]) -> int:
+        try:
+            return os.writev(self._descriptor, views)
+        except BlockingIOError:  # somebody else has set O_NONBLOCK
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            poll.poll()
+            return 0
+
+
+def _why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,161 @@
+"""One run of ``connect`` or ``listen``: from stdin and stdout to the exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
+from bpipe.cli.report import Narrator, Reporter, describe
+from bpipe.cli.streams import Streams, take_streams
+from bpipe.cli.values import USAGE, Level, Usage
+from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.pipe import BackedPipe, State
+from bpipe.protocol.wire import Reason
+
+FAILED: Final = 1  # the exit statuses; 2 is a usage error
+NOT_CONNECTED: Final = 3
+LOST: Final = 4
+PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
+
+HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
+
+_DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
+
+
+def run_session(open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage) -> int:
+    """Wire stdin and stdout to the pipe until it is over; returns the exit status.
+
+    Does not return if a signal ended the session: then this process dies by it.
+    """
+    streams = take_streams()
+    reporter = Reporter(usage.level)
+    runner = _Runner(streams, usage, reporter)
+    try:
+        status = asyncio.run(runner.run(open_pipe))
+    finally:
+        reporter.close()
+    if runner.deadly is not None:
+        _die_by(runner.deadly)
+    return status
+
+
+class _Runner:
+    """What belongs to one run."""
+
+    def __init__(self, streams: Streams, usage: Usage, reporter: Reporter) -> None:
+        self.deadly: int | None = None  # the signal to die by
+        self._streams = streams
+        self._usage = usage
+        self._reporter = reporter
+        self._stdin: Pump | None = None
+        self._hint: asyncio.TimerHandle | None = None
+
+    async def run(self, open_pipe: Callable[[], Awaitable[BackedPipe]]) -> int:
+        """Open the pipe, run it, and say how it ended."""
+        try:
+            pipe = await open_pipe()
+        except AddressError as error:
+            self._reporter.say(str(error), Level.QUIET)
+            return USAGE
+        except (OSError, OverflowError) as error:
+            self._reporter.say(_local_error(error), Level.QUIET)
+            return FAILED
+        self._handle_signals(pipe)
+        pipe.observe(Narrator(self._reporter, pipe.status).look)
+        self._choose_directions(pipe)
+        with contextlib.suppress(SessionEnded):
+            await pipe.connect()
+            self._start_pumps(pipe)
+        await pipe.wait_closed()
+        if pipe.failure is None:
+            self.deadly = None  # all was done when the signal came
+        elif self.deadly is None:
+            self._reporter.say(str(pipe.failure), Level.QUIET)
+        self._reporter.say(describe(pipe.status()), Level.VERBOSE)
+        return exit_status(pipe.failure)
+
+    def _choose_directions(self, pipe: BackedPipe) -> None:
+        """Say at once what is not going to be used, so that the peer never waits for it."""
+        streams, usage = self._streams, self._usage
+        if usage.send_only:
+            pipe.stop()
+        if usage.recv_only or (
+            streams.stdin_is_terminal and not streams.stdout_is_terminal and not usage.send_only
+        ):
+            pipe.finish()
+
+    def _start_pumps(self, pipe: BackedPipe) -> None:
+        if not pipe.refusing:
+            self._stdin = StdinPump(pipe, self._streams.stdin)
+            pipe.observe(lambda: self._consider_hint(pipe))
+        else:
+            os.close(self._streams.stdin)
+        if pipe.reader.stopped is None:
+            StdoutPump(pipe, self._streams.stdout)
+
+    def _consider_hint(self, pipe: BackedPipe) -> None:
+        """Somebody may wait for an end that will not come, because stdin stays open."""
+        if self._hint is None and pipe.reader.done:
+            self._hint = asyncio.get_running_loop().call_later(HINT_AFTER, self._give_hint, pipe)
+
+    def _give_hint(self, pipe: BackedPipe) -> None:
+        if self._stdin is not None and not self._stdin.ended and not pipe.refusing:
+            self._reporter.say(
+                "the peer has finished; waiting for the end of stdin"
+                " (--recv-only would not read it)"
+            )
+
+    # --- signals ---
+
+    def _handle_signals(self, pipe: BackedPipe) -> None:
+        loop = asyncio.get_running_loop()
+        for number in _DEADLY:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self._interrupt, pipe, number)
+        for number in _REPORTING:
+            loop.add_signal_handler(number, self._report, pipe)
+        loop.add_signal_handler(signal.SIGUSR2, pipe.force_reconnect)
+
+    def _interrupt(self, pipe: BackedPipe, number: int) -> None:
+        """Tell the peer, and end; the second time, end at once."""
+        if self.deadly is not None:
+            _die_by(number)
+        if pipe.status().state is not State.OVER:
+            self.deadly = number
+            pipe.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
+
+    def _report(self, pipe: BackedPipe) -> None:
+        self._reporter.say(describe(pipe.status()), Level.QUIET)
+
+
+def exit_status(failure: SessionEnded | None) -> int:
+    """What a shell is told about how the session ended."""
+    match failure:
+        case None:
+            return 0
+        case NotConnected():
+            return NOT_CONNECTED
+        case SessionLost():
+            return LOST
+        case PipeClosed():
+            return PIPE_CLOSED
+        case _:
+            return FAILED
+
+
+def _local_error(error: OSError | OverflowError) -> str:
+    if isinstance(error, OverflowError):
+        return "the buffer is too large for this machine"
+    return (error.strerror or str(error)).lower()
+
+
+def _die_by(number: int) -> None:
+    """End this process by a signal, so that a shell's loop ends with it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -1,0 +1,55 @@
+"""The process's own stdin, stdout and stderr, as descriptors.
+
+They are inherited, so other processes may share them: their flags are never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import Final, NamedTuple
+
+PIPE_SIZE: Final = 1 << 20  # bytes: the most that the kernel allows everybody by default
+
+
+class Streams(NamedTuple):
+    """Descriptors of our own for stdin and stdout, whose close is the last one."""
+
+    stdin: int
+    stdout: int
+    stdin_is_terminal: bool
+    stdout_is_terminal: bool
+
+
+def take_streams() -> Streams:
+    """Move stdin and stdout to descriptors of our own, and put /dev/null in their place.
+
+    So closing ours really closes them, and nothing else can read or write them by mistake. A
+    missing stdin becomes an empty one; a missing stdout, one that cannot be written.
+    """
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_GETFD)
+        except OSError:
+            _put_null(descriptor, flags)
+    streams = Streams(os.dup(0), os.dup(1), os.isatty(0), os.isatty(1))
+    _put_null(0, os.O_RDONLY)
+    _put_null(1, os.O_WRONLY)
+    for descriptor in streams[:2]:
+        _enlarge(descriptor)
+    return streams
+
+
+def _put_null(descriptor: int, flags: int) -> None:
+    opened = os.open(os.devnull, flags)
+    if opened != descriptor:
+        os.dup2(opened, descriptor)
+        os.close(opened)
+
+
+def _enlarge(descriptor: int) -> None:
+    """Let a pipe hold more, so that fewer and larger reads and writes move the same bytes."""
+    with contextlib.suppress(OSError, AttributeError):  # no pipe, or not on this system
+        if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
