@@ -19,9 +19,17 @@ Whatever else comes out of bpipe is a bug in bpipe, or an ``OSError`` about a lo
 
 from __future__ import annotations
 
+import os
+
 
 class BpipeError(Exception):
     """The root of all exceptions that bpipe raises on purpose; its text is one line for people."""
+
+
+def explain(error: OSError) -> str:
+    """What the system says about an error, without what Python adds to it."""
+    text = os.strerror(error.errno) if error.errno is not None else str(error)
+    return text[:1].lower() + text[1:]
 
 
 class AddressError(BpipeError):

@@ -38,7 +38,7 @@ class ReconnectFunc(Protocol):
     """Obtains greeted links for a session, by dialling or by accepting."""
 
     name: str  # the address, for people
-    on_attempt: Callable[[], None]  # called after an attempt has failed
+    on_change: Callable[[], None]  # called when something happened that no link tells
 
     def __call__(self, session: Session) -> Awaitable[Link]:
         """The next link that is greeted and attached; waits for it as long as it takes."""
@@ -110,7 +110,7 @@ class BackedPipe:
         self._timer: asyncio.TimerHandle | None = None
         self._observers: list[Callable[[], None]] = []
         self._nudged = False
-        reconnect.on_attempt = self._settle
+        reconnect.on_change = self._settle
 
     async def __aenter__(self) -> BackedPipe:
         await self.connect()

@@ -20,7 +20,6 @@ app = typer.Typer(
     name="bpipe",
     help="A pipe between two machines that does not break.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 
@@ -38,8 +37,8 @@ def run(arguments: list[str]) -> int:
         message = error.format_message().strip()
         if not message:
             return USAGE
-        message = " ".join(message.split())
-        _complain(message[:1].lower() + message[1:])
+        message = " ".join(message.split()).rstrip(".")
+        _complain(f"{message[:1].lower()}{message[1:]} (bpipe --help explains)")
         return USAGE
     return status if isinstance(status, int) else 0
 
@@ -188,7 +187,9 @@ def listen(
     where = parse(address, port)
     limits = bpipe.Limits(heartbeat, give_up_after=give_up_after)
     return run_session(
-        lambda: bpipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits), usage
+        lambda: bpipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
+        usage,
+        announce="listening on",
     )
 
 

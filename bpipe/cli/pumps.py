@@ -20,6 +20,7 @@ import select
 import threading
 from typing import Final
 
+from bpipe.errors import explain
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
 
@@ -112,7 +113,7 @@ class StdinPump(Pump):
             while not self._pipe.refusing and self._move():
                 pass
         except OSError as error:
-            self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {_why(error)}")
+            self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {explain(error)}")
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
         self.ended = True
@@ -150,7 +151,7 @@ class StdoutPump(Pump):
         except BrokenPipeError:
             self._fail(Reason.BROKEN_PIPE, "the consumer behind stdout closed its pipe")
         except OSError as error:
-            self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {_why(error)}")
+            self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {explain(error)}")
 
     def _move(self) -> bool:
         """Write what there is, or wait for it; returns whether there may be more."""
@@ -175,7 +176,3 @@ class StdoutPump(Pump):
             poll.register(self._descriptor, select.POLLOUT)
             poll.poll()
             return 0
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

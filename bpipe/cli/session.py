@@ -13,7 +13,7 @@ from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
 from bpipe.cli.report import Narrator, Reporter, describe
 from bpipe.cli.streams import Streams, take_streams
 from bpipe.cli.values import USAGE, Level, Usage
-from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost, explain
 from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
@@ -28,14 +28,18 @@ _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
 
 
-def run_session(open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage) -> int:
+def run_session(
+    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, *, announce: str = ""
+) -> int:
     """Wire stdin and stdout to the pipe until it is over; returns the exit status.
+
+    ``announce`` is said with the pipe's address as soon as there is one.
 
     Does not return if a signal ended the session: then this process dies by it.
     """
     streams = take_streams()
     reporter = Reporter(usage.level)
-    runner = _Runner(streams, usage, reporter)
+    runner = _Runner(streams, usage, reporter, announce)
     try:
         status = asyncio.run(runner.run(open_pipe))
     finally:
@@ -48,11 +52,12 @@ def run_session(open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage) ->
 class _Runner:
     """What belongs to one run."""
 
-    def __init__(self, streams: Streams, usage: Usage, reporter: Reporter) -> None:
+    def __init__(self, streams: Streams, usage: Usage, reporter: Reporter, announce: str) -> None:
         self.deadly: int | None = None  # the signal to die by
         self._streams = streams
         self._usage = usage
         self._reporter = reporter
+        self._announce = announce
         self._stdin: Pump | None = None
         self._hint: asyncio.TimerHandle | None = None
 
@@ -63,10 +68,12 @@ class _Runner:
         except AddressError as error:
             self._reporter.say(str(error), Level.QUIET)
             return USAGE
-        except (OSError, OverflowError) as error:
-            self._reporter.say(_local_error(error), Level.QUIET)
+        except OSError as error:
+            self._reporter.say(explain(error), Level.QUIET)
             return FAILED
         self._handle_signals(pipe)
+        if self._announce:
+            self._reporter.say(f"{self._announce} {pipe.status().peer}")
         pipe.observe(Narrator(self._reporter, pipe.status).look)
         self._choose_directions(pipe)
         with contextlib.suppress(SessionEnded):
@@ -147,12 +154,6 @@ def exit_status(failure: SessionEnded | None) -> int:
             return PIPE_CLOSED
         case _:
             return FAILED
-
-
-def _local_error(error: OSError | OverflowError) -> str:
-    if isinstance(error, OverflowError):
-        return "the buffer is too large for this machine"
-    return (error.strerror or str(error)).lower()
 
 
 def _die_by(number: int) -> None:

@@ -107,20 +107,24 @@ def _port(number: str | None, text: str) -> int:
 
 
 def _ipv6(host: str, text: str) -> str:
+    if not _is_ipv6(host):
+        raise AddressError(f"not an IPv6 address: {text}")
+    return host
+
+
+def _is_ipv6(host: str) -> bool:
     try:
         ipaddress.IPv6Address(host)
     except ValueError:
-        raise AddressError(f"not an IPv6 address: {text}") from None
-    return host
+        return False
+    return True
 
 
 def _bracketed(text: str, port: str | None) -> str:
     """What was probably meant."""
     head, _, tail = text.rpartition(":")
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return f"[{head}]:{tail}" if port is None else f"[{text}]:{port}"
+    if port is None and tail.isdigit() and _is_ipv6(head):
+        return f"[{head}]:{tail}"
     return f"[{text}]:{port or DEFAULT_PORT}"
 
 

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import AddressError, LinkLost, NotConnected
+from bpipe.errors import AddressError, LinkLost, NotConnected, explain
 from bpipe.net.address import Address, Endpoint, require_local, resolve, same_user
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock
@@ -99,7 +99,7 @@ class Dialer:
         retry_max: float = 1.0,
     ) -> None:
         self.name = str(address)
-        self.on_attempt: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         self._address = address
         self.schedule = Schedule(Backoff(retry_max))
         self._insecure = insecure
@@ -125,6 +125,8 @@ class Dialer:
         fresh = session.outage_since is None or session.outage_since != self._outage
         self._outage = session.outage_since
         self.schedule.begin(clock(), fresh=fresh)
+        session.calling(clock())
+        self.on_change()
         try:
             while True:
                 link = await self._attempt(session)
@@ -172,7 +174,7 @@ class Dialer:
             sock, endpoint = dial.result()
             self.schedule.answered(number)
             prepare(sock, session.limits.heartbeat)
-            link = Link(sock, CallerGreeting(session, clock()), str(endpoint))
+            link = Link(sock, CallerGreeting(session), str(endpoint))
             try:
                 await link.greeted
             except asyncio.CancelledError:
@@ -185,11 +187,11 @@ class Dialer:
             cause = str(error)
         except OSError as error:
             nobody = error.errno in _NOBODY
-            cause = f"{self.name}: {(error.strerror or str(error)).lower()}"
+            cause = f"{self.name}: {explain(error)}"
         now = clock()
         self.schedule.failed(number, now)
         session.attempt_failed(cause, now, nobody=nobody)
-        self.on_attempt()
+        self.on_change()
         return None
 
     async def _dial(self, number: int) -> tuple[socket.socket, Endpoint]:
@@ -206,7 +208,7 @@ class Dialer:
                 ):
                     raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
                 if endpoint.family == socket.AF_UNIX and not same_user(sock):
-                    raise OSError(errno.EPERM, "the socket belongs to another user")
+                    raise AddressError(f"{endpoint}: the socket belongs to another user")
                 return sock, endpoint
             except OSError:
                 sock.close()

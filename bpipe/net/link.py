@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import LinkLost
+from bpipe.errors import LinkLost, explain
 from bpipe.net.clock import clock
 from bpipe.protocol.greeting import GREETING_TIMEOUT, Greeting
 from bpipe.protocol.session import Session
@@ -75,7 +75,7 @@ class Link:
         except BlockingIOError:
             pass
         except OSError as error:
-            self.fail(_lost(error))
+            self.fail(LinkLost(explain(error)))
             return
         self._watch(bool(self._driver.outgoing(clock())))
         if self.greeting.finished and not self._writing:
@@ -138,7 +138,7 @@ class Link:
         except LinkLost as cause:
             self.fail(cause)
         except OSError as error:
-            self.fail(_lost(error))
+            self.fail(LinkLost(explain(error)))
         self.flush()
         self.on_traffic()
 
@@ -164,7 +164,3 @@ class Link:
         self._timer.cancel()
         self._loop.remove_reader(self._sock)
         self._watch(False)
-
-
-def _lost(error: OSError) -> LinkLost:
-    return LinkLost((error.strerror or str(error)).lower())

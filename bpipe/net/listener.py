@@ -34,7 +34,7 @@ class Listener:
 
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
-        self.on_attempt: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
         self._sockets = sockets
         self._path = path
         self._identity = _identity(path)

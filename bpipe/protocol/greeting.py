@@ -97,12 +97,12 @@ class Greeting:
 class CallerGreeting(Greeting):
     """The caller's side. At most one at a time, and never beside a live link."""
 
-    def __init__(self, session: Session, now: float) -> None:
+    def __init__(self, session: Session) -> None:
         super().__init__(session)
         assert not session.attached
         self._confirmed = False
         self._answerer = _NOWHERE
-        self._say(pack_hello(session.hello(now)), VERDICT_SIZE)
+        self._say(pack_hello(session.hello()), VERDICT_SIZE)
 
     def _hear(self, message: bytearray, now: float) -> None:
         if self._confirmed:

@@ -128,10 +128,13 @@ class Session:
 
     # --- links come and go ---
 
-    def hello(self, now: float) -> Hello:
-        """The first message of a caller's next greeting."""
+    def calling(self, now: float) -> None:
+        """A caller looks for a link."""
         if self.patience.calling_since is None:
             self.patience.calling_since = now
+
+    def hello(self) -> Hello:
+        """The first message of a caller's next greeting."""
         if self.id is None:
             self.id, self.epoch, self._opened = self._new_id(), 0, False
         self.epoch += 1
