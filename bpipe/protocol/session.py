@@ -74,6 +74,7 @@ class Session:
         self.over = False
         self.failure: SessionEnded | None = None  # once over: None is success
         self.last_cause = ""  # why the last link was lost, or the last attempt failed
+        self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._traffic: Traffic | None = None
@@ -167,6 +168,7 @@ class Session:
         self.writer.window = position.window
         self.writer.resume(position.received)
         self._traffic = Traffic(self.limits.heartbeat, now)
+        self._log("=", f"attached: the peer stands at {position}, this end at {self.position}")
 
     def detach(self, cause: LinkLost, now: float) -> None:
         """The link is gone: nothing of it is used any more."""
@@ -174,6 +176,7 @@ class Session:
         if traffic is None:
             return
         self.last_cause = str(cause)
+        self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
         if self._answering_abort:
             self._leave(self.failure)
@@ -287,7 +290,10 @@ class Session:
         if not traffic.lent:
             traffic.consider_ack(self.reader, now)
             small = self._small_frames(traffic, now)
+            before = self.writer.sent
             frame = [] if self.aborting else self.writer.next_frame(traffic.frame_size)
+            if frame:
+                self._log(">", f"stream {before}..{self.writer.sent}")
             traffic.lend(small, frame, now)
         return traffic.lent
 
@@ -304,23 +310,27 @@ class Session:
         small = b""
         if traffic.stop_due and self.reader.stopped is not None and not self._peer_bye:
             traffic.stop_due = False
-            small += pack_frame(Kind.STOP, self.reader.stopped)
+            small += self._say(Kind.STOP, self.reader.stopped)
         if traffic.ack_due:
-            small += pack_frame(Kind.ACK, traffic.acknowledge(self.reader.delivered))
+            small += self._say(Kind.ACK, traffic.acknowledge(self.reader.delivered))
         if traffic.abort_due and self._abort:
             traffic.abort_due = False
             reason, message = self._abort
             text = message.encode()[:LARGEST_MESSAGE].decode(errors="ignore").encode()
-            small += pack_frame(Kind.ABORT, reason, text)
+            small += self._say(Kind.ABORT, reason, text)
         if traffic.pong is not None:
-            small += pack_frame(Kind.PONG, traffic.pong)
+            small += self._say(Kind.PONG, traffic.pong)
             traffic.pong = None
         if traffic.liveness.ping_due:
-            small += pack_frame(Kind.PING, traffic.liveness.ping(now))
+            small += self._say(Kind.PING, traffic.liveness.ping(now))
         if traffic.bye_due and (self._answering_abort or (self.done and not self._abort)):
             traffic.bye_due, traffic.bye_lent = False, True
-            small += pack_frame(Kind.BYE, 0)
+            small += self._say(Kind.BYE, 0)
         return small
+
+    def _say(self, kind: Kind, number: int, message: bytes = b"") -> bytes:
+        self._log(">", f"{kind.name} {number}")
+        return pack_frame(kind, number, message)
 
     def incoming(self) -> Views:
         """Where the next bytes from the link belong, in order; never empty while attached."""
@@ -347,6 +357,7 @@ class Session:
 
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
         kind, length, number = header
+        self._log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
         if kind is Kind.DATA:
             self.reader.check(number, length)
         elif kind is Kind.ACK:
@@ -430,3 +441,9 @@ class Session:
     def _leave(self, failure: SessionEnded | None) -> None:
         self.over = True
         self.failure = failure
+        self._log("=", f"over: {failure or 'success'}")
+
+    def _log(self, prefix: str, text: str) -> None:
+        """Tell ``trace``: ``<`` heard, ``>`` said, ``=`` a change of state, ``!`` an error."""
+        if self.trace is not None:
+            self.trace(prefix, text)

@@ -1,0 +1,173 @@
+"""A simulated process at one end: the production pipe, a producer and a consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import bpipe.net.dialer
+import bpipe.net.link
+import bpipe.pipe
+from bpipe.errors import SessionEnded
+from bpipe.net.address import Address, Endpoint
+from bpipe.net.backoff import Backoff
+from bpipe.net.dialer import Dialer, Schedule
+from bpipe.net.listener import Listener
+from bpipe.pipe import BackedPipe
+from bpipe.protocol.patience import Limits
+from bpipe.protocol.session import Session
+from tests.simulation.loop import Loop, World
+from tests.simulation.network import Network
+
+PATTERN = random.Random(0).randbytes(1 << 16)
+
+_world: World | None = None
+
+
+def enter(world: World) -> None:
+    """From now on the production code's clock is this world's."""
+    global _world
+    _world = world
+
+
+def _clock() -> float:
+    assert _world is not None
+    return _world.now
+
+
+for _module in (bpipe.net.dialer, bpipe.net.link, bpipe.pipe):
+    _module.clock = _clock  # type: ignore[attr-defined]
+
+
+class SimulatedDialer(Dialer):
+    """The production dialer, but for the system calls that connect."""
+
+    def __init__(self, network: Network, retry_max: float, rng: random.Random) -> None:
+        super().__init__(Address("simulated", 1))
+        self.schedule = Schedule(Backoff(retry_max, rng))
+        self._network = network
+
+    async def _dial(self, number: int) -> tuple[Any, Endpoint]:
+        loop: Any = asyncio.get_running_loop()
+        sock = await self._network.connect(loop)
+        return sock, Endpoint(socket.AF_INET, ("127.0.0.1", 1))
+
+
+@dataclass
+class Plan:
+    """What a process does; times are in seconds, counts in bytes."""
+
+    length: int  # of the stream that it sends
+    buffer_size: int
+    limits: Limits
+    produce_every: float = 0.01
+    consume_every: float = 0.01
+    appetite: int = 4096  # bytes that are taken at once, at most
+
+
+class End:
+    """One process: its pipe, what it has sent and taken, and how it ended."""
+
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        plan: Plan,
+        rng: random.Random,
+        reconnect: Callable[[Loop], SimulatedDialer | Listener],
+    ) -> None:
+        self.name = name
+        self.plan = plan
+        self.loop = Loop(world, name)
+        self.taken = 0  # bytes that the consumer has
+        self.closed = False  # the consumer has the end of the stream as well
+        self.over_at: float | None = None  # when the process has ended by itself
+        self.killed = False
+        self.wrong: str | None = None  # the first byte that was not the right one
+        self._world = world
+        self._rng = rng
+        self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
+        self.session: Session = self.pipe._session
+        self._producing = self._consuming = True  # the next time is in the world's calendar
+        world.at(world.now, self._produce)
+        world.at(world.now, self._consume)
+        self.pipe.observe(self._look)
+
+    def _start(self, reconnect: Callable[[Loop], SimulatedDialer | Listener]) -> BackedPipe:
+        pipe = BackedPipe(
+            reconnect(self.loop), buffer_size=self.plan.buffer_size, limits=self.plan.limits
+        )
+        self.loop.create_task(self._main(pipe))
+        return pipe
+
+    async def _main(self, pipe: BackedPipe) -> None:
+        try:
+            await pipe.connect()
+        except SessionEnded:
+            pass
+        await pipe.wait_closed()
+        self.over_at = self._world.now
+        self.loop.end()
+
+    def kill(self) -> None:
+        """SIGKILL: the kernel closes the sockets."""
+        if self.over_at is None:
+            self.killed = True
+            self.loop.run(self._close_sockets)
+            self.loop.end()
+
+    def _close_sockets(self) -> None:
+        for sock in list(self.loop._readers):
+            sock.close()
+
+    # --- the producer and the consumer, as threads of the process ---
+
+    def _look(self) -> None:
+        """Something has changed: the producer and the consumer may have to go on."""
+        writer, reader, pipe = self.pipe.writer, self.pipe.reader, self.pipe
+        if not self._producing and (writer.room or pipe.refusing):
+            self._producing = True
+            self._after(self.plan.produce_every, self._produce)
+        if not self._consuming and (reader.buffered or reader.drained):
+            self._consuming = True
+            self._after(self.plan.consume_every, self._consume)
+
+    def _after(self, mean: float, callback: Callable[[], None]) -> None:
+        self._world.at(self._world.now + self._rng.uniform(0.5, 1.5) * mean, callback)
+
+    def _produce(self) -> None:
+        if self.loop.ended:
+            return
+        writer, pipe = self.pipe.writer, self.pipe
+        if pipe.refusing or writer.written >= self.plan.length:
+            self.loop.run(pipe.call, pipe.finish)
+            return
+        limit = min(self._rng.randint(1, max(2000, self.plan.length // 3)), self.plan.length - writer.written)
+        self._producing = False
+        for view in writer.space(limit):
+            at = writer.written
+            view[:] = PATTERN[at : at + len(view)]
+            writer.wrote(len(view))
+            self.loop.run(pipe.nudge)
+
+    def _consume(self) -> None:
+        if self.loop.ended or self.pipe.failure is not None:
+            return
+        reader, pipe = self.pipe.reader, self.pipe
+        if reader.stopped is not None:
+            return
+        if reader.drained:
+            self.closed = True
+            self.loop.run(pipe.call, pipe.delivered_end)
+            return
+        self._consuming = False
+        for view in reader.readable(self._rng.randint(1, self.plan.appetite)):
+            if view != PATTERN[self.taken : self.taken + len(view)]:
+                self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
+            self.taken += len(view)
+            reader.took(len(view))
+            self.loop.run(pipe.nudge)

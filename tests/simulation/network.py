@@ -1,0 +1,398 @@
+"""A simulated network: sockets with the manners of TCP, over a path that misbehaves.
+
+A connection is two channels. What is sent arrives later, in order, in pieces; a fault strikes
+when a chosen number of bytes has arrived in one direction. The path itself can be away for a
+while: what was on its way then arrives afterwards, as TCP would send it again.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation.loop import Loop, World
+
+SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
+
+
+class Fate(enum.Enum):
+    """What happens to a connection when its fault strikes."""
+
+    RESET = enum.auto()  # both ends hear of it
+    CLOSE = enum.auto()  # an end of file at both ends
+    ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
+    SILENCE = enum.auto()  # neither hears anything
+    DEAF = enum.auto()  # one direction is lost, the other goes on
+
+
+@dataclass
+class Weather:
+    """How the network behaves; everything random comes from ``rng``."""
+
+    rng: random.Random
+    latency: tuple[float, float] = (0.0, 0.001)  # seconds: the least and the most
+    capacity: int = 4096  # bytes that a channel holds
+    chunky: bool = False  # bytes are taken and arrive in pieces of any size
+    faulty: float = 0.0  # the share of connections that meet a fault
+    fates: list[Fate] = field(default_factory=list)
+    reach: int = 4096  # bytes after which a fault strikes, at most
+    stragglers: float = 0.0  # the share of connections that are slower, by some seconds
+    purging: bool = False  # a reset throws away what has arrived and was not read
+    longest: float = 100.0  # the most that any connection's latency counts, in seconds
+    away: list[tuple[float, float]] = field(default_factory=list)  # when the path is
+
+    def calm(self, now: float) -> None:
+        """From now on nothing fails any more, for new connections; the path is there."""
+        self.faulty = self.stragglers = 0.0
+        self.latency = (0.0, 0.02)
+        self.longest = 0.02
+        self.away = [(since, min(until, now)) for since, until in self.away]
+
+    def back_at(self, now: float) -> float:
+        """When the path is there: now, or later."""
+        for since, until in self.away:
+            if since <= now < until:
+                return until
+        return now
+
+
+class Network:
+    """The place where sockets meet: one listener, and those who dial it."""
+
+    def __init__(self, world: World, weather: Weather, log: Callable[[str, str], None]) -> None:
+        self.world = world
+        self.weather = weather
+        self.connections = 0
+        self.faults = 0
+        self.log = log
+        self._listening: ListeningSocket | None = None
+
+    def listen(self, loop: Loop) -> ListeningSocket:
+        """The listening socket of this process."""
+        self._listening = ListeningSocket(loop)
+        return self._listening
+
+    async def connect(self, loop: Loop) -> Socket:
+        """Dial; ConnectionRefusedError if nobody listens, and waits while the path is away."""
+        answer: Any = loop.create_future()
+        self._syn(loop, answer, self.world.now, 0)
+        sock: Socket = await answer
+        return sock
+
+    def _syn(self, loop: Loop, answer: Any, began: float, attempt: int) -> None:
+        now, weather = self.world.now, self.weather
+        if answer.done() or loop.ended:
+            return
+        if weather.back_at(now) > now:
+            if attempt + 1 < len(SYN_RETRIES):
+                when = began + SYN_RETRIES[attempt + 1]
+                self.world.at(when, self._syn, loop, answer, began, attempt + 1)
+            return
+        there = weather.rng.uniform(*weather.latency)
+        back = weather.rng.uniform(*weather.latency)
+        self.world.at(now + there, self._arrive, loop, answer, back)
+
+    def _arrive(self, loop: Loop, answer: Any, back: float) -> None:
+        """The SYN is there: the connection exists on the listener's side from now on."""
+        listening = self._listening
+        if listening is None or listening.closed or listening.loop.ended:
+            self.world.at(self.world.now + back, self._settle, answer, None, loop)
+            return
+        connection = Connection(self, loop, listening.loop)
+        self.connections += 1
+        listening.arrive(connection.callee)
+        self.world.at(self.world.now + back, self._settle, answer, connection.caller, loop)
+
+    def _settle(self, answer: Any, sock: Socket | None, loop: Loop) -> None:
+        if loop.ended or answer.done():
+            if sock is not None:
+                sock.close()
+        elif sock is None:
+            answer.set_exception(ConnectionRefusedError(111, "Connection refused"))
+        else:
+            answer.set_result(sock)
+
+
+class ListeningSocket:
+    """A socket that accepts."""
+
+    family = socket.AF_INET
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.closed = False
+        self.writable = False
+        self._backlog: deque[Socket] = deque()
+
+    @property
+    def readable(self) -> bool:
+        return bool(self._backlog)
+
+    def arrive(self, sock: Socket) -> None:
+        self._backlog.append(sock)
+        self.loop.ready_to_read(self)  # type: ignore[arg-type]
+
+    def accept(self) -> tuple[Socket, None]:
+        if not self._backlog:
+            raise BlockingIOError
+        return self._backlog.popleft(), None
+
+    def fileno(self) -> int:
+        return -1 if self.closed else 3
+
+    def close(self) -> None:
+        self.closed = True
+        for sock in self._backlog:
+            sock.close()
+
+
+class Connection:
+    """Two sockets, the channels between them, and the fault that awaits them."""
+
+    def __init__(self, network: Network, caller: Loop, callee: Loop) -> None:
+        weather = network.weather
+        rng = weather.rng
+        self.number = network.connections + 1
+        self.network = network
+        self.caller = Socket(self, caller)
+        self.callee = Socket(self, callee)
+        late = rng.uniform(0, 8) if rng.random() < weather.stragglers else 0.0
+        self.latency = rng.uniform(*weather.latency) + late
+        up = Channel(self, self.caller, self.callee)
+        down = Channel(self, self.callee, self.caller)
+        self.caller.join(down, up)
+        self.callee.join(up, down)
+        if weather.fates and rng.random() < weather.faulty:
+            self.fate = rng.choice(weather.fates)
+            struck = rng.choice((up, up, down))
+            greeting = rng.random() < 0.35
+            struck.limit = rng.randrange(130 if greeting else weather.reach)
+
+    def strike(self, struck: Channel) -> None:
+        """The fault."""
+        self.network.faults += 1
+        self.network.log("!", f"connection {self.number}: {self.fate.name}")
+        rng = self.network.weather.rng
+        ends = [self.caller, self.callee]
+        if self.fate is Fate.CLOSE:
+            for end in ends:
+                end.hear_end()
+                end.outgoing.lost = True
+            return
+        struck.lost = True
+        if self.fate is Fate.DEAF:
+            return
+        for end in ends:
+            end.outgoing.lost = True
+        if self.fate is Fate.RESET:
+            for end in ends:
+                end.hear_reset()
+        elif self.fate is Fate.ABANDON:
+            rng.choice(ends).hear_reset()
+
+
+class Channel:
+    """One direction of a connection."""
+
+    def __init__(self, connection: Connection, source: Socket, sink: Socket) -> None:
+        self.limit: int | None = None  # bytes that arrive before the fault
+        self.lost = False  # nothing arrives any more
+        self.source = source
+        self.sink = sink
+        self.on_the_way = 0
+        self._connection = connection
+        self._network = connection.network
+        self._weather = connection.network.weather
+        self._latest = 0.0
+        self._purges = 0
+
+    @property
+    def room(self) -> int:
+        """What can be sent now."""
+        return self._weather.capacity - self.on_the_way - len(self.sink.buffer)
+
+    def send(self, data: bytes) -> None:
+        """These bytes set out."""
+        self.on_the_way += len(data)
+        rng = self._weather.rng
+        if self._weather.chunky and rng.random() < 0.5:
+            count = rng.randint(1, len(data))
+            self._at_arrival(self._arrive, data[:count])
+            data = data[count:]
+        if data:
+            self._at_arrival(self._arrive, data)
+
+    def send_end(self) -> None:
+        """The end of file follows."""
+        self._at_arrival(self._arrive_end)
+
+    def send_reset(self) -> None:
+        """A reset follows; of what is on the way, only some arrives before it."""
+        self._at_arrival(self._arrive_reset)
+
+    def purge(self) -> None:
+        """What is on the way is thrown away."""
+        self._purges += 1
+
+    def _at_arrival(self, callback: Callable[..., None], *args: Any) -> None:
+        world, weather = self._network.world, self._weather
+        jitter = weather.rng.random() * 0.001
+        latency = min(self._connection.latency, weather.longest)
+        when = max(self._latest, world.now + latency + jitter)
+        self._latest = when
+        world.at(when, self._pass, self._purges, callback, *args)
+
+    def _pass(self, purges: int, callback: Callable[..., None], *args: Any) -> None:
+        """Arrive now, or when the path is back."""
+        world = self._network.world
+        back = self._weather.back_at(world.now)
+        if back > world.now:
+            world.at(back, self._pass, purges, callback, *args)
+        elif not self.lost and purges == self._purges:
+            callback(*args)
+
+    def _arrive(self, data: bytes) -> None:
+        self.on_the_way -= len(data)
+        if self.limit is not None:
+            data, self.limit = data[: self.limit], self.limit - len(data)
+        self.sink.hear(data)
+        if self.limit is not None and self.limit <= 0:
+            self.limit = None
+            self._connection.strike(self)
+
+    def _arrive_end(self) -> None:
+        self.sink.hear_end()
+
+    def _arrive_reset(self) -> None:
+        self.sink.hear_reset()
+
+
+class Socket:
+    """One end of a connection, with the methods of a non-blocking ``socket.socket``."""
+
+    family = socket.AF_INET
+    incoming: Channel
+    outgoing: Channel
+
+    def __init__(self, connection: Connection, loop: Loop) -> None:
+        self.buffer = bytearray()  # arrived and not read
+        self.closed = False
+        self._connection = connection
+        self._loop = loop
+        self._ended = False  # the peer's end of file has come
+        self._reset = False
+        self._shut = False
+
+    def join(self, incoming: Channel, outgoing: Channel) -> None:
+        """These are its channels."""
+        self.incoming, self.outgoing = incoming, outgoing
+
+    # --- what arrives ---
+
+    def hear(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self.closed:
+            self.outgoing.send_reset()  # nobody is here any more
+            return
+        self.buffer += data
+        self._loop.ready_to_read(self)
+
+    def hear_end(self) -> None:
+        """The end of file has come."""
+        self._ended = True
+        self._loop.ready_to_read(self)
+
+    def hear_reset(self) -> None:
+        """A reset has come."""
+        self._reset = True
+        if self._connection.network.weather.purging:
+            self.buffer.clear()
+        self._loop.ready_to_read(self)
+        self._loop.ready_to_write(self)
+
+    # --- what the loop asks ---
+
+    @property
+    def readable(self) -> bool:
+        return bool(self.buffer) or self._ended or self._reset
+
+    @property
+    def writable(self) -> bool:
+        return self._reset or self.outgoing.room > 0
+
+    # --- what the production code calls ---
+
+    def sendmsg(self, views: list[memoryview]) -> int:
+        if self._reset:
+            raise ConnectionResetError(104, "Connection reset by peer")
+        if self._shut or self.closed:
+            raise BrokenPipeError(32, "Broken pipe")
+        data = b"".join(views)[: max(0, self.outgoing.room)]
+        if not data:
+            raise BlockingIOError
+        weather = self._connection.network.weather
+        if weather.chunky and weather.rng.random() < 0.3:
+            data = data[: weather.rng.randint(1, len(data))]
+        self.outgoing.send(data)
+        return len(data)
+
+    def recvmsg_into(self, views: list[memoryview]) -> tuple[int]:
+        if not self.buffer:
+            if self._reset:
+                raise ConnectionResetError(104, "Connection reset by peer")
+            if self._ended:
+                return (0,)
+            raise BlockingIOError
+        weather = self._connection.network.weather
+        left = len(self.buffer)
+        if weather.chunky and weather.rng.random() < 0.3:
+            left = weather.rng.randint(1, left)
+        total = 0
+        for view in views:
+            count = min(len(view), left - total)
+            view[:count] = self.buffer[total : total + count]
+            total += count
+        del self.buffer[:total]
+        if not self.incoming.source.closed:
+            self.incoming.source._loop.ready_to_write(self.incoming.source)
+        return (total,)
+
+    def shutdown(self, how: int) -> None:
+        if self._reset:
+            raise OSError(107, "Transport endpoint is not connected")
+        if not self._shut:
+            self._shut = True
+            self.outgoing.send_end()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        if self.buffer:
+            # As TCP does: what is unread makes the kernel send a reset in place of what it holds.
+            if self._connection.network.weather.rng.random() < 0.7:
+                self.outgoing.purge()
+            self.outgoing.send_reset()
+        elif not self._shut and not self._reset:
+            self._shut = True
+            self.outgoing.send_end()
+
+    def __enter__(self) -> Socket:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def setsockopt(self, *_: Any) -> None:
+        pass
+
+    def getpeername(self) -> tuple[str, int]:
+        return "127.0.0.1", self._connection.number
