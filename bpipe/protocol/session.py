@@ -191,7 +191,7 @@ class Session:
         if self.over:
             return
         if nobody and self.done:
-            self._leave(None)
+            self._leave(self._verdict())
         elif not self.established and self.limits.connect_timeout <= 0:
             self._leave(NotConnected(cause))
 

@@ -146,7 +146,10 @@ class End:
         if pipe.refusing or writer.written >= self.plan.length:
             self.loop.run(pipe.call, pipe.finish)
             return
-        limit = min(self._rng.randint(1, max(2000, self.plan.length // 3)), self.plan.length - writer.written)
+        limit = min(
+            self._rng.randint(1, max(2000, self.plan.length // 3)),
+            self.plan.length - writer.written,
+        )
         self._producing = False
         for view in writer.space(limit):
             at = writer.written

@@ -11,7 +11,7 @@ import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from tests.simulation.network import Socket
@@ -76,7 +76,7 @@ class Timer:
             callback(*self._args)
 
 
-class Loop(asyncio.AbstractEventLoop):
+class Loop:
     """The event loop of one process; ``name`` is for the log."""
 
     def __init__(self, world: World, name: str) -> None:
@@ -97,7 +97,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call this as code of the process."""
-        events._set_running_loop(self)
+        events._set_running_loop(cast(Any, self))
         try:
             return function(*args)
         finally:
@@ -138,7 +138,7 @@ class Loop(asyncio.AbstractEventLoop):
         if self._world.now < self._paused_until:
             self._schedule()
             return
-        events._set_running_loop(self)
+        events._set_running_loop(cast(Any, self))
         try:
             for _ in range(len(self._ready)):
                 callback, args = self._ready.popleft()
@@ -214,10 +214,10 @@ class Loop(asyncio.AbstractEventLoop):
             self.call_soon(timer)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
+        return asyncio.Future(loop=cast(Any, self))
 
-    def create_task(self, coro: Coroutine[Any, Any, Any], **_: Any) -> asyncio.Task[Any]:  # type: ignore[override]
-        task = asyncio.Task(coro, loop=self)
+    def create_task(self, coro: Coroutine[Any, Any, Any], **_: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=cast(Any, self))
         self._tasks.append(task)
         return task
 
@@ -258,7 +258,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     async def _until(self, add: Callback, remove: Callback, sock: Socket) -> None:
         future = self.create_future()
-        add(sock, lambda: future.done() or future.set_result(None))
+        add(sock, lambda: None if future.done() else future.set_result(None))
         try:
             await future
         finally:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from bpipe.errors import PeerAborted, PipeClosed, SessionLost
 from bpipe.net.listener import Listener
@@ -204,6 +203,11 @@ class Scenario:
         for end in self.ends:
             end.plan.consume_every = end.plan.produce_every = 0.01
             end.plan.appetite = 60000
+            limits = end.session.limits  # the other end may have left, and this one waits for it
+            end.session.patience.limits = limits._replace(
+                give_up_after=min(limits.give_up_after, 400.0)
+            )
+            end.loop.run(end.pipe.nudge)
         deadline = calm + (CALM_WITHIN if self.patient and not self.disturbed else LATEST)
         while not self._finished():
             self._step()
@@ -237,8 +241,8 @@ class Scenario:
                 and writer.high <= writer.end
             ):
                 raise Wrong(
-                    f"{near.name}: acked {writer.acked}, {far.name}: delivered {reader.delivered},"
-                    f" received {reader.received}, {near.name}: high {writer.high}, end {writer.end}"
+                    f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
+                    f" {far.name}: delivered {reader.delivered}, received {reader.received}"
                 )
             if writer.written - writer.confirmed > near.plan.buffer_size:
                 raise Wrong(f"{near.name} holds more than its buffer")

@@ -1,0 +1,104 @@
+"""``python -m tests.simulation``: run many seeds, or one of them with its log."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.simulation.scenario import Scenario, Wrong, run_seed
+
+BATCH = 200  # seeds
+
+
+class Result(NamedTuple):
+    """What a batch of seeds came to."""
+
+    passed: int
+    links: int
+    seconds: float  # of virtual time
+    failures: list[str]
+
+
+def main() -> int:
+    """Parse the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="how many to run")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--seed", type=int, help="run this one only")
+    parser.add_argument("-v", "--verbose", action="store_true", help="with its log: < > = %% !")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return replay(options.seed, verbose=options.verbose)
+    return run_many(options.first, options.seeds, options.jobs)
+
+
+def replay(seed: int, *, verbose: bool) -> int:
+    """Run one seed; returns the exit status."""
+    scenario = Scenario(seed, (lambda prefix, text: print(prefix, text)) if verbose else None)
+    try:
+        scenario.run()
+    except Wrong as error:
+        print(f"! {error}")
+        return 1
+    finally:
+        scenario.dispose()
+    for end in scenario.ends:
+        print(f"{end.name}: {end.pipe.failure or 'success'}")
+    return 0
+
+
+def run_many(first: int, count: int, jobs: int) -> int:
+    """Run seeds side by side; returns the exit status."""
+    began = shown = time.monotonic()
+    done = links = 0
+    virtual = 0.0
+    failures: list[str] = []
+    with multiprocessing.Pool(jobs, initializer=gc.disable) as pool:
+        for result in pool.imap_unordered(run_batch, batches(first, count)):
+            done += result.passed + len(result.failures)
+            links += result.links
+            virtual += result.seconds
+            failures += result.failures
+            for failure in result.failures:
+                print(failure, flush=True)
+            if time.monotonic() - shown > 10:
+                shown = time.monotonic()
+                rate = done / (shown - began)
+                print(f"{done} of {count} seeds, {rate:.0f} per second", flush=True)
+    took = time.monotonic() - began
+    print(f"seeds {first} to {first + count - 1} in {took:.0f} s: {count / took:.0f} per second")
+    print(f"{links} links, {virtual / 3600:.1f} hours of virtual time")
+    print(f"{done - len(failures)} passed, {len(failures)} failed")
+    return 1 if failures else 0
+
+
+def batches(first: int, count: int) -> Iterator[range]:
+    """The seeds, in pieces."""
+    for start in range(first, first + count, BATCH):
+        yield range(start, min(start + BATCH, first + count))
+
+
+def run_batch(seeds: range) -> Result:
+    """Run these, one after the other."""
+    links, seconds, failures = 0, 0.0, []
+    for seed in seeds:
+        try:
+            scenario = run_seed(seed)
+        except Wrong as error:
+            failures.append(str(error))
+        else:
+            links += sum(end.session.links for end in scenario.ends)
+            seconds += scenario.world.now - scenario.began
+    gc.collect()
+    return Result(len(seeds) - len(failures), links, seconds, failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Some seeds of the simulation: a fixed set, and a batch that nobody has seen before."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.simulation.scenario import run_seed
+
+REGRESSIONS = (
+    6025,  # a done end that found nobody reported success although its stream had been cut short
+)
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS)
+def test_a_seed_that_once_found_a_bug(seed: int) -> None:
+    run_seed(seed)
+
+
+def test_the_fixed_seeds() -> None:
+    for seed in range(400):
+        run_seed(seed)
+
+
+def test_fresh_seeds() -> None:
+    first = random.SystemRandom().randrange(10**9)
+    until = time.monotonic() + 8
+    seed = first
+    while time.monotonic() < until:
+        run_seed(seed)
+        seed += 1
+    print(f"seeds {first} to {seed - 1}")
+
+
+def test_a_seed_is_a_function_of_its_number() -> None:
+    first, second = run_seed(77), run_seed(77)
+    assert first.world.now == second.world.now
+    assert first.world.steps == second.world.steps
