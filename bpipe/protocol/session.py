@@ -71,6 +71,7 @@ class Session:
         self.established = False  # READY came (caller), or a frame after it (answerer)
         self.links = 0  # attached so far
         self.replayed = 0  # bytes that were begun on one link and begun again on a later one
+        self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.over = False
         self.failure: SessionEnded | None = None  # once over: None is success
         self.last_cause = ""  # why the last link was lost, or the last attempt failed
@@ -78,7 +79,6 @@ class Session:
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._traffic: Traffic | None = None
-        self._fruitless = 0
         self._peer_bye = False
         self._bye_written = False
         self._abort: tuple[Reason, str] | None = None  # ours
@@ -181,8 +181,8 @@ class Session:
         if self._answering_abort:
             self._leave(self.failure)
         elif isinstance(cause, ProtocolError) and not traffic.progress:
-            self._fruitless += 1
-            if self._fruitless >= FRUITLESS_LINKS:
+            self.fruitless += 1
+            if self.fruitless >= FRUITLESS_LINKS:
                 self.abort(Reason.PROTOCOL, f"protocol error: {cause}", now)
 
     def attempt_failed(self, cause: str, now: float, *, nobody: bool = False) -> None:
@@ -398,7 +398,7 @@ class Session:
 
     def _progress(self, traffic: Traffic) -> None:
         traffic.progress = True
-        self._fruitless = 0
+        self.fruitless = 0
         self.patience.outage_ended()
 
     # --- leaving ---

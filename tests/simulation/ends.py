@@ -34,13 +34,13 @@ def enter(world: World) -> None:
     _world = world
 
 
-def _clock() -> float:
+def clock() -> float:
     assert _world is not None
     return _world.now
 
 
 for _module in (bpipe.net.dialer, bpipe.net.link, bpipe.pipe):
-    _module.clock = _clock  # type: ignore[attr-defined]
+    _module.clock = clock  # type: ignore[attr-defined]
 
 
 class SimulatedDialer(Dialer):

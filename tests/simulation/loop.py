@@ -105,9 +105,10 @@ class Loop:
 
     def pause(self, seconds: float, *, asleep: bool) -> None:
         """Run nothing for a while; ``asleep``: the loop's clock stands still as well."""
-        self._paused_until = max(self._paused_until, self._world.now + seconds)
+        began = max(self._paused_until, self._world.now)
+        self._paused_until = max(began, self._world.now + seconds)
         if asleep:
-            self._slept += seconds
+            self._slept += self._paused_until - began
 
     def end(self) -> None:
         """The process is gone."""
@@ -208,8 +209,9 @@ class Loop:
     def _expire(self, timer: Timer) -> None:
         if timer.cancelled() or self.ended:
             return
-        if timer.when() > self.time() + RESOLUTION:  # the machine slept meanwhile
-            self._world.at(timer.when() + self._slept, self._expire, timer)
+        if timer.when() > self.time():  # the machine slept meanwhile, or the sum was rounded
+            soon = self._world.now + RESOLUTION
+            self._world.at(max(soon, timer.when() + self._slept), self._expire, timer)
         else:
             self.call_soon(timer)
 

@@ -26,6 +26,7 @@ class Fate(enum.Enum):
     RESET = enum.auto()  # both ends hear of it
     CLOSE = enum.auto()  # an end of file at both ends
     ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
+    LATE = enum.auto()  # one end hears a reset; what it had sent arrives all the same
     SILENCE = enum.auto()  # neither hears anything
     DEAF = enum.auto()  # one direction is lost, the other goes on
 
@@ -42,13 +43,19 @@ class Weather:
     fates: list[Fate] = field(default_factory=list)
     reach: int = 4096  # bytes after which a fault strikes, at most
     stragglers: float = 0.0  # the share of connections that are slower, by some seconds
+    hiccups: float = 0.0  # the share of messages that take some seconds longer
     purging: bool = False  # a reset throws away what has arrived and was not read
     longest: float = 100.0  # the most that any connection's latency counts, in seconds
     away: list[tuple[float, float]] = field(default_factory=list)  # when the path is
 
+    @property
+    def peaceful(self) -> bool:
+        """Whether nothing fails."""
+        return not (self.faulty and self.fates) and not self.hiccups and not self.away
+
     def calm(self, now: float) -> None:
         """From now on nothing fails any more, for new connections; the path is there."""
-        self.faulty = self.stragglers = 0.0
+        self.faulty = self.stragglers = self.hiccups = 0.0
         self.latency = (0.0, 0.02)
         self.longest = 0.02
         self.away = [(since, min(until, now)) for since, until in self.away]
@@ -184,6 +191,11 @@ class Connection:
                 end.hear_end()
                 end.outgoing.lost = True
             return
+        if self.fate is Fate.LATE:
+            victim = rng.choice(ends)
+            victim.hear_reset()
+            victim.incoming.lost = True
+            return
         struck.lost = True
         if self.fate is Fate.DEAF:
             return
@@ -210,6 +222,7 @@ class Channel:
         self._weather = connection.network.weather
         self._latest = 0.0
         self._purges = 0
+        self._travelling: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
 
     @property
     def room(self) -> int:
@@ -243,27 +256,35 @@ class Channel:
         world, weather = self._network.world, self._weather
         jitter = weather.rng.random() * 0.001
         latency = min(self._connection.latency, weather.longest)
+        if weather.hiccups and weather.rng.random() < weather.hiccups:
+            latency += weather.rng.uniform(0, 8)
         when = max(self._latest, world.now + latency + jitter)
         self._latest = when
-        world.at(when, self._pass, self._purges, callback, *args)
+        self._travelling.append((self._purges, callback, args))
+        world.at(when, self._pass)
 
-    def _pass(self, purges: int, callback: Callable[..., None], *args: Any) -> None:
-        """Arrive now, or when the path is back."""
+    def _pass(self) -> None:
+        """The next thing arrives: now, or when the path is back."""
         world = self._network.world
         back = self._weather.back_at(world.now)
         if back > world.now:
-            world.at(back, self._pass, purges, callback, *args)
-        elif not self.lost and purges == self._purges:
+            world.at(back, self._pass)
+            return
+        purges, callback, args = self._travelling.popleft()
+        if not self.lost and purges == self._purges:
             callback(*args)
 
     def _arrive(self, data: bytes) -> None:
         self.on_the_way -= len(data)
-        if self.limit is not None:
-            data, self.limit = data[: self.limit], self.limit - len(data)
+        if self.limit is None or self.limit > len(data):
+            self.limit = self.limit and self.limit - len(data)
+            self.sink.hear(data)
+            return
+        data, rest, self.limit = data[: self.limit], data[self.limit :], None
         self.sink.hear(data)
-        if self.limit is not None and self.limit <= 0:
-            self.limit = None
-            self._connection.strike(self)
+        self._connection.strike(self)
+        if rest and not self.lost:
+            self.sink.hear(rest)
 
     def _arrive_end(self) -> None:
         self.sink.hear_end()

@@ -20,6 +20,7 @@ from tests.simulation.loop import World
 from tests.simulation.network import Fate, Network, Weather
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
+ABORTED_WITHIN = 8.0  # seconds: an abort over a good link is answered
 LATEST = 500.0  # the same, when one end may wait in vain for the other
 STEPS = 60_000  # more than any good world needs
 
@@ -44,6 +45,9 @@ class Scenario:
         self.network = Network(self.world, self.weather, self._note)
         self.patient = rng.random() < 0.85
         self.disturbed = False  # somebody stops, aborts or is killed
+        self.peaceful = self.weather.peaceful
+        self.aborted: tuple[End, float] | None = None  # who, while connected, and when
+        self._epoch: tuple[bytes | None, int] = (None, 0)
         a, b = self._make_plan(), self._make_plan()
         retry_max = rng.choice((0.1, 1.0, 1.0, 5.0))
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
@@ -88,6 +92,7 @@ class Scenario:
             fates=[fate for fate in Fate if rng.random() < 0.5],
             reach=rng.choice((400, 4000, 20000)),
             stragglers=rng.choice((0.0, 0.0, 0.2)),
+            hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
             purging=rng.random() < 0.3,
         )
         if rng.random() < 0.4:
@@ -125,14 +130,16 @@ class Scenario:
             smallest = min(each.plan.buffer_size for each in self.ends)
             end.plan.length = min(end.plan.length, 15 * smallest + 5)
         if rng.random() < 0.2:
+            self.peaceful = False
             for _ in range(rng.randint(1, 3)):
                 self._at(rng.random() * span, self._pause, rng.choice(self.ends))
         if rng.random() < 0.15:
             for _ in range(rng.randint(1, 5)):
                 self._at(rng.random() * span, self._stranger)
         if rng.random() < 0.15:
+            self.peaceful = False
             self._at(rng.random() * span, lambda: self._in(self.caller, "force_reconnect"))
-        if rng.random() < 0.2:
+        if rng.random() < 0.25:
             self._disturb(span)
 
     def _disturb(self, span: float) -> None:
@@ -140,13 +147,13 @@ class Scenario:
         self.disturbed = True
         when = rng.choice((0.0, rng.random(), rng.random() * span))
         end = rng.choice(self.ends)
-        kind = rng.choice(("stop", "stop both", "abort", "kill"))
+        kind = rng.choice(("stop", "stop both", "abort", "abort", "kill"))
         if kind.startswith("stop"):
             for each in self.ends if kind == "stop both" else (end,):
                 self._at(when, self._in, each, "stop")
         elif kind == "abort":
             reason = rng.choice(list(Reason)[:3])
-            self._at(when, self._in, end, "abort", reason, "simulated")
+            self._at(when, self._abort, end, reason)
         else:
             self._at(when, end.kill)
         if not kind.startswith("stop"):
@@ -162,6 +169,11 @@ class Scenario:
         if not end.loop.ended:
             self._note("%", f"{end.name}: {method}")
             end.loop.run(getattr(end.pipe, method), *args)
+
+    def _abort(self, end: End, reason: Reason) -> None:
+        if all(each.session.attached for each in self.ends) and not end.session.done:
+            self.aborted = end, self.world.now
+        self._in(end, "abort", reason, "simulated")
 
     def _pause(self, end: End) -> None:
         seconds = self.rng.choice((0.5, 5.0, 30.0))
@@ -251,6 +263,12 @@ class Scenario:
         for end in self.ends:
             if end.loop.errors:
                 raise Wrong(f"{end.name}: {end.loop.errors[0]!r}")
+            if end.session.fruitless:
+                raise Wrong(f"{end.name}: a protocol error: {end.session.last_cause}")
+        epoch = (self.callee.session.id, self.callee.session.epoch)
+        if epoch[0] == self._epoch[0] and epoch[1] < self._epoch[1]:
+            raise Wrong(f"an old greeting was let in: epoch {epoch[1]} after {self._epoch[1]}")
+        self._epoch = epoch
 
     def dispose(self) -> None:
         """Let go of everything."""
@@ -260,6 +278,11 @@ class Scenario:
     # --- judging ---
 
     def _judge(self) -> None:
+        if self.aborted is not None and self.peaceful:
+            end, since = self.aborted
+            took = (end.over_at or since) - since
+            if took > ABORTED_WITHIN:
+                raise Wrong(f"{end.name} took {took:.1f} s to learn that its abort was heard")
         for near, far in (self.ends, self.ends[::-1]):
             if near.over_at is None:
                 continue

@@ -1,0 +1,375 @@
+"""Known ways to get this protocol wrong, each as a patch of the production code.
+
+A mutant is a function that makes the change through a ``MonkeyPatch``. Most of them are mistakes
+that somebody has really made in a pipe that resumes; the simulation has to notice every one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bpipe.errors import LinkLost
+from bpipe.net.dialer import Dialer
+from bpipe.net.link import Link
+from bpipe.protocol import liveness
+from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
+from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import Ring, Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.traffic import Traffic
+from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status, pack_frame
+from bpipe.protocol.writer import BackedWriter
+from tests.simulation.ends import clock
+
+Patch = pytest.MonkeyPatch
+MUTANTS: dict[str, Callable[[Patch], None]] = {}
+
+
+def mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    """Enter this change into the list, under its docstring."""
+    assert change.__doc__
+    MUTANTS[change.__doc__] = change
+    return change
+
+
+# --- where a new link carries on ---
+
+
+@mutant
+def _resume_early(patch: Patch) -> None:
+    """resume a byte early"""
+    patch.setattr(
+        BackedWriter, "resume", lambda self, received: setattr(self, "sent", max(0, received - 1))
+    )
+
+
+@mutant
+def _resume_late(patch: Patch) -> None:
+    """resume a byte late"""
+    patch.setattr(
+        BackedWriter,
+        "resume",
+        lambda self, received: setattr(self, "sent", min(received + 1, self.high)),
+    )
+
+
+@mutant
+def _keep_half_a_header(patch: Patch) -> None:
+    """a half-read header kept across links"""
+    attach, detach = Session.attach, Session.detach
+
+    def detach_and_keep(self: Any, cause: LinkLost, now: float) -> None:
+        self.kept = self._traffic
+        detach(self, cause, now)
+
+    def attach_and_restore(self: Any, position: Position, now: float, *, caller: bool) -> None:
+        attach(self, position, now, caller=caller)
+        if (kept := getattr(self, "kept", None)) is not None:
+            self._traffic._header[:] = kept._header
+            self._traffic._filled = kept._filled
+
+    patch.setattr(Session, "detach", detach_and_keep)
+    patch.setattr(Session, "attach", attach_and_restore)
+
+
+@mutant
+def _forget_the_end_mark(patch: Patch) -> None:
+    """end mark not replayed"""
+
+    def resume(self: BackedWriter, received: int) -> None:
+        self.sent = self.high if received == self.mark and self.high > received else received
+
+    patch.setattr(BackedWriter, "resume", resume)
+
+
+@mutant
+def _keep_what_was_lent(patch: Patch) -> None:
+    """a half-sent frame finished on the next link"""
+    attach, detach = Session.attach, Session.detach
+
+    def detach_and_keep(self: Any, cause: LinkLost, now: float) -> None:
+        self.kept = self._traffic.lent if self._traffic else []
+        detach(self, cause, now)
+
+    def attach_and_restore(self: Any, position: Position, now: float, *, caller: bool) -> None:
+        attach(self, position, now, caller=caller)
+        self._traffic.lent = list(getattr(self, "kept", []))
+
+    patch.setattr(Session, "detach", detach_and_keep)
+    patch.setattr(Session, "attach", attach_and_restore)
+
+
+# --- acknowledgement and window ---
+
+
+@mutant
+def _ignore_the_window(patch: Patch) -> None:
+    """window ignored"""
+    next_frame = BackedWriter.next_frame
+
+    def greedy(self: BackedWriter, limit: int) -> Views:
+        window, self.window = self.window, 1 << 62
+        try:
+            return next_frame(self, limit)
+        finally:
+            self.window = window
+
+    patch.setattr(BackedWriter, "next_frame", greedy)
+
+
+@mutant
+def _acknowledge_receipt(patch: Patch) -> None:
+    """ACK on receipt"""
+    patch.setattr(BackedReader, "delivered", property(lambda self: self.received))
+
+
+@mutant
+def _acknowledge_changes_only(patch: Patch) -> None:
+    """ACK only when the number moved"""
+    attach = Session.attach
+
+    def quiet(self: Any, position: Position, now: float, *, caller: bool) -> None:
+        attach(self, position, now, caller=caller)
+        last = getattr(self, "last_ack", None)
+        self._traffic.ack_due = last != self.reader.delivered
+        self._traffic._acknowledged = last or 0
+
+    say = Session._say
+
+    def remember(self: Any, kind: Kind, number: int, message: bytes = b"") -> bytes:
+        if kind is Kind.ACK:
+            self.last_ack = number
+        return say(self, kind, number, message)
+
+    patch.setattr(Session, "attach", quiet)
+    patch.setattr(Session, "_say", remember)
+
+
+@mutant
+def _done_by_greeting(patch: Patch) -> None:
+    """done by greeting numbers"""
+    attach = Session.attach
+
+    def believe(self: Session, position: Position, now: float, *, caller: bool) -> None:
+        attach(self, position, now, caller=caller)
+        self.writer.acknowledge(position.received)
+
+    patch.setattr(Session, "attach", believe)
+
+
+# --- greeting ---
+
+
+@mutant
+def _greet_in_parallel(patch: Patch) -> None:
+    """two greetings of one caller at once"""
+    greet = Dialer._greet
+
+    async def attempt(self: Any, session: Session) -> Link | None:
+        schedule = self.schedule
+        now = clock()
+        while (number := schedule.abandon(now)) is not None:
+            self._dials.pop(number).cancel()
+        if now >= schedule.next_at:
+            number = schedule.start(now)
+            dial = asyncio.create_task(self._dial(number))
+            self._dials[number] = asyncio.create_task(hurried(self, session, number, dial))
+        await asyncio.wait(
+            self._dials.values(),
+            timeout=max(0.0, schedule.deadline() - now),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for number, work in list(self._dials.items()):
+            if work.done():
+                del self._dials[number]
+                if work.result() is not None:
+                    link: Link = work.result()
+                    return link
+        return None
+
+    async def hurried(
+        self: Any, session: Session, number: int, dial: asyncio.Task[Any]
+    ) -> Link | None:
+        await asyncio.wait([dial])
+        return await greet(self, session, number, dial)
+
+    patch.setattr(Dialer, "_attempt", attempt)
+    patch.setattr("bpipe.net.dialer._drop", lambda work: None)
+
+
+@mutant
+def _state_ready_early(patch: Patch) -> None:
+    """READY stated before the old link is closed"""
+    hear_hello, hear = AnswererGreeting._hear_hello, AnswererGreeting._hear
+
+    def remember(self: Any, hello: Hello) -> None:
+        self.early = self.session.reader.received
+        hear_hello(self, hello)
+
+    def answer(self: Any, message: bytearray, now: float) -> None:
+        hear(self, message, now)
+        if self.attached:
+            self._say(pack_frame(Kind.READY, self.early), 0)
+
+    patch.setattr(AnswererGreeting, "_hear_hello", remember)
+    patch.setattr(AnswererGreeting, "_hear", answer)
+
+
+@mutant
+def _greet_beside_the_old_link(patch: Patch) -> None:
+    """the caller greeting with its old link open"""
+    fail = Link.fail
+
+    def fail_but_listen(self: Any, cause: LinkLost, *, politely: bool = False) -> None:
+        session = self.greeting.session
+        traffic = session._traffic if self.greeting.attached else None
+        if self.cause is not None or traffic is None or not hasattr(session.writer, "acked"):
+            fail(self, cause, politely=politely)
+            return
+        close, sock = self._sock.close, self._sock
+        patch_close = lambda: None  # noqa: E731
+        sock.close = patch_close
+        fail(self, cause, politely=politely)
+        sock.close = close
+
+        def hear_late() -> None:
+            try:
+                for _ in range(4):
+                    count = sock.recvmsg_into(traffic.incoming(session.reader))[0]
+                    if count:
+                        traffic.received(count, session.reader, 0.0)
+            except (OSError, LinkLost):
+                pass
+            close()
+
+        self._loop.call_later(0.03, hear_late)
+
+    patch.setattr(Link, "fail", fail_but_listen)
+
+
+@mutant
+def _ignore_ready(patch: Patch) -> None:
+    """the caller carrying on from M2 instead of READY"""
+    hear_ready = CallerGreeting._hear_ready
+
+    def stale(self: Any, header: Any, now: float) -> None:
+        hear_ready(self, header._replace(number=self._answerer.received), now)
+
+    patch.setattr(CallerGreeting, "_hear_ready", stale)
+
+
+@mutant
+def _ignore_the_epoch(patch: Patch) -> None:
+    """an old greeting taken for a new one"""
+    judge = Answerer.judge
+
+    def lenient(self: Answerer, hello: Hello) -> Status:
+        if hello.opening is Opening.RESUME:
+            hello = hello._replace(epoch=self.session.epoch + 1)
+        return judge(self, hello)
+
+    patch.setattr(Answerer, "judge", lenient)
+
+
+# --- the end ---
+
+
+@mutant
+def _say_stop_once(patch: Patch) -> None:
+    """STOP forgotten on a new link"""
+    attach = Session.attach
+
+    def forget(self: Session, position: Position, now: float, *, caller: bool) -> None:
+        attach(self, position, now, caller=caller)
+        assert self._traffic is not None
+        self._traffic.stop_due = self.links == 1
+
+    patch.setattr(Session, "attach", forget)
+
+
+@mutant
+def _stop_at_the_cursor(patch: Patch) -> None:
+    """STOP ending the stream before what was already sent"""
+
+    def stop(self: BackedWriter, offset: int) -> None:
+        if self.stopped is None:
+            self.stopped = offset
+            if self.mark is None or self.mark >= self.high:
+                self.mark = self.acked
+
+    patch.setattr(BackedWriter, "stop", stop)
+
+
+@mutant
+def _leave_without_an_answer(patch: Patch) -> None:
+    """leaving when the own BYE is written, whatever the peer has heard"""
+    settle = Session.settle
+
+    def hasty(self: Any, now: float) -> None:
+        settle(self, now)
+        if not self.over and self.done and self._bye_written and not self._abort:
+            self._leave(self._verdict())
+
+    patch.setattr(Session, "settle", hasty)
+
+
+@mutant
+def _close_with_unread_input(patch: Patch) -> None:
+    """an ABORT destroyed by a close with unread input"""
+
+    async def close(self: Any) -> None:
+        if self.cause is None:
+            for view in self._driver.outgoing(clock()):
+                try:
+                    self._sock.sendmsg([view])
+                except OSError:
+                    break
+            self.cause = LinkLost("closed")
+            self._unwatch()
+            self._sock.close()
+            self.lost.set_result(self.cause)
+
+    patch.setattr(Link, "close", close)
+
+
+# --- time and memory ---
+
+
+@mutant
+def _keep_the_timer(patch: Patch) -> None:
+    """a timer that does not clear"""
+
+    def tick(self: Traffic, now: float) -> None:
+        if self.liveness.tick(now) or (self.ack_at is not None and now >= self.ack_at):
+            self.ack_due = True
+
+    def acknowledge(self: Traffic, delivered: int) -> int:
+        self.ack_due = False
+        self._acknowledged = delivered
+        return delivered
+
+    patch.setattr(Traffic, "tick", tick)
+    patch.setattr(Traffic, "acknowledge", acknowledge)
+
+
+@mutant
+def _believe_in_the_dead(patch: Patch) -> None:
+    """a silent link that is never given up"""
+    patch.setattr(liveness, "SILENCE", 10**9)
+
+
+@mutant
+def _reuse_pages_early(patch: Patch) -> None:
+    """a page of the ring freed while its last bytes are still held"""
+
+    def release(self: Any, offset: int) -> None:
+        page = self._page
+        for number in range(-(-self.start // page), -(-offset // page)):
+            self._free.append(self._table[number % len(self._table)])
+        self.start = offset
+
+    patch.setattr(Ring, "release", release)

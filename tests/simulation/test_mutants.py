@@ -1,0 +1,32 @@
+"""Every known bug, patched in, is caught within a stated number of seeds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.scenario import Wrong, run_seed
+
+SEEDS = 2000  # that a mutant may survive, at most
+
+
+def hunt(name: str) -> tuple[int, str] | None:
+    """The number of seeds that it takes to catch this mutant, and what gave it away."""
+    with pytest.MonkeyPatch.context() as patch:
+        MUTANTS[name](patch)
+        for seed in range(SEEDS):
+            try:
+                run_seed(seed)
+            except Wrong as error:
+                return seed + 1, str(error).splitlines()[0]
+            except AssertionError as error:
+                return seed + 1, f"an assertion: {error}"
+    return None
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    caught = hunt(name)
+    assert caught is not None, f"survived {SEEDS} seeds: {name}"
+    with capsys.disabled():
+        print(f"\n  {name}: {caught[0]} seeds ({caught[1]})", end="")
