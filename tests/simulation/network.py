@@ -15,9 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE
 from tests.simulation.loop import Loop, World
 
 SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
+
+RECORDED = HELLO_SIZE + HEADER_SIZE  # bytes: a caller's part of a greeting
 
 
 class Fate(enum.Enum):
@@ -77,6 +80,7 @@ class Network:
         self.connections = 0
         self.faults = 0
         self.log = log
+        self.recorded: list[bytearray] = []  # what callers said first, in each connection
         self._listening: ListeningSocket | None = None
 
     def listen(self, loop: Loop) -> ListeningSocket:
@@ -168,6 +172,7 @@ class Connection:
         self.network = network
         self.caller = Socket(self, caller)
         self.callee = Socket(self, callee)
+        self._recorded: bytearray | None = None
         late = rng.uniform(0, 8) if rng.random() < weather.stragglers else 0.0
         self.latency = rng.uniform(*weather.latency) + late
         up = Channel(self, self.caller, self.callee)
@@ -179,6 +184,14 @@ class Connection:
             struck = rng.choice((up, up, down))
             greeting = rng.random() < 0.35
             struck.limit = rng.randrange(130 if greeting else weather.reach)
+
+    def record(self, source: Socket, data: bytes) -> None:
+        """Somebody listens, and may say it again later."""
+        if source is self.caller and self._recorded is None:
+            self._recorded = bytearray()
+            self.network.recorded.append(self._recorded)
+        if source is self.caller and self._recorded is not None and len(self._recorded) < RECORDED:
+            self._recorded += data[: RECORDED - len(self._recorded)]
 
     def strike(self, struck: Channel) -> None:
         """The fault."""
@@ -356,6 +369,7 @@ class Socket:
         data = b"".join(views)[: max(0, self.outgoing.room)]
         if not data:
             raise BlockingIOError
+        self._connection.record(self, data)
         weather = self._connection.network.weather
         if weather.chunky and weather.rng.random() < 0.3:
             data = data[: weather.rng.randint(1, len(data))]

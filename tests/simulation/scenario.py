@@ -17,7 +17,7 @@ from bpipe.protocol.patience import Limits
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_hello
 from tests.simulation.ends import End, Plan, SimulatedDialer, enter
 from tests.simulation.loop import World
-from tests.simulation.network import Fate, Network, Weather
+from tests.simulation.network import RECORDED, Fate, Network, Weather
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 ABORTED_WITHIN = 8.0  # seconds: an abort over a good link is answered
@@ -189,7 +189,13 @@ class Scenario:
         hello = Hello(
             rng.choice(list(Opening)), rng.randbytes(16), rng.randint(1, 9), Position(0, 0, 9)
         )
-        message = rng.choice((rng.randbytes(80), pack_hello(hello), pack_hello(hello)[:30], b""))
+        messages = [rng.randbytes(80), pack_hello(hello), pack_hello(hello)[:30], b""]
+        messages += [  # an old greeting, word by word
+            bytes(old)
+            for old in self.network.recorded
+            if len(old) == RECORDED and old[5] == Opening.RESUME
+        ]
+        message = rng.choice(messages)
         self._note("!", f"a stranger says {len(message)} bytes")
         loop = self.caller.loop
 
@@ -283,6 +289,9 @@ class Scenario:
             took = (end.over_at or since) - since
             if took > ABORTED_WITHIN:
                 raise Wrong(f"{end.name} took {took:.1f} s to learn that its abort was heard")
+            other = self.caller if end is self.callee else self.callee
+            if not (other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)):
+                raise Wrong(f"{other.name} never heard of the abort")
         for near, far in (self.ends, self.ends[::-1]):
             if near.over_at is None:
                 continue
