@@ -26,6 +26,7 @@ class Fault(enum.StrEnum):
     RESET = "reset"
     EOF = "end of file"
     SILENCE = "silence"  # nothing is forwarded and nothing is closed
+    ONE_WAY = "silence one way"  # the other direction goes on
 
 
 class Cut(NamedTuple):
@@ -39,7 +40,7 @@ class Cut(NamedTuple):
 def random_cuts(rng: random.Random, count: int, largest: int) -> Iterator[Cut]:
     """``count`` cuts within ``largest`` bytes; a quarter of them in the greeting or just after."""
     for _ in range(count):
-        fault = rng.choices(list(Fault), weights=[4, 4, 1])[0]
+        fault = rng.choices(list(Fault), weights=[8, 8, 1, 1])[0]
         if rng.random() < 0.25:
             yield Cut(fault, rng.random() < 0.5, rng.randrange(GREETING_SIZE))
         else:
@@ -134,15 +135,17 @@ class FaultProxy:
         try:
             while ways:
                 done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                ways = [way for way in ways if way not in done]
                 if cut is not None and any(way.result() for way in done):
                     self._break(cut, caller, callee)
-                    return
-                ways = [way for way in ways if way not in done]
+                    if cut.fault is not Fault.ONE_WAY:
+                        return
         finally:
             for way in ways:
                 way.cancel()
-        caller.close()
-        callee.close()
+        if cut is None or cut not in self.made:
+            caller.close()
+            callee.close()
 
     async def _relay(
         self, source: socket.socket, sink: socket.socket, cut: Cut | bool | None

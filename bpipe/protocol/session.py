@@ -10,7 +10,7 @@ link only (half a frame, the size of frames, the heartbeat) lives in ``Traffic``
 The end. An end is *done* when its own end mark is acknowledged and the peer's is delivered.
 It says BYE on every link from then on, and is *over* when its BYE is written and the peer's has
 come. An end that fails says ABORT until that is answered by BYE. How long an end
-without a link stays is in ``Patience``.
+without a link stays is in ``Patience``, and what it says and reports in ``Ending``.
 
 One thread owns a session. The producer and the consumer may be threads of their own; what
 they may touch is said in ``writer.py`` and ``reader.py``.
@@ -25,20 +25,17 @@ from typing import Final
 from bpipe.errors import (
     Busy,
     LinkLost,
-    LocalAbort,
     NotConnected,
-    PeerAborted,
-    PipeClosed,
     ProtocolError,
     SessionEnded,
     SessionLost,
 )
+from bpipe.protocol.ending import Ending
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.traffic import Traffic
 from bpipe.protocol.wire import (
-    LARGEST_MESSAGE,
     Header,
     Hello,
     Kind,
@@ -51,7 +48,6 @@ from bpipe.protocol.wire import (
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
-INTERRUPT_LINGER: Final = 2.0  # seconds
 
 
 class Session:
@@ -72,18 +68,12 @@ class Session:
         self.links = 0  # attached so far
         self.replayed = 0  # bytes that were begun on one link and begun again on a later one
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
-        self.over = False
-        self.failure: SessionEnded | None = None  # once over: None is success
         self.last_cause = ""  # why the last link was lost, or the last attempt failed
         self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._traffic: Traffic | None = None
-        self._peer_bye = False
-        self._bye_written = False
-        self._abort: tuple[Reason, str] | None = None  # ours
-        self._abort_until = 0.0
-        self._answering_abort = False  # the peer's: answer BYE and leave
+        self._ending = Ending()
 
     # --- what the outside may ask ---
 
@@ -110,7 +100,17 @@ class Session:
     @property
     def aborting(self) -> bool:
         """Whether the session has failed, here or there: no more of either stream is moved."""
-        return self._abort is not None or self._answering_abort
+        return self._ending.aborting
+
+    @property
+    def over(self) -> bool:
+        """Whether this end has left: it needs no link any more."""
+        return self._ending.over
+
+    @property
+    def failure(self) -> SessionEnded | None:
+        """Why the session failed; None while it has not, and after success."""
+        return self._ending.failure
 
     @property
     def round_trip(self) -> float | None:
@@ -178,8 +178,8 @@ class Session:
         self.last_cause = str(cause)
         self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
-        if self._answering_abort:
-            self._leave(self.failure)
+        if self._ending.answering:
+            self._leave(self._verdict())
         elif isinstance(cause, ProtocolError) and not traffic.progress:
             self.fruitless += 1
             if self.fruitless >= FRUITLESS_LINKS:
@@ -223,12 +223,8 @@ class Session:
         if self.done:
             self._leave(self._verdict())
             return
-        failure = PipeClosed if reason is Reason.BROKEN_PIPE else LocalAbort
-        self.failure = failure(message)
+        self._ending.begin_abort(reason, message, now, self.limits.linger)
         self.reader.deaf = True
-        self._abort = reason, message
-        quick = reason in (Reason.INTERRUPTED, Reason.PROTOCOL)
-        self._abort_until = now + (INTERRUPT_LINGER if quick else self.limits.linger)
         if not self.established and not self.attached:
             self._leave(self.failure)
 
@@ -244,15 +240,16 @@ class Session:
         if self.over:
             return None
         deadline = self._until() if self._traffic is None else self._traffic.deadline()
-        if self._abort is None:
+        if self._ending.abort is None:
             return deadline
-        return self._abort_until if deadline is None else min(deadline, self._abort_until)
+        until = self._ending.abort_until
+        return until if deadline is None else min(deadline, until)
 
     def tick(self, now: float) -> None:
         """Look at the clock. Raises LinkLost when the link has to be given up."""
         if self.over:
             return
-        if self._abort and now >= self._abort_until:
+        if self._ending.abort and now >= self._ending.abort_until:
             self._leave(self.failure)
         elif self._traffic is not None:
             self._traffic.tick(now)
@@ -261,8 +258,8 @@ class Session:
 
     def _until(self) -> float | None:
         """Until when an end without a link waits for the next one."""
-        if self._abort:
-            return self._abort_until
+        if self._ending.abort:
+            return self._ending.abort_until
         return self.patience.until(
             established=self.established,
             done=self.done,
@@ -302,28 +299,27 @@ class Session:
         traffic = self._traffic
         assert traffic is not None
         if traffic.sent(count, now) and traffic.bye_lent:
-            self._bye_written = True
+            self._ending.bye_written = True
             self.settle(now)
 
     def _small_frames(self, traffic: Traffic, now: float) -> bytes:
         """What is due of everything that is not the stream, in the order that it has to have."""
+        ending = self._ending
         small = b""
-        if traffic.stop_due and self.reader.stopped is not None and not self._peer_bye:
+        if traffic.stop_due and self.reader.stopped is not None and not ending.peer_bye:
             traffic.stop_due = False
             small += self._say(Kind.STOP, self.reader.stopped)
         if traffic.ack_due:
             small += self._say(Kind.ACK, traffic.acknowledge(self.reader.delivered))
-        if traffic.abort_due and self._abort:
+        if traffic.abort_due and ending.abort:
             traffic.abort_due = False
-            reason, message = self._abort
-            text = message.encode()[:LARGEST_MESSAGE].decode(errors="ignore").encode()
-            small += self._say(Kind.ABORT, reason, text)
+            small += self._say(Kind.ABORT, *ending.abort_message())
         if traffic.pong is not None:
             small += self._say(Kind.PONG, traffic.pong)
             traffic.pong = None
         if traffic.liveness.ping_due:
             small += self._say(Kind.PING, traffic.liveness.ping(now))
-        if traffic.bye_due and (self._answering_abort or (self.done and not self._abort)):
+        if traffic.bye_due and (ending.answering or (self.done and not ending.abort)):
             traffic.bye_due, traffic.bye_lent = False, True
             small += self._say(Kind.BYE, 0)
         return small
@@ -376,25 +372,12 @@ class Session:
         elif kind is Kind.BYE:
             if not self.aborting and not self.done:
                 raise ProtocolError("a BYE before the end")
-            self._peer_bye = True
+            self._ending.peer_bye = True
         elif kind is Kind.ABORT:
-            self._hear_abort(number, message)
+            self._ending.hear_abort(number, message, done=self.done)
+            self.reader.deaf = True
         else:
             raise ProtocolError(f"a {kind.name} frame after the greeting")
-
-    def _hear_abort(self, reason: int, message: bytes) -> None:
-        """The peer ends the session: answer BYE, and leave."""
-        self._answering_abort = True
-        self.reader.deaf = True
-        if self.done or self._abort:
-            return
-        text = "".join(
-            c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.decode(errors="replace")
-        )
-        if reason == Reason.BROKEN_PIPE:
-            self.failure = PipeClosed(text or "the far consumer closed its pipe")
-        else:
-            self.failure = PeerAborted(text or "the peer gave no reason")
 
     def _progress(self, traffic: Traffic) -> None:
         traffic.progress = True
@@ -407,22 +390,11 @@ class Session:
         """Look whether what has happened, a delivery for one, ends the session."""
         if self.done and self.patience.done_at is None:
             self.patience.done_at = now
-        if self.over:
-            return
-        if self._answering_abort:
-            if self._bye_written:
-                self._leave(self._verdict() if self.done else self.failure)
-        elif self._abort:
-            if self._peer_bye:
-                self._leave(self.failure)
-        elif self.done and self._peer_bye and self._bye_written:
+        if not self.over and self._ending.due(done=self.done):
             self._leave(self._verdict())
 
     def _verdict(self) -> SessionEnded | None:
-        """How an end that has nothing left to do reports."""
-        if self._abort or not self.done:
-            return self.failure
-        return PipeClosed("the far side stopped reading") if self.writer.cut_short else None
+        return self._ending.verdict(done=self.done, cut_short=self.writer.cut_short)
 
     def _lost(self, why: str) -> SessionLost:
         writer = self.writer
@@ -439,8 +411,8 @@ class Session:
             self._leave(failure)
 
     def _leave(self, failure: SessionEnded | None) -> None:
-        self.over = True
-        self.failure = failure
+        self._ending.over = True
+        self._ending.failure = failure
         self._log("=", f"over: {failure or 'success'}")
 
     def _log(self, prefix: str, text: str) -> None:

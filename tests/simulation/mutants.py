@@ -311,7 +311,7 @@ def _leave_without_an_answer(patch: Patch) -> None:
 
     def hasty(self: Any, now: float) -> None:
         settle(self, now)
-        if not self.over and self.done and self._bye_written and not self._abort:
+        if not self.over and self.done and self._ending.bye_written and not self._ending.abort:
             self._leave(self._verdict())
 
     patch.setattr(Session, "settle", hasty)
@@ -325,7 +325,7 @@ def _close_with_unread_input(patch: Patch) -> None:
 
     def leave(self: Any, count: int, now: float) -> None:
         sent(self, count, now)
-        if not self.over and self._abort and not self._traffic.abort_due and not self._traffic.lent:
+        if not self.over and self._ending.abort and not self._traffic.abort_due and not self._traffic.lent:
             self._leave(self.failure)
 
     async def close(self: Any) -> None:

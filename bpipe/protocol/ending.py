@@ -1,0 +1,75 @@
+"""How a session ends: what was said and heard of it, and what an end reports.
+
+An end that is *done* says BYE, and leaves when its own is written and the peer's has come. One
+that fails says ABORT, and leaves when that is answered by BYE, or when it has waited for long
+enough. One that hears an ABORT answers BYE, and leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionEnded
+from bpipe.protocol.wire import LARGEST_MESSAGE, Reason
+
+INTERRUPT_LINGER: Final = 2.0  # seconds that somebody who presses ^C is kept waiting, at most
+
+_QUICK: Final = (Reason.INTERRUPTED, Reason.PROTOCOL)
+
+
+class Ending:
+    """The state of a session's end."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self.failure: SessionEnded | None = None  # once over: None is success
+        self.abort: tuple[Reason, str] | None = None  # this end's
+        self.abort_until = 0.0  # how long it waits for the answer
+        self.answering = False  # the peer has aborted: say BYE, and leave
+        self.peer_bye = False
+        self.bye_written = False
+
+    @property
+    def aborting(self) -> bool:
+        """Whether the session has failed, here or there: no more of either stream is moved."""
+        return self.abort is not None or self.answering
+
+    def due(self, *, done: bool) -> bool:
+        """Whether everything is said and heard that has to be."""
+        if self.answering:
+            return self.bye_written
+        if self.abort:
+            return self.peer_bye
+        return done and self.bye_written and self.peer_bye
+
+    def verdict(self, *, done: bool, cut_short: bool) -> SessionEnded | None:
+        """How an end that has nothing left to do reports."""
+        if self.abort or not done:
+            return self.failure
+        return PipeClosed("the far side stopped reading") if cut_short else None
+
+    def begin_abort(self, reason: Reason, message: str, now: float, linger: float) -> None:
+        """This end fails."""
+        failure = PipeClosed if reason is Reason.BROKEN_PIPE else LocalAbort
+        self.failure = failure(message)
+        self.abort = reason, message
+        self.abort_until = now + (INTERRUPT_LINGER if reason in _QUICK else linger)
+
+    def abort_message(self) -> tuple[Reason, bytes]:
+        """What an ABORT frame says."""
+        assert self.abort is not None
+        reason, message = self.abort
+        return reason, message.encode()[:LARGEST_MESSAGE].decode(errors="ignore").encode()
+
+    def hear_abort(self, reason: int, message: bytes, *, done: bool) -> None:
+        """The peer fails; one that is done has nothing to report of it."""
+        self.answering = True
+        if done or self.abort:
+            return
+        text = "".join(
+            c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.decode(errors="replace")
+        )
+        if reason == Reason.BROKEN_PIPE:
+            self.failure = PipeClosed(text or "the far consumer closed its pipe")
+        else:
+            self.failure = PeerAborted(text or "the peer gave no reason")
