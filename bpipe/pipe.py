@@ -178,9 +178,12 @@ class BackedPipe:
             if not views:
                 await self._changed()
 
-    def finish(self) -> None:
-        """End the stream that is written here; what the peer sends goes on (half-close)."""
-        self.writer.finish()
+    def finish(self, *, more: bool = False) -> None:
+        """End the stream that is written here; what the peer sends goes on (half-close).
+
+        ``more``: the peer takes no more, and there was more.
+        """
+        self.writer.finish(more=more)
         self._settle()
 
     def stop(self) -> None:
@@ -282,7 +285,7 @@ class BackedPipe:
             return State.OVER
         if session.done or session.aborting:
             return State.FINISHING
-        if session.attached:
+        if self._link is not None and session.attached:
             return State.CONNECTED
         return State.RECONNECTING if session.links else State.CONNECTING
 

@@ -17,6 +17,8 @@ import contextlib
 import errno
 import os
 import select
+import socket
+import stat
 import threading
 from typing import Final
 
@@ -103,6 +105,7 @@ class StdinPump(Pump):
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
         self._full = False
+        pipe.writer.producing = True
         super().__init__(pipe, descriptor, select.POLLIN)
 
     def _wanted(self) -> bool:
@@ -114,10 +117,21 @@ class StdinPump(Pump):
                 pass
         except OSError as error:
             self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {explain(error)}")
+        more = self._has_more()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
         self.ended = True
-        self._pipe.call(self._pipe.finish)
+        self._pipe.call(lambda: self._pipe.finish(more=more))
+
+    def _has_more(self) -> bool:
+        """Whether stdin holds bytes that nobody will take; looks without waiting."""
+        if self._pipe.writer.stopped is None:
+            return False
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        with contextlib.suppress(OSError):
+            return bool(poll.poll(0)) and os.read(self._descriptor, 1) != b""
+        return False
 
     def _move(self) -> bool:
         """Wait for room and for bytes, and read them; returns whether there may be more."""
@@ -160,7 +174,7 @@ class StdoutPump(Pump):
             reader.took(self._write(views))
             self._pipe.nudge()
         elif reader.drained:
-            os.close(self._descriptor)
+            _close_writing(self._descriptor)
             self.ended = True
             self._pipe.call(self._pipe.delivered_end)
             return False
@@ -176,3 +190,15 @@ class StdoutPump(Pump):
             poll.register(self._descriptor, select.POLLOUT)
             poll.poll()
             return 0
+
+
+def _close_writing(descriptor: int) -> None:
+    """Close stdout; OSError if the last bytes could not be kept.
+
+    Where stdin is the same socket (under inetd, for one), a close would not end the stream.
+    """
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        with socket.socket(fileno=descriptor) as sock, contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+    else:
+        os.close(descriptor)

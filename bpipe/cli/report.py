@@ -65,20 +65,20 @@ class Narrator:
         self._say = reporter.say
         self._status = status
         self._last = status()
+        self._told = 0  # the links that were told of
 
     def look(self) -> None:
         """Something may have changed."""
         now, last = self._status(), self._last
-        self._last = now
-        if now.links > last.links:
-            if last.links == 0:
-                self._say(f"connected to {now.peer}")
-            else:
-                self._say(f"connected again to {now.peer}{_price(now, last)}")
+        if now.state is State.CONNECTED and now.links > self._told:
+            again = f" again to {now.peer}{_price(now, last)}" if self._told else f" to {now.peer}"
+            self._say(f"connected{again}")
+            self._told = now.links
         elif now.state is State.RECONNECTING and last.state is State.CONNECTED:
             self._say(f"connection lost: {now.cause}; reconnecting")
         elif now.cause != last.cause and now.state in (State.CONNECTING, State.RECONNECTING):
             self._say(now.cause, Level.VERBOSE)
+        self._last = now
 
 
 def _price(now: Status, last: Status) -> str:

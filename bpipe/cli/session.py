@@ -109,14 +109,21 @@ class _Runner:
     def _consider_hint(self, pipe: BackedPipe) -> None:
         """Somebody may wait for an end that will not come, because stdin stays open."""
         if self._hint is None and pipe.reader.done:
-            self._hint = asyncio.get_running_loop().call_later(HINT_AFTER, self._give_hint, pipe)
+            self._hint = self._hint_later(pipe)
 
-    def _give_hint(self, pipe: BackedPipe) -> None:
-        if self._stdin is not None and not self._stdin.ended and not pipe.refusing:
-            self._reporter.say(
-                "the peer has finished; waiting for the end of stdin"
-                " (--recv-only would not read it)"
-            )
+    def _hint_later(self, pipe: BackedPipe) -> asyncio.TimerHandle:
+        loop = asyncio.get_running_loop()
+        return loop.call_later(HINT_AFTER, self._give_hint, pipe, pipe.writer.written)
+
+    def _give_hint(self, pipe: BackedPipe, written: int) -> None:
+        if self._stdin is None or self._stdin.ended or pipe.refusing:
+            return
+        if pipe.writer.written > written or not pipe.writer.room:
+            self._hint = self._hint_later(pipe)  # it is busy
+            return
+        self._reporter.say(
+            "the peer has finished; waiting for the end of stdin (--recv-only would not read it)"
+        )
 
     # --- signals ---
 

@@ -145,6 +145,7 @@ class Dialer:
         while (number := schedule.abandon(now)) is not None:
             self._dials.pop(number).cancel()
             session.attempt_failed(f"no answer from {self.name}", now)
+            self.on_change()
         if now >= schedule.next_at:
             number = schedule.start(now)
             self._dials[number] = asyncio.create_task(self._dial(number))

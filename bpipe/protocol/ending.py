@@ -69,7 +69,5 @@ class Ending:
         text = "".join(
             c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.decode(errors="replace")
         )
-        if reason == Reason.BROKEN_PIPE:
-            self.failure = PipeClosed(text or "the far consumer closed its pipe")
-        else:
-            self.failure = PeerAborted(text or "the peer gave no reason")
+        failure = PipeClosed if reason == Reason.BROKEN_PIPE else PeerAborted
+        self.failure = failure(f"the other end: {text or 'aborted'}")

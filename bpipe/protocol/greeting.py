@@ -147,7 +147,8 @@ class Answerer:
                 return Status.STALE
             if not session.yielding:
                 return Status.BUSY
-            return Status.OK if hello.position == (0, 0, hello.position.window) else Status.RANGE
+            fresh = hello.position[:2] == (0, 0) and hello.position.window >= 1
+            return Status.OK if fresh else Status.RANGE
         if session.id != hello.session or session.over:
             return Status.UNKNOWN
         if hello.epoch <= session.epoch:

@@ -98,6 +98,11 @@ class Session:
         return self.writer.done and self.reader.done
 
     @property
+    def _complete(self) -> bool:
+        """Done, and a producer that was stopped has said whether it had more."""
+        return self.done and not self.writer.producing
+
+    @property
     def aborting(self) -> bool:
         """Whether the session has failed, here or there: no more of either stream is moved."""
         return self._ending.aborting
@@ -208,7 +213,8 @@ class Session:
         elif status is not Status.BUSY:
             unknown = status is Status.UNKNOWN
             why = "no longer knows this session" if unknown else "stands elsewhere in the stream"
-            self._leave(self._lost(f"the peer {why}"))
+            lost = self._lost(f"the peer {why}")
+            self._leave(lost if self.established else NotConnected(f"the peer {why}"))
 
     # --- the end, as this end wants it ---
 
@@ -319,7 +325,7 @@ class Session:
             traffic.pong = None
         if traffic.liveness.ping_due:
             small += self._say(Kind.PING, traffic.liveness.ping(now))
-        if traffic.bye_due and (ending.answering or (self.done and not ending.abort)):
+        if traffic.bye_due and (ending.answering or (self._complete and not ending.abort)):
             traffic.bye_due, traffic.bye_lent = False, True
             small += self._say(Kind.BYE, 0)
         return small
@@ -341,9 +347,11 @@ class Session:
         traffic = self._traffic
         assert traffic is not None
         before = self.reader.received
-        frame = traffic.received(count, self.reader, now)
-        if self.reader.received > before:
-            self._progress(traffic)
+        try:
+            frame = traffic.received(count, self.reader, now)
+        finally:  # what came before a junk header is progress all the same
+            if self.reader.received > before:
+                self._progress(traffic)
         if frame is not None:
             self._hear(traffic, *frame, now)
             self.established = True
@@ -377,7 +385,7 @@ class Session:
             self._ending.hear_abort(number, message, done=self.done)
             self.reader.deaf = True
         else:
-            raise ProtocolError(f"a {kind.name} frame after the greeting")
+            raise ProtocolError(f"{kind.name} after the greeting")
 
     def _progress(self, traffic: Traffic) -> None:
         traffic.progress = True
@@ -390,7 +398,7 @@ class Session:
         """Look whether what has happened, a delivery for one, ends the session."""
         if self.done and self.patience.done_at is None:
             self.patience.done_at = now
-        if not self.over and self._ending.due(done=self.done):
+        if not self.over and self._ending.due(done=self._complete):
             self._leave(self._verdict())
 
     def _verdict(self) -> SessionEnded | None:

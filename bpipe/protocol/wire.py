@@ -78,7 +78,7 @@ def unpack_header(data: bytes | bytearray) -> Header:
     if kind is None:
         raise ProtocolError("a frame of an unknown kind")
     if length not in _PAYLOADS.get(kind, _NO_PAYLOAD):
-        raise ProtocolError(f"a {kind.name} frame of a wrong length")
+        raise ProtocolError(f"{kind.name} of a wrong length")
     return Header(kind, length, number)
 
 

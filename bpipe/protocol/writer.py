@@ -37,6 +37,8 @@ class BackedWriter:
         self.mark: int | None = None  # the offset of the end mark, once it is known
         self.window = 0  # the peer's receive buffer in bytes, constant once the session is up
         self.stopped: int | None = None  # the peer discards everything from here on
+        self.producing = False  # a producer in a thread of its own has not ended
+        self._turned_away = False  # it had more when it was stopped
         self._ring = Ring(capacity)
 
     # --- the producer ---
@@ -78,16 +80,23 @@ class BackedWriter:
 
     @property
     def cut_short(self) -> bool:
-        """Whether the peer discarded bytes of this stream."""
-        return self.stopped is not None and self.written > self.stopped
+        """Whether the peer did not take all of this stream, as far as is known."""
+        if self.stopped is None:
+            return False
+        return self.written > self.stopped or self.producing or self._turned_away
 
     @property
     def sendable(self) -> bool:
         """Whether there is a frame that the window allows."""
         return self.sent < min(self.end, self.acked + self.window) or self.sent == self.mark
 
-    def finish(self) -> None:
-        """The producer has ended: the mark is set after its last byte. Again: no effect."""
+    def finish(self, *, more: bool = False) -> None:
+        """The producer has ended: the mark is set after its last byte. Again: no effect.
+
+        ``more``: it was stopped, and had more to write.
+        """
+        self.producing = False
+        self._turned_away |= more
         if self.mark is None:
             self.mark = self._ring.end
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Final
 
+import pytest
+
 PATIENCE: Final = 20.0  # seconds until a condition that does not come is a failure
 SOON: Final = 3.0  # seconds for what is to happen within one: these machines are noisy
 MIB: Final = 1 << 20
@@ -26,11 +28,16 @@ def pattern(start: int, count: int) -> memoryview:
     return _TWICE[within : within + count]
 
 
-def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+def until(
+    condition: Callable[[], object], what: str | Callable[[], str], patience: float = PATIENCE
+) -> None:
     """Wait for a condition, and fail when it does not come."""
     end = time.monotonic() + patience
     while not condition():
-        assert time.monotonic() < end, f"waited {patience} s in vain for {what}"
+        if time.monotonic() > end:
+            pytest.fail(
+                f"waited {patience} s in vain for {what if isinstance(what, str) else what()}"
+            )
         time.sleep(0.005)
 
 
@@ -51,13 +58,21 @@ class Producer:
         try:
             with contextlib.suppress(BrokenPipeError), self._file:
                 self.broken = True
-                while self._total is None or self.written < self._total:
-                    step = _STEP if self._total is None else min(_STEP, self._total - self.written)
+                while (left := self._left()) > 0:
+                    step = min(_STEP, left)
                     data = pattern(self._offset + self.written, step)
                     self.written += os.write(self._file.fileno(), data)
                 self.broken = False
         finally:
             self.ended = True
+
+    def _left(self) -> int:
+        total = self._total  # `finish` may set it meanwhile
+        return _STEP if total is None else total - self.written
+
+    def finish(self) -> None:
+        """Let an endless producer come to its end."""
+        self._total = 0
 
     def wait_written(self, count: int) -> None:
         """Wait until so many bytes were taken from this producer."""

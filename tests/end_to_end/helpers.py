@@ -108,7 +108,7 @@ class Program:
             ended = self.popen.poll() is not None
             return len(find()) >= times or (ended and not self._threads[0].is_alive())
 
-        until(look, f"{expression!r} in {self.lines}", patience)
+        until(look, lambda: f"{expression!r} in {self.lines}", patience)
         found = find()
         assert len(found) >= times, f"ended without {expression!r}: {self.lines}"
         return found[times - 1]
@@ -246,18 +246,18 @@ class Start:
     def program(
         self,
         *command: str,
-        stdin: File = subprocess.DEVNULL,
+        stdin: File | Program = subprocess.DEVNULL,
         stdout: File = subprocess.DEVNULL,
     ) -> Program:
-        """Start another program than bpipe."""
-        program = Program(list(command), stdin=stdin, stdout=stdout)
-        self._started.append(program)
+        """Start another program than bpipe; a program as ``stdin`` pipes its stdout into it."""
+        program = Program(list(command), stdin=_readable(stdin), stdout=stdout)
+        self._adopt(program, stdin)
         return program
 
     def bpipe(
         self,
         *arguments: str,
-        stdin: File = subprocess.DEVNULL,
+        stdin: File | Program = subprocess.DEVNULL,
         stdout: File = subprocess.DEVNULL,
         stderr: File = subprocess.PIPE,
         shell: str = 'exec "$@"',
@@ -267,15 +267,24 @@ class Start:
         command = [sys.executable, *python, "-m", "bpipe", *arguments]
         if shell != 'exec "$@"':
             command = ["sh", "-c", shell, "sh", *command]
-        program = Bpipe(command, stdin=stdin, stdout=stdout, stderr=stderr)
-        self._started.append(program)
+        program = Bpipe(command, stdin=_readable(stdin), stdout=stdout, stderr=stderr)
+        self._adopt(program, stdin)
         return program
+
+    def _adopt(self, program: Program, stdin: File | Program) -> None:
+        self._started.append(program)
+        if isinstance(stdin, Program):
+            stdin.stdout.close()  # the new process has it
 
     def proxy(self, target: str, cuts: Iterable[Cut] = (), path: Path | None = None) -> Proxy:
         """Start a fault proxy in front of this address, at a free port or at this path."""
         proxy = Proxy(target, cuts, path)
         self._started.append(proxy)
         return proxy
+
+
+def _readable(stdin: File | Program) -> File:
+    return stdin.stdout if isinstance(stdin, Program) else stdin
 
 
 def finish(*programs: Program, patience: float = PATIENCE) -> list[int]:

@@ -15,6 +15,7 @@ import bpipe.pipe
 from bpipe.errors import SessionEnded
 from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
+from bpipe.net.clock import clock as real_clock
 from bpipe.net.dialer import Dialer, Schedule
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
@@ -25,22 +26,28 @@ from tests.simulation.network import Network
 
 PATTERN = random.Random(0).randbytes(1 << 16)
 
+_CLOCKED = (bpipe.net.dialer, bpipe.net.link, bpipe.pipe)
 _world: World | None = None
 
 
 def enter(world: World) -> None:
-    """From now on the production code's clock is this world's."""
+    """From now on the production code's clock is this world's, until ``leave``."""
     global _world
     _world = world
+    for module in _CLOCKED:
+        module.clock = clock  # type: ignore[attr-defined]
+
+
+def leave() -> None:
+    """The production code's clock is the real one again."""
+    for module in _CLOCKED:
+        module.clock = real_clock  # type: ignore[attr-defined]
 
 
 def clock() -> float:
+    """The world's time."""
     assert _world is not None
     return _world.now
-
-
-for _module in (bpipe.net.dialer, bpipe.net.link, bpipe.pipe):
-    _module.clock = clock  # type: ignore[attr-defined]
 
 
 class SimulatedDialer(Dialer):
@@ -101,6 +108,7 @@ class End:
         pipe = BackedPipe(
             reconnect(self.loop), buffer_size=self.plan.buffer_size, limits=self.plan.limits
         )
+        pipe.writer.producing = True
         self.loop.create_task(self._main(pipe))
         return pipe
 
@@ -144,7 +152,8 @@ class End:
             return
         writer, pipe = self.pipe.writer, self.pipe
         if pipe.refusing or writer.written >= self.plan.length:
-            self.loop.run(pipe.call, pipe.finish)
+            more = writer.written < self.plan.length
+            self.loop.run(pipe.call, lambda: pipe.finish(more=more))
             return
         limit = min(
             self._rng.randint(1, max(2000, self.plan.length // 3)),

@@ -325,7 +325,12 @@ def _close_with_unread_input(patch: Patch) -> None:
 
     def leave(self: Any, count: int, now: float) -> None:
         sent(self, count, now)
-        if not self.over and self._ending.abort and not self._traffic.abort_due and not self._traffic.lent:
+        if (
+            not self.over
+            and self._ending.abort
+            and not self._traffic.abort_due
+            and not self._traffic.lent
+        ):
             self._leave(self.failure)
 
     async def close(self: Any) -> None:

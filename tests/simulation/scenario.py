@@ -15,7 +15,7 @@ from bpipe.errors import PeerAborted, PipeClosed, SessionLost
 from bpipe.net.listener import Listener
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_hello
-from tests.simulation.ends import End, Plan, SimulatedDialer, enter
+from tests.simulation.ends import End, Plan, SimulatedDialer, enter, leave
 from tests.simulation.loop import World
 from tests.simulation.network import RECORDED, Fate, Network, Weather
 
@@ -280,6 +280,7 @@ class Scenario:
         """Let go of everything."""
         for end in self.ends:
             end.loop.dispose()
+        leave()
 
     # --- judging ---
 
@@ -306,7 +307,7 @@ class Scenario:
         if stopped is None:
             if not far.closed or far.taken != near.pipe.writer.written:
                 raise Wrong(f"{near.name} reports success, but {far.name} has {far.taken} bytes")
-        elif near.pipe.writer.written > stopped:
+        elif max(near.pipe.writer.written, near.plan.length) > stopped:
             raise Wrong(f"{near.name} reports success, but {far.name} stopped at {stopped}")
         if near.session.reader.stopped is None and not (
             near.closed and near.taken == far.pipe.writer.written

@@ -1,0 +1,210 @@
+"""The manual pages: the example is what bpipe really says, and the options are those it has."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+from collections import deque
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+from bpipe.cli.app import run
+from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Answer, Kind, Opening, Reason, Status
+
+PAGES: Final = Path(__file__).parent.parent / "man"
+COMMAND: Final = PAGES / "bpipe.1"
+PROTOCOL: Final = PAGES / "bpipe-protocol.7"
+
+BUFFER_SIZE: Final = 1 << 20  # bytes: the example's window
+SESSION_ID: Final = bytes(range(16))
+NOW: Final = 0.0  # the example takes no time
+
+
+# --- the example session in bpipe-protocol(7) ---
+
+
+class Said(NamedTuple):
+    """Bytes that one end has put on the link."""
+
+    by: str  # C: the caller, A: the answerer
+    data: bytes
+
+
+class End:
+    """One end of the example: a session and its greeting, driven as a link drives them.
+
+    Its consumer takes everything at once.
+    """
+
+    def __init__(self, name: str, greeting: Greeting) -> None:
+        self.name = name
+        self.session = greeting.session
+        self.taken = b""
+        self._greeting = greeting
+
+    @property
+    def _driver(self) -> Greeting | Session:
+        return self.session if self._greeting.done else self._greeting
+
+    def say(self) -> list[Said]:
+        """Everything that there is to say now."""
+        said = []
+        while views := self._driver.outgoing(NOW):
+            said.append(Said(self.name, b"".join(views)))
+            self._driver.sent(len(said[-1].data), NOW)
+        return said
+
+    def hear(self, data: bytes) -> None:
+        """These bytes arrive."""
+        while data:
+            view = self._driver.incoming()[0]
+            count = min(len(view), len(data))
+            view[:count] = data[:count]
+            self._driver.received(count, NOW)
+            data = data[count:]
+        reader = self.session.reader
+        for view in reader.readable(BUFFER_SIZE):
+            self.taken += view
+            reader.took(len(view))
+        if reader.drained and not reader.done:
+            self.session.deliver_mark()
+            self.session.settle(NOW)
+
+
+def example() -> list[Said]:
+    """What the two ends say to each other when the caller sends ``hi`` and the answerer nothing."""
+    caller_session = Session(BUFFER_SIZE, new_id=lambda: SESSION_ID)
+    answerer_session = Session(BUFFER_SIZE)
+    caller_session.writer.space(3)[0][:] = b"hi\n"
+    caller_session.writer.wrote(3)
+    caller_session.writer.finish()
+    answerer_session.writer.finish()
+    caller = End("C", CallerGreeting(caller_session))
+    answerer = End("A", AnswererGreeting(Answerer(answerer_session, lambda: None)))
+    under_way = deque(caller.say())
+    said: list[Said] = []
+    while under_way:
+        said.append(under_way.popleft())
+        end = answerer if said[-1].by == "C" else caller
+        end.hear(said[-1].data)
+        under_way.extend(end.say())
+    assert (caller.taken, answerer.taken) == (b"", b"hi\n")
+    for session in (caller_session, answerer_session):
+        assert session.over
+        assert session.failure is None
+    return said
+
+
+def turns(said: list[Said]) -> list[Said]:
+    """The same, with what one end says in one go in one piece."""
+    return [
+        Said(by, b"".join(piece.data for piece in pieces))
+        for by, pieces in itertools.groupby(said, lambda piece: piece.by)
+    ]
+
+
+def example_in_the_page() -> list[Said]:
+    """The lines of hexadecimal digits in the page; each message begins with who says it."""
+    said: list[Said] = []
+    for line in PROTOCOL.read_text().splitlines():
+        if match := re.match(r"([CA ]) ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line):
+            by = match[1] if match[1] != " " else said[-1].by
+            said.append(Said(by, bytes.fromhex(match[2])))
+    return said
+
+
+def test_the_example_session_is_what_the_two_ends_really_say() -> None:
+    assert turns(example_in_the_page()) == turns(example())
+
+
+def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
+    rows = re.findall(r"^\.It (\d+) Ta ([A-Z_]+) Ta", PROTOCOL.read_text(), re.MULTILINE)
+    numbers = [*Kind, *Reason, *Opening, *Answer, *Status]
+    assert rows == [(str(number.value), number.name) for number in numbers]
+
+
+# --- the options in bpipe(1) ---
+
+
+def commands_of_the_program(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    """The help of each option of each command; "" is the program itself."""
+    commands = {}
+    todo = [""]
+    while todo:
+        command = todo.pop()
+        assert run([*command.split(), "--help"]) == 0
+        text = capsys.readouterr().out
+        if not command:
+            todo += re.findall(r"^  (\w+)  ", text.partition("Commands:")[2], re.MULTILINE)
+        options = text.partition("Options:")[2].partition("Commands:")[0]
+        commands[command] = {
+            match[1]: " ".join(match[2].split())
+            for match in re.finditer(
+                r"^  (?:-\w, )?(--[\w-]+)((?:.|\n   )*)", options, re.MULTILINE
+            )
+        }
+    return commands
+
+
+def options_in_the_synopsis() -> dict[str, set[str]]:
+    section = COMMAND.read_text().partition(".Sh SYNOPSIS\n")[2].partition("\n.Sh")[0]
+    options = {}
+    for form in section.split(".Nm\n")[1:]:
+        command = re.match(r"\.Cm (\w+)", form)
+        options[command[1] if command else ""] = set(long_options(form))
+    return options
+
+
+def options_described() -> dict[str, str]:
+    """What the page says about each option."""
+    described = {}
+    for item in re.split(r"^\.(?:It|Ss|Sh) ", COMMAND.read_text(), flags=re.MULTILINE):
+        head, _, text = item.partition("\n")
+        if head.startswith("Fl "):
+            described.update(dict.fromkeys(long_options(head), text))
+    return described
+
+
+def long_options(text: str) -> list[str]:
+    return [f"-{name}" for name in re.findall(r"Fl (-[\w-]+)", text)]
+
+
+def test_the_synopsis_has_the_options_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = commands_of_the_program(capsys)
+    assert set(commands) == {"", "connect", "listen", "demo"}
+    everywhere = {"--help"}
+    for command, options in options_in_the_synopsis().items():
+        assert options | everywhere == set(commands.pop(command))
+    assert not commands
+
+
+def test_every_option_is_described_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    described = options_described()
+    commands = commands_of_the_program(capsys)
+    assert set(described) == set().union(*commands.values())
+    for options in commands.values():
+        for option, help_text in options.items():
+            default = re.search(r"\[default: (.+?)\]", help_text)
+            if default is not None:
+                assert f"The default is {default[1]}.\n" in described[option], option
+
+
+# --- both ---
+
+
+@pytest.mark.parametrize("page", [COMMAND, PROTOCOL], ids=lambda page: page.name)
+def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
+    mandoc = shutil.which("mandoc")
+    if mandoc is None:
+        pytest.skip("mandoc is not installed")
+    lint = subprocess.run(
+        [mandoc, "-T", "lint", "-W", "warning", page], capture_output=True, text=True, timeout=30
+    )
+    assert lint.stdout + lint.stderr == ""
+    assert lint.returncode == 0
