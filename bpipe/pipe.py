@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol
 
-from bpipe.errors import LinkLost, SessionEnded
+from bpipe.errors import LinkLost, PipeClosed, SessionEnded
 from bpipe.net.address import Address, parse
 from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
@@ -167,6 +167,8 @@ class BackedPipe:
         while rest:
             if self._session.failure is not None:
                 raise self._session.failure
+            if self.writer.stopped is not None:
+                raise PipeClosed("the far side stopped reading")
             if self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
             views = self.writer.space(len(rest))
@@ -219,7 +221,7 @@ class BackedPipe:
     @property
     def connected(self) -> bool:
         """Whether there is a link now."""
-        return self._session.attached
+        return self._session.attached and not self._session.over
 
     async def wait_for_connection(self, timeout: float | None = None) -> None:
         """Wait until there is a link, at most ``timeout`` seconds.

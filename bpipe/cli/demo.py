@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Final, NamedTuple, NoReturn
 
 from bpipe.cli.faults import Cut, FaultProxy, random_cuts
-from bpipe.cli.values import USAGE, format_duration, format_size
+from bpipe.cli.values import FAILED, USAGE, format_duration, format_size
 
 CUTS: Final = 40
 HEARTBEAT: Final = 0.3  # seconds: a silent connection is to be noticed while somebody watches
@@ -41,17 +41,24 @@ def run_demo(path: Path | None) -> int:
     if not source.exists():
         print(f"bpipe: {source}: no such file or folder", file=sys.stderr)
         return USAGE
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the copy is removed
+    caught = []
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        caught.append(number)
+        raise KeyboardInterrupt  # so that the processes are ended and the copy is removed
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         with tempfile.TemporaryDirectory(prefix="bpipe-demo-") as folder:
             return asyncio.run(_demonstrate(source, Path(folder), everything=path is not None))
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        return 130
+        signal.signal(caught[0], signal.SIG_DFL)
+        os.kill(os.getpid(), caught[0])
+        return FAILED
     except (OSError, tarfile.TarError) as error:
         print(f"bpipe: the demonstration failed: {error}", file=sys.stderr)
-        return 1
+        return FAILED
 
 
 async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
@@ -88,7 +95,7 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
     print(f"  exit status {outcome.exits[0]} at the sender, {outcome.exits[1]} at the receiver")
     good = not outcome.differing and outcome.exits == (0, 0)
     print("  verdict     " + ("every byte arrived, once, in order" if good else "FAILED"))
-    return 0 if good else 1
+    return 0 if good else FAILED
 
 
 def _files(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:

@@ -137,12 +137,13 @@ class FaultProxy:
                 done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 ways = [way for way in ways if way not in done]
                 if cut is not None and any(way.result() for way in done):
-                    self._break(cut, caller, callee)
                     if cut.fault is not Fault.ONE_WAY:
+                        await _cancel(ways)  # before the descriptors are somebody else's
+                        self._break(cut, caller, callee)
                         return
+                    self._break(cut, caller, callee)
         finally:
-            for way in ways:
-                way.cancel()
+            await _cancel(ways)
         if cut is None or cut not in self.made:
             caller.close()
             callee.close()
@@ -176,3 +177,9 @@ class FaultProxy:
                     sock.shutdown(socket.SHUT_WR)  # closed later: unread input would be a reset
         self.made.append(cut)
         self._on_cut(cut)
+
+
+async def _cancel(tasks: list[asyncio.Task[bool]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

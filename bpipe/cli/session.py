@@ -12,13 +12,12 @@ from typing import Final
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
 from bpipe.cli.report import Narrator, Reporter, describe
 from bpipe.cli.streams import Streams, take_streams
-from bpipe.cli.values import USAGE, Level, Usage
+from bpipe.cli.values import FAILED, USAGE, Level, Usage
 from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost, explain
 from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
-FAILED: Final = 1  # the exit statuses; 2 is a usage error
-NOT_CONNECTED: Final = 3
+NOT_CONNECTED: Final = 3  # the exit statuses beside FAILED and USAGE
 LOST: Final = 4
 PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
 
@@ -121,9 +120,10 @@ class _Runner:
         if pipe.writer.written > written or not pipe.writer.room:
             self._hint = self._hint_later(pipe)  # it is busy
             return
-        self._reporter.say(
-            "the peer has finished; waiting for the end of stdin (--recv-only would not read it)"
+        way_out = (
+            "^D" if self._streams.stdin_is_terminal else "or --recv-only, which does not read it"
         )
+        self._reporter.say(f"the peer has finished; waiting for the end of stdin ({way_out})")
 
     # --- signals ---
 

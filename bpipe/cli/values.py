@@ -10,6 +10,7 @@ _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
+FAILED: Final = 1  # the exit status of what could not be done
 USAGE: Final = 2  # the exit status of a command that cannot be understood
 LARGEST_BUFFER: Final = _SIZES["T"]
 SHORTEST_HEARTBEAT: Final = 0.05
@@ -75,8 +76,10 @@ def format_size(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people: ``0.25s``, ``42s``, ``3m12s``, ``2h05m``."""
-    if seconds < 10:
+    """A duration for people: ``8ms``, ``0.25s``, ``4.2s``, ``42s``, ``3m12s``, ``2h05m``."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.95:
         return f"{seconds:.2g}s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
