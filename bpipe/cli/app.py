@@ -44,7 +44,8 @@ def run(arguments: list[str]) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"bpipe: {message}", file=sys.stderr)
+    if sys.stderr is not None:  # without one, print() would turn to stdout
+        print(f"bpipe: {message}", file=sys.stderr)
 
 
 def _option(
@@ -162,6 +163,7 @@ def connect(
             where, insecure=insecure, retry_max=retry_max, buffer_size=buffer, limits=limits
         ),
         usage,
+        str(where),
     )
 
 
@@ -189,6 +191,7 @@ def listen(
     return run_session(
         lambda: bpipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
         usage,
+        str(where),
         announce="listening on",
     )
 

@@ -17,6 +17,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -73,7 +74,11 @@ class Pump:
         self._gate = Gate(descriptor, events)
         self._waiting = False  # set by the pump, cleared by whoever ends the wait
         pipe.observe(self._look)
-        threading.Thread(target=self._run, name=type(self).__name__, daemon=True).start()
+        threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
+
+    def _main(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        self._run()
 
     def _run(self) -> None:
         raise NotImplementedError

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
@@ -28,17 +29,16 @@ _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasat
 
 
 def run_session(
-    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, *, announce: str = ""
+    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, name: str, *, announce: str = ""
 ) -> int:
     """Wire stdin and stdout to the pipe until it is over; returns the exit status.
 
-    ``announce`` is said with the pipe's address as soon as there is one.
-
+    ``name`` is the address, for people; ``announce`` is said with the one that is really used.
     Does not return if a signal ended the session: then this process dies by it.
     """
     streams = take_streams()
     reporter = Reporter(usage.level)
-    runner = _Runner(streams, usage, reporter, announce)
+    runner = _Runner(streams, usage, reporter, name, announce)
     try:
         status = asyncio.run(runner.run(open_pipe))
     finally:
@@ -51,11 +51,14 @@ def run_session(
 class _Runner:
     """What belongs to one run."""
 
-    def __init__(self, streams: Streams, usage: Usage, reporter: Reporter, announce: str) -> None:
+    def __init__(
+        self, streams: Streams, usage: Usage, reporter: Reporter, name: str, announce: str
+    ) -> None:
         self.deadly: int | None = None  # the signal to die by
         self._streams = streams
         self._usage = usage
         self._reporter = reporter
+        self._name = name
         self._announce = announce
         self._stdin: Pump | None = None
         self._hint: asyncio.TimerHandle | None = None
@@ -68,7 +71,7 @@ class _Runner:
             self._reporter.say(str(error), Level.QUIET)
             return USAGE
         except OSError as error:
-            self._reporter.say(explain(error), Level.QUIET)
+            self._reporter.say(f"{self._name}: {explain(error)}", Level.QUIET)
             return FAILED
         self._handle_signals(pipe)
         if self._announce:
@@ -79,6 +82,7 @@ class _Runner:
             await pipe.connect()
             self._start_pumps(pipe)
         await pipe.wait_closed()
+        _ignore_signals()  # what is going to be reported does not change any more
         if pipe.failure is None:
             self.deadly = None  # all was done when the signal came
         elif self.deadly is None:
@@ -95,9 +99,11 @@ class _Runner:
             streams.stdin_is_terminal and not streams.stdout_is_terminal and not usage.send_only
         ):
             pipe.finish()
+        else:
+            pipe.writer.producing = True
 
     def _start_pumps(self, pipe: BackedPipe) -> None:
-        if not pipe.refusing:
+        if pipe.writer.producing:
             self._stdin = StdinPump(pipe, self._streams.stdin)
             pipe.observe(lambda: self._consider_hint(pipe))
         else:
@@ -128,13 +134,17 @@ class _Runner:
     # --- signals ---
 
     def _handle_signals(self, pipe: BackedPipe) -> None:
-        loop = asyncio.get_running_loop()
+        """Not the event loop's handlers: it would put others in their place when it ends."""
+
+        def handle(number: int, action: Callable[[], None]) -> None:
+            signal.signal(number, lambda number, frame: pipe.call(action))
+
         for number in _DEADLY:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                loop.add_signal_handler(number, self._interrupt, pipe, number)
+                handle(number, partial(self._interrupt, pipe, number))
         for number in _REPORTING:
-            loop.add_signal_handler(number, self._report, pipe)
-        loop.add_signal_handler(signal.SIGUSR2, pipe.force_reconnect)
+            handle(number, partial(self._report, pipe))
+        handle(signal.SIGUSR2, pipe.force_reconnect)
 
     def _interrupt(self, pipe: BackedPipe, number: int) -> None:
         """Tell the peer, and end; the second time, end at once."""
@@ -161,6 +171,11 @@ def exit_status(failure: SessionEnded | None) -> int:
             return PIPE_CLOSED
         case _:
             return FAILED
+
+
+def _ignore_signals() -> None:
+    for number in (*_DEADLY, *_REPORTING, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _die_by(number: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import signal
 import socket
 import struct
 import threading
@@ -148,6 +149,7 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
             answer.set_result(result)
 
     def work() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
         result = _look_up(address, passive)
         try:
             loop.call_soon_threadsafe(settle, result)

@@ -75,7 +75,7 @@ class Link:
         except BlockingIOError:
             pass
         except OSError as error:
-            self.fail(LinkLost(explain(error)))
+            self._hear_out(LinkLost(explain(error)))
             return
         self._watch(bool(self._driver.outgoing(clock())))
         if self.greeting.finished and not self._writing:
@@ -125,13 +125,7 @@ class Link:
     def _readable(self) -> None:
         try:
             for _ in range(_TURNS):
-                views = self._driver.incoming()
-                count = self._sock.recvmsg_into(views)[0]
-                if not count:
-                    raise LinkLost("the connection was closed")
-                self._driver.received(count, clock())
-                self._advance()
-                if count < sum(map(len, views)):
+                if not self._receive():
                     break
         except BlockingIOError:
             pass
@@ -141,6 +135,23 @@ class Link:
             self.fail(LinkLost(explain(error)))
         self.flush()
         self.on_traffic()
+
+    def _receive(self) -> bool:
+        """Take what has arrived; returns whether there may be more. Raises LinkLost or OSError."""
+        views = self._driver.incoming()
+        count = self._sock.recvmsg_into(views)[0]
+        if not count:
+            raise LinkLost("the connection was closed")
+        self._driver.received(count, clock())
+        self._advance()
+        return count == sum(map(len, views))
+
+    def _hear_out(self, cause: LinkLost) -> None:
+        """Nothing can be sent any more; what had arrived before, an ABORT perhaps, counts."""
+        with contextlib.suppress(OSError, LinkLost):
+            while self.cause is None and self._receive():
+                pass
+        self.fail(cause)
 
     def _writable(self) -> None:
         self.flush()

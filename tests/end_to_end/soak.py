@@ -24,6 +24,7 @@ from tests.end_to_end.data import MIB, Consumer, Producer
 from tests.end_to_end.helpers import Bpipe, Start
 
 HEARTBEAT = "0.1"  # seconds, so that a silent link is soon given up
+BUFFER = "8M"  # so that the end does not take long
 REACH = 4 * MIB  # bytes into a connection: the furthest cut
 STUCK = 60.0  # seconds without a cut anywhere after which something is wrong
 
@@ -51,7 +52,9 @@ class Pair:
 
     def _start(self, start: Start, command: str, address: str) -> Bpipe:
         pipe = subprocess.PIPE
-        return start.bpipe(command, address, "--heartbeat", HEARTBEAT, stdin=pipe, stdout=pipe)
+        return start.bpipe(
+            command, address, "--heartbeat", HEARTBEAT, "--buffer", BUFFER, stdin=pipe, stdout=pipe
+        )
 
     @property
     def ends(self) -> tuple[Bpipe, Bpipe]:

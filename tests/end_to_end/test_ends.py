@@ -1,0 +1,152 @@
+"""How a session ends: half-close, consumers that leave early, and directions that are not used."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.end_to_end.data import MIB, SOON, until
+from tests.end_to_end.helpers import Start, finish
+
+WAYS = pytest.mark.parametrize(("near", "far"), [("connect", "listen"), ("listen", "connect")])
+HINT = "^bpipe: the peer has finished; waiting for the end of stdin.*--recv-only"
+
+
+@pytest.mark.parametrize("sender", ["connect", "listen"])
+def test_head_at_the_far_side_ends_the_near_producer(start: Start, sender: str) -> None:
+    yes = start.program("yes", stdout=PIPE)
+    if sender == "connect":
+        far = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
+        near = start.bpipe("connect", far.address, stdin=yes)
+    else:
+        near = start.bpipe("listen", "127.0.0.1:0", stdin=yes)
+        far = start.bpipe("connect", near.address, stdout=PIPE)
+    head = start.program("head", "-c", "1M", stdin=far, stdout=PIPE)
+    assert head.read_all() == b"y\n" * (MIB // 2)
+    assert head.wait() == 0
+    ended = time.monotonic()
+    assert finish(near, far, yes) == [141, 141, -13]
+    assert time.monotonic() - ended < SOON
+
+
+def test_a_consumer_that_leaves_while_nothing_moves_ends_both(start: Start, path: Path) -> None:
+    far = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
+    near = start.bpipe("connect", str(path), stdin=PIPE)
+    near.wait_connected()
+    far.stdout.close()
+    assert finish(far, near) == [141, 141]
+    assert "closed its pipe" in near.text
+
+
+@WAYS
+def test_the_answer_comes_after_the_request_has_ended(
+    start: Start, path: Path, near: str, far: str
+) -> None:
+    asking = start.bpipe(near, str(path), stdin=PIPE, stdout=PIPE)
+    answering = start.bpipe(far, str(path), stdin=PIPE, stdout=PIPE)
+    asking.stdin.write(b"hi\n")
+    asking.stdin.close()
+    assert answering.read_all() == b"hi\n"  # up to its end: the half-close has arrived
+    for piece in (b"a", b"slow", b"answer"):
+        answering.stdin.write(piece)
+        assert os.read(asking.stdout.fileno(), 100) == piece
+    answering.stdin.close()
+    assert asking.read_all() == b""
+    assert finish(asking, answering) == [0, 0]
+
+
+@WAYS
+def test_one_direction_goes_on_beside_an_empty_one(
+    start: Start, path: Path, near: str, far: str
+) -> None:
+    receiving = start.bpipe(near, str(path), stdout=PIPE)
+    sending = start.bpipe(far, str(path), stdin=PIPE, stdout=PIPE)
+    assert sending.read_all() == b""  # the end of the empty direction
+    sending.feed(5 * MIB)
+    assert receiving.drain().wait_end() == 5 * MIB
+    assert finish(receiving, sending) == [0, 0]
+
+
+@pytest.mark.slow
+def test_two_blocked_stdouts_do_not_deadlock_the_two_directions(start: Start) -> None:
+    total = 200_000_000
+    listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE, stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, stdin=PIPE, stdout=PIPE)
+    producers = [listener.feed(total, offset=0), caller.feed(total, offset=777)]
+    for producer in producers:
+        producer.wait_stuck(64 * MIB)  # the buffer is full
+    consumers = [caller.drain(offset=0), listener.drain(offset=777)]
+    assert [consumer.wait_end() for consumer in consumers] == [total, total]
+    assert finish(caller, listener) == [0, 0]
+
+
+@WAYS
+def test_recv_only_does_not_read_stdin(start: Start, path: Path, near: str, far: str) -> None:
+    receiving = start.bpipe(near, str(path), "--recv-only", stdin=PIPE, stdout=PIPE)
+    sending = start.bpipe(far, str(path), stdin=PIPE, stdout=PIPE)
+    receiving.stdin.write(b"not for you")
+    sending.feed(MIB)
+    assert receiving.drain().wait_end() == MIB
+    assert sending.read_all() == b""
+    assert finish(receiving, sending) == [0, 0]
+
+
+@WAYS
+def test_send_only_takes_nothing_and_ends_the_peers_producer(
+    start: Start, path: Path, near: str, far: str
+) -> None:
+    yes = start.program("yes", stdout=PIPE)
+    sending = start.bpipe(near, str(path), "--send-only", stdin=PIPE, stdout=PIPE)
+    receiving = start.bpipe(far, str(path), stdin=yes, stdout=PIPE)
+    assert yes.wait() == -13  # while the other direction goes on
+    sending.feed(MIB)
+    assert receiving.drain().wait_end() == MIB
+    assert sending.read_all() == b""
+    assert finish(sending, receiving) == [0, 141]
+
+
+def test_send_only_needs_no_end_of_a_peers_idle_stdin(start: Start, path: Path) -> None:
+    sending = start.bpipe("connect", str(path), "--send-only", stdin=PIPE)
+    receiving = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
+    sending.feed(MIB)
+    assert receiving.drain().wait_end() == MIB
+    assert finish(sending, receiving) == [0, 0]
+
+
+@pytest.mark.parametrize("option", ["--send-only", "--recv-only"])
+def test_two_ends_that_use_the_same_direction_have_nothing_to_do(
+    start: Start, path: Path, option: str
+) -> None:
+    listener = start.bpipe("listen", str(path), option)
+    caller = start.bpipe("connect", str(path), option)
+    assert finish(listener, caller) == [0, 0]
+
+
+@pytest.mark.slow
+def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
+    waiting = start.bpipe("listen", str(path), stdin=PIPE)
+    ended = start.bpipe("connect", str(path))
+    waiting.wait_connected()
+    connected = time.monotonic()
+    waiting.wait_line(HINT)
+    assert time.monotonic() - connected > 1
+    waiting.stdin.close()
+    assert finish(waiting, ended) == [0, 0]
+    assert len([line for line in waiting.lines if "recv-only" in line]) == 1
+
+
+@pytest.mark.slow
+def test_no_hint_for_a_stdin_that_has_ended(start: Start, path: Path) -> None:
+    sending = start.bpipe("listen", str(path), stdin=PIPE)
+    stalled = start.bpipe("connect", str(path), stdout=PIPE)
+    sending.feed(2 * MIB)  # more than fits into a pipe that nobody reads
+    stalled.wait_connected()
+    connected = time.monotonic()
+    until(lambda: time.monotonic() - connected > 2.5, "the time of the hint to pass")
+    assert stalled.drain().wait_end() == 2 * MIB
+    assert finish(sending, stalled) == [0, 0]
+    assert "recv-only" not in sending.text + stalled.text

@@ -1,0 +1,39 @@
+"""Memory stays bounded, whatever the two ends of the pipe do."""
+
+from __future__ import annotations
+
+from subprocess import PIPE
+
+import pytest
+
+from tests.end_to_end.data import MIB
+from tests.end_to_end.helpers import Start, finish
+
+PROGRAM = 40 * MIB  # the interpreter and its modules
+
+
+@pytest.mark.parametrize("sender", ["connect", "listen"])
+@pytest.mark.parametrize(("option", "size"), [("1M", MIB), ("64M", 64 * MIB)])
+def test_a_stalled_receiver_and_an_endless_producer(
+    start: Start, option: str, size: int, sender: str
+) -> None:
+    listener = start.bpipe("listen", "127.0.0.1:0", "--buffer", option, stdin=PIPE, stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, "--buffer", option, stdin=PIPE, stdout=PIPE)
+    sending, receiving = (caller, listener) if sender == "connect" else (listener, caller)
+    producer = sending.feed(None)
+    producer.wait_stuck(size)
+    for end in (sending, receiving):
+        assert end.peak_memory < size + PROGRAM
+    consumer = receiving.drain()
+    consumer.wait_count(producer.written + 2 * size)  # and it goes on
+    for end in (sending, receiving):
+        assert end.peak_memory < size + PROGRAM
+    assert producer.written - consumer.count < size + 8 * MIB  # in the pipes, and being looked at
+
+
+def test_a_buffer_smaller_than_a_frame(start: Start) -> None:
+    listener = start.bpipe("listen", "127.0.0.1:0", "--buffer", "100", stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, "--buffer", "1", stdin=PIPE)
+    caller.feed(100)
+    assert listener.drain().wait_end() == 100
+    assert finish(caller, listener) == [0, 0]

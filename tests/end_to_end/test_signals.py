@@ -1,0 +1,184 @@
+"""Signals: those that end, those that are ignored, and those that only ask for something."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.end_to_end.data import MIB, SOON, until
+from tests.end_to_end.helpers import Program, Start, finish
+
+
+def handles(program: Program, number: int) -> bool:
+    """Whether the process has a handler for this signal."""
+    found = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{program.pid}/status").read_text())
+    return found is not None and bool(int(found[1], 16) & 1 << (number - 1))
+
+
+DEADLY = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+
+
+@DEADLY
+@pytest.mark.parametrize("victim", ["sender", "receiver"])
+def test_a_signal_ends_the_process_and_the_peer_is_told(
+    start: Start, path: Path, name: str, victim: str
+) -> None:
+    receiving = start.bpipe("listen", str(path), stdout=PIPE)
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    producer = sending.feed(None)
+    consumer = receiving.drain()
+    consumer.wait_count(20 * MIB)
+    hit, other = (sending, receiving) if victim == "sender" else (receiving, sending)
+    number = signal.Signals[name]
+    hit.signal(number)
+    signalled = time.monotonic()
+    assert finish(hit, other) == [-number, 1]
+    assert time.monotonic() - signalled < SOON
+    assert f"interrupted by {name}" in other.text
+    producer.wait_broken()
+    assert consumer.wait_end() >= 20 * MIB
+
+
+@DEADLY
+@pytest.mark.parametrize("command", ["connect", "listen"])
+def test_a_signal_before_there_is_a_peer(start: Start, path: Path, name: str, command: str) -> None:
+    lonely = start.bpipe(command, str(path), "-v", stdin=PIPE)
+    lonely.wait_line("listening|no such file")
+    number = signal.Signals[name]
+    lonely.signal(number)
+    assert lonely.wait(SOON) == -number
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
+    start: Start, path: Path, name: str
+) -> None:
+    deaf = f"""trap '' {name}; exec "$@" """
+    receiving = start.bpipe("listen", str(path), shell=deaf, stdout=PIPE)
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    sending.stdin.write(b"12345")
+    assert receiving.stdout.read(5) == b"12345"
+    receiving.signal(signal.Signals[f"SIG{name}"])
+    receiving.signal(signal.SIGUSR1)
+    receiving.wait_line("^bpipe: connected ")  # it has looked at its signals
+    sending.feed(MIB, offset=7)
+    assert receiving.drain(offset=7).wait_end() == MIB
+    assert finish(receiving, sending) == [0, 0]
+
+
+def test_a_second_signal_ends_at_once(start: Start, path: Path) -> None:
+    receiving = start.bpipe("listen", str(path))
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    producer = sending.feed(None)
+    producer.wait_written(20 * MIB)
+    receiving.signal(signal.SIGSTOP)  # so that nobody answers
+    sending.signal(signal.SIGINT)
+    producer.wait_broken()  # so much happens at the first
+    assert sending.running
+    sending.signal(signal.SIGTERM)
+    again = time.monotonic()
+    assert sending.wait() == -signal.SIGTERM
+    assert time.monotonic() - again < 1
+
+
+@pytest.mark.slow
+def test_one_signal_ends_also_when_the_peer_does_not_answer(start: Start, path: Path) -> None:
+    receiving = start.bpipe("listen", str(path))
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    sending.wait_connected()
+    receiving.signal(signal.SIGSTOP)
+    sending.signal(signal.SIGINT)
+    assert sending.wait(2 + SOON) == -signal.SIGINT
+    receiving.signal(signal.SIGCONT)
+    assert receiving.wait() == 1  # it was told nevertheless
+    assert "interrupted by SIGINT" in receiving.text
+
+
+def test_an_interrupt_after_everything_was_delivered_does_not_change_the_status(
+    start: Start, path: Path
+) -> None:
+    unread, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, bytes(1 << 16))
+    os.set_blocking(full, True)
+    with open(full, "wb") as stderr, open(unread, "rb"):
+        ending = start.bpipe("listen", str(path), stderr=stderr)  # so its last line takes a moment
+        peer = start.bpipe("connect", str(path), stdin=PIPE)
+        peer.wait_connected()
+        until(lambda: handles(ending, signal.SIGUSR1), "the session")
+        peer.stdin.close()
+        assert peer.wait() == 0
+        until(lambda: not handles(ending, signal.SIGUSR1), "the end of the session")
+        ending.signal(signal.SIGINT)
+        assert ending.wait() in (0, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_sigusr1_prints_one_line(start: Start, path: Path, quiet: list[str]) -> None:
+    listener = start.bpipe("listen", str(path), *quiet, stdin=PIPE, stdout=PIPE)
+    caller = start.bpipe("connect", str(path), stdin=PIPE)
+    caller.wait_connected()
+    caller.stdin.write(b"12345")
+    assert listener.stdout.read(5) == b"12345"
+    before = len(listener.lines)
+    listener.signal(signal.SIGUSR1)
+    line = listener.wait_line("^bpipe: connected unix:.*received 5 B, . B delivered; 0 reconnects$")
+    assert listener.lines[before:] == [line]
+
+
+@pytest.mark.parametrize("asked", ["connect", "listen"])
+def test_sigusr2_reconnects_in_mid_transfer(start: Start, asked: str) -> None:
+    listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE, stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, stdin=PIPE, stdout=PIPE)
+    caller.feed(150 * MIB)
+    listener.feed(150 * MIB, offset=99)
+    there, back = listener.drain(), caller.drain(offset=99)
+    for time_ in range(1, 6):
+        there.wait_count(time_ * 10 * MIB)
+        (caller if asked == "connect" else listener).signal(signal.SIGUSR2)
+        for end in (caller, listener):
+            end.wait_back(SOON, times=time_)
+    assert [there.wait_end(), back.wait_end()] == [150 * MIB, 150 * MIB]
+    assert finish(caller, listener) == [0, 0]
+
+
+def test_sigusr2_tries_at_once_whatever_the_backoff_says(start: Start, path: Path) -> None:
+    caller = start.bpipe(
+        "connect", str(path), "-v", "--retry-max", "1h", "--connect-timeout", "1h", stdin=PIPE
+    )
+    caller.wait_line("no such file")
+    listener = start.bpipe("listen", str(path), stdout=PIPE)
+    listener.wait_line("listening")
+
+    def connected() -> bool:
+        caller.signal(signal.SIGUSR2)
+        return "connected to" in caller.text
+
+    until(connected, "the connection")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_during_the_imports_is_not_a_traceback(
+    start: Start, path: Path, name: str
+) -> None:
+    number = signal.Signals[name]
+    for further in range(0, 200, 18):
+        # Each line that Python says about an import is a moment.
+        bpipe = start.bpipe("listen", str(path), python=["-X", "importtime"], stdin=PIPE)
+        first = bpipe.lines.index(bpipe.wait_line(r"\| +bpipe\.cli$"))
+        until(lambda: len(bpipe.lines) > first + further, "the imports")  # noqa: B023
+        bpipe.signal(number)
+        assert bpipe.wait() == -number
+        said = [line for line in bpipe.lines if not line.startswith("import time:")]
+        assert said in ([], [f"bpipe: listening on unix:{path}"])
+        assert os.listdir(path.parent) == []

@@ -1,0 +1,182 @@
+"""Links in memory: bytes move, and time passes, only when a test says so."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from bpipe.errors import LinkLost
+from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.ring import Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import HEADER_SIZE, Kind, pack_data_header, pack_frame, unpack_header
+
+EVERYTHING = 1 << 40  # more bytes than any test moves
+CALLER, LISTENER = SIDES = (0, 1)
+
+
+class Driver(Protocol):
+    """What a link asks for memory: a greeting or a session."""
+
+    def incoming(self) -> Views: ...
+    def received(self, count: int, now: float) -> None: ...
+    def outgoing(self, now: float) -> Views: ...
+    def sent(self, count: int, now: float) -> None: ...
+
+
+class Frame(NamedTuple):
+    """A frame as a value."""
+
+    kind: Kind
+    number: int
+    payload: bytes = b""
+
+    def encode(self) -> bytes:
+        """Its bytes on the link."""
+        if self.kind is Kind.DATA:
+            return pack_data_header(self.number, len(self.payload)) + self.payload
+        return pack_frame(self.kind, self.number, self.payload)
+
+
+def decode(data: bytes) -> list[Frame]:
+    """The frames in these bytes, which end with the last of them."""
+    frames = []
+    while data:
+        kind, length, number = unpack_header(data[:HEADER_SIZE])
+        payload, data = data[HEADER_SIZE:][:length], data[HEADER_SIZE + length :]
+        assert len(payload) == length
+        frames.append(Frame(kind, number, payload))
+    return frames
+
+
+def fill(views: Views, data: bytes) -> int:
+    """Put ``data`` where these views are; returns how much of it found room."""
+    done = 0
+    for view in views:
+        part = data[done : done + len(view)]
+        view[: len(part)] = part
+        done += len(part)
+    return done
+
+
+def feed(driver: Driver, data: bytes, now: float, step: int = EVERYTHING) -> None:
+    """Let these bytes arrive, at most ``step`` of them at once."""
+    while data:
+        count = fill(driver.incoming(), data[:step])
+        assert count > 0
+        driver.received(count, now)
+        data = data[count:]
+
+
+def drain(driver: Driver, now: float, limit: int = EVERYTHING) -> bytes:
+    """Take what goes out, at most ``limit`` bytes."""
+    out = b""
+    while len(out) < limit and (views := driver.outgoing(now)):
+        part = b"".join(views)[: limit - len(out)]
+        driver.sent(len(part), now)
+        out += part
+    return out
+
+
+def write(session: Session, data: bytes) -> int:
+    """Be the producer; returns how much of ``data`` found room."""
+    count = fill(session.writer.space(len(data)), data)
+    session.writer.wrote(count)
+    return count
+
+
+def take(session: Session, limit: int = EVERYTHING) -> bytes:
+    """Be the consumer."""
+    data = b"".join(session.reader.readable(limit))
+    session.reader.took(len(data))
+    return data
+
+
+class End:
+    """One end of a link: its greeting, then its session, and the bytes on their way to it."""
+
+    def __init__(self, greeting: Greeting) -> None:
+        self.greeting = greeting
+        self.session = greeting.session
+        self.inbox = b""
+        self.cause: LinkLost | None = None  # why it was lost
+
+    @property
+    def driver(self) -> Driver:
+        """What speaks at this end now."""
+        return self.session if self.greeting.done else self.greeting
+
+    def lose(self, cause: LinkLost, now: float) -> None:
+        """This end closes, or learns that the network has."""
+        if self.cause is None:
+            self.cause, self.inbox = cause, b""
+            if self.greeting.attached:
+                self.session.detach(cause, now)
+
+
+class Link:
+    """What is between a caller and a listener; nothing of it moves by itself."""
+
+    def __init__(self, caller: Session, answerer: Answerer) -> None:
+        self.ends = End(CallerGreeting(caller)), End(AnswererGreeting(answerer))
+
+    def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
+        """Put what this end says on its way; returns the number of bytes."""
+        near, far = self.ends[side], self.ends[not side]
+        if near.cause is not None:
+            return 0
+        sent = 0
+        while data := drain(near.driver, now, limit - sent):  # of the greeting, then the session
+            sent += len(data)
+            if far.cause is None:
+                far.inbox += data
+        return sent
+
+    def arrive(self, side: int, now: float, limit: int = EVERYTHING) -> int:
+        """Let bytes arrive at this end; the end of file too, if the far end has closed."""
+        near, far = self.ends[side], self.ends[not side]
+        arrived = 0
+        try:
+            while near.inbox and arrived < limit:
+                count = fill(near.driver.incoming(), near.inbox[: limit - arrived])
+                if not count:
+                    break
+                near.inbox = near.inbox[count:]
+                arrived += count
+                near.driver.received(count, now)
+            if not near.inbox and far.cause is not None:
+                raise LinkLost("the connection was closed")
+        except LinkLost as cause:
+            near.lose(cause, now)
+        return arrived
+
+    def run(self, now: float) -> int:
+        """Move everything until both ends are silent; returns the number of bytes."""
+        moved = 0
+        while step := sum(self.send(side, now) + self.arrive(side, now) for side in SIDES):
+            moved += step
+        return moved
+
+    def cut(self, now: float) -> None:
+        """The network drops what is in flight, and both ends learn of it."""
+        for end in self.ends:
+            end.lose(LinkLost("cut"), now)
+
+
+class Pair:
+    """A caller, a listener, and the links that were made between them."""
+
+    def __init__(self, caller: Session, listener: Session) -> None:
+        self.sessions = caller, listener
+        self.now = 0.0
+        self.links: list[Link] = []
+        self._answerer = Answerer(listener, self._drop_link)
+
+    def connect(self) -> Link:
+        """A fresh link, over which nothing was said; the caller must have no other."""
+        self.links.append(Link(self.sessions[CALLER], self._answerer))
+        return self.links[-1]
+
+    def _drop_link(self) -> None:
+        for link in self.links:
+            if link.ends[LISTENER].greeting.attached:
+                link.ends[LISTENER].lose(LinkLost("the peer has come back"), self.now)

@@ -1,0 +1,51 @@
+"""The delays between attempts: full jitter below a bound that doubles up to a cap."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from bpipe.net.backoff import FIRST_DELAY, Backoff
+
+
+class Highest(random.Random):
+    """Always draws the largest that is allowed."""
+
+    def uniform(self, a: float, b: float) -> float:
+        assert a == 0
+        return b
+
+
+def test_the_bound_doubles_up_to_the_cap() -> None:
+    backoff = Backoff(1.0, Highest())
+    delays = [backoff.next() for _ in range(8)]
+    assert delays == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0])
+
+
+def test_it_never_grows_beyond_the_cap_however_long_the_outage_lasts() -> None:
+    backoff = Backoff(0.3, Highest())
+    assert max(backoff.next() for _ in range(5000)) == 0.3
+
+
+def test_the_end_of_an_outage_starts_anew() -> None:
+    backoff = Backoff(1.0, Highest())
+    for _ in range(5):
+        backoff.next()
+    backoff.reset()
+    assert backoff.next() == FIRST_DELAY
+
+
+def test_the_jitter_is_full() -> None:
+    backoff = Backoff(1.0, random.Random(3))
+    for _ in range(10):
+        backoff.next()
+    delays = [backoff.next() for _ in range(1000)]
+    assert all(0 <= delay <= 1 for delay in delays)
+    assert min(delays) < 0.05
+    assert max(delays) > 0.95
+
+
+def test_a_cap_of_nothing_is_no_delay() -> None:
+    backoff = Backoff(0.0)
+    assert [backoff.next() for _ in range(3)] == [0, 0, 0]

@@ -1,0 +1,216 @@
+"""When to dial and which attempt to abandon; and a dialer before real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bpipe.errors import AddressError
+from bpipe.net.address import Address, Endpoint, parse
+from bpipe.net.backoff import Backoff
+from bpipe.net.dialer import ATTEMPT_TIMEOUT, ATTEMPTS, OVERLAP, Dialer, Schedule
+from bpipe.protocol.patience import Limits
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import HELLO_SIZE
+
+
+class Steady(Backoff):
+    """A delay of one second, and then of one more each time."""
+
+    def __init__(self) -> None:
+        super().__init__(60.0)
+        self._delay = 0.0
+
+    def reset(self) -> None:
+        self._delay = 0.0
+
+    def next(self) -> float:
+        self._delay += 1.0
+        return self._delay
+
+
+@pytest.fixture
+def schedule() -> Schedule:
+    return Schedule(Steady())
+
+
+def test_after_a_good_link_it_dials_at_once(schedule: Schedule) -> None:
+    schedule.begin(100.0, fresh=True)
+    assert schedule.next_at == schedule.deadline() == 100.0
+
+
+def test_after_a_link_without_progress_it_waits(schedule: Schedule) -> None:
+    schedule.begin(100.0, fresh=True)
+    schedule.begin(100.0, fresh=False)
+    assert schedule.next_at == 101.0
+    schedule.begin(101.0, fresh=False)
+    assert schedule.next_at == 103.0
+    schedule.begin(103.0, fresh=True)
+    schedule.begin(103.0, fresh=False)
+    assert schedule.next_at == 104.0  # the outage was over
+
+
+def test_attempts_without_an_answer_overlap(schedule: Schedule) -> None:
+    schedule.begin(100.0, fresh=True)
+    assert schedule.start(100.0) == 1
+    assert schedule.deadline() == 100.0 + OVERLAP
+    assert schedule.abandon(100.0 + OVERLAP) is None
+    assert schedule.start(100.0 + OVERLAP) == 2
+    assert schedule.start(100.0 + 2 * OVERLAP) == 3
+
+
+def test_the_oldest_attempt_has_its_time_and_the_others_are_replaced_in_turn(
+    schedule: Schedule,
+) -> None:
+    schedule.begin(0.0, fresh=True)
+    under_way: list[int] = []
+    abandoned: list[int] = []
+    now = 0.0
+    while now < ATTEMPT_TIMEOUT:
+        while (number := schedule.abandon(now)) is not None:
+            under_way.remove(number)
+            abandoned.append(number)
+        assert schedule.next_at == now
+        under_way.append(schedule.start(now))
+        assert len(under_way) <= ATTEMPTS
+        assert under_way[0] == 1
+        now = schedule.deadline()
+    assert abandoned == list(range(2, 19))
+    assert schedule.abandon(ATTEMPT_TIMEOUT) == 1
+
+
+def test_an_attempt_that_fails_is_followed_after_the_backoff(schedule: Schedule) -> None:
+    schedule.begin(0.0, fresh=True)
+    first = schedule.start(0.0)
+    schedule.failed(first, 0.1)
+    assert schedule.deadline() == 1.1
+    second = schedule.start(1.1)
+    schedule.failed(second, 1.2)
+    assert schedule.deadline() == 3.2
+
+
+def test_an_attempt_that_is_answered_is_not_abandoned(schedule: Schedule) -> None:
+    schedule.begin(0.0, fresh=True)
+    schedule.answered(schedule.start(0.0))
+    assert schedule.abandon(ATTEMPT_TIMEOUT + 1) is None
+
+
+def test_hurry_is_now(schedule: Schedule) -> None:
+    schedule.begin(0.0, fresh=False)
+    schedule.failed(schedule.start(1.0), 1.0)
+    schedule.hurry(1.5)
+    assert schedule.deadline() == 1.5
+
+
+def test_a_new_search_forgets_the_old_attempts(schedule: Schedule) -> None:
+    schedule.begin(0.0, fresh=True)
+    schedule.start(0.0)
+    schedule.begin(50.0, fresh=True)
+    assert schedule.abandon(50.0) is None
+    assert schedule.attempts == 0
+
+
+# --- with sockets ---
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1:1", "0.0.0.0:1", "[::]:1"])
+def test_an_address_that_others_can_reach_is_not_dialled(text: str) -> None:
+    async def check() -> None:
+        with pytest.raises(AddressError, match="--insecure"):
+            await Dialer(parse(text)).check()
+        await Dialer(parse(text), insecure=True).check()
+
+    asyncio.run(check())
+
+
+def test_a_name_that_has_no_address_may_have_one_later() -> None:
+    asyncio.run(Dialer(parse("nobody.invalid:1")).check())
+
+
+async def dial_until(address: Address, condition: Callable[[], bool], **limits: float) -> Session:
+    """Dial until that is so; the dialer finds nobody who greets."""
+    session = Session(1000, Limits(**limits))
+    dialer = Dialer(address, retry_max=0.05)
+    search = asyncio.ensure_future(dialer(session))
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+    search.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await search
+    await asyncio.sleep(0)  # for the attempts that were dropped
+    return session
+
+
+def test_it_greets_whoever_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            for _ in range(3):
+                peer, _ = server.accept()
+                with peer:
+                    heard.append(peer.recv(1000))  # and hang up
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = Address("127.0.0.1", server.getsockname()[1])
+        session = asyncio.run(dial_until(address, lambda: len(heard) == 3))
+        thread.join()
+    assert [len(hello) for hello in heard] == [HELLO_SIZE] * 3
+    assert len(set(heard)) == 3  # the epoch grows
+    assert session.epoch >= 3
+
+
+def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.2", 0)) as server:
+        port = server.getsockname()[1]
+        server.setblocking(False)
+
+        async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
+            return [Endpoint(socket.AF_INET, (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+
+        def look() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                accepted.append(server.accept()[0])
+            return bool(accepted)
+
+        monkeypatch.setattr("bpipe.net.dialer.resolve", resolve)
+        asyncio.run(dial_until(Address("both", port), look))
+    for peer in accepted:
+        peer.close()
+
+
+@pytest.mark.slow
+def test_a_path_that_returns_meets_a_fresh_attempt() -> None:
+    """The kernel's own attempts come 1, 3 and 7 seconds after the first."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = server.getsockname()
+        full = stack.enter_context(socket.create_connection(address))
+        assert full
+        began = time.monotonic()
+        open_since: list[float] = []
+        arrived: list[float] = []
+
+        def look() -> bool:
+            now = time.monotonic()
+            if not open_since and now > began + 3.2:  # after the kernel's third, that is
+                stack.enter_context(server.accept()[0])
+                server.setblocking(False)
+                open_since.append(now)
+            elif open_since:
+                with contextlib.suppress(BlockingIOError):
+                    stack.enter_context(server.accept()[0])
+                    arrived.append(now)
+            return bool(arrived)
+
+        asyncio.run(dial_until(Address(*address), look))
+    assert arrived[0] - open_since[0] < 2

@@ -1,0 +1,330 @@
+"""The contract of a link, over each kind of socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bpipe.errors import LinkLost, ProtocolError
+from bpipe.net.link import Link, prepare
+from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
+from bpipe.protocol.patience import Limits
+from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    HELLO_SIZE,
+    Kind,
+    Position,
+    Status,
+    Verdict,
+    pack_frame,
+    pack_verdict,
+    unpack_header,
+)
+
+SIZE = 8 << 20
+Pair = tuple[socket.socket, socket.socket]
+
+
+def socketpair(folder: Path) -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair()
+
+
+def tcp(folder: Path) -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        caller = socket.create_connection(server.getsockname())
+        return caller, server.accept()[0]
+
+
+def unix(folder: Path) -> tuple[socket.socket, socket.socket]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "s"))
+        server.listen()
+        caller = socket.socket(socket.AF_UNIX)
+        caller.connect(str(folder / "s"))
+        return caller, server.accept()[0]
+
+
+class Ends(NamedTuple):
+    """Both ends of a link: sessions, and what joins them."""
+
+    caller: Session
+    answerer: Session
+    near: Link
+    far: Link
+
+
+@pytest.fixture(params=[socketpair, tcp, unix], ids=lambda make: str(make.__name__))
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    """Two connected sockets."""
+    near, far = request.param(tmp_path)
+    with near, far:
+        for sock in (near, far):
+            prepare(sock, 2.0)
+        yield near, far
+
+
+@contextlib.asynccontextmanager
+async def link_up(pair: Pair, limits: Limits = Limits()) -> AsyncIterator[Ends]:  # noqa: B008
+    """Two sessions over a link that is greeted."""
+    caller, answerer = Session(SIZE, limits), Session(SIZE, limits)
+    far = Link(pair[1], AnswererGreeting(Answerer(answerer, lambda: None)), "the caller")
+    near = Link(pair[0], CallerGreeting(caller), "the listener")
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.gather(near.greeted, far.greeted)
+            yield Ends(caller, answerer, near, far)
+    finally:
+        for link in (near, far):
+            link.fail(LinkLost("the test is over"))
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(limited())
+
+
+def put(session: Session, data: bytes) -> None:
+    for view in session.writer.space(len(data)):
+        view[:] = data[: len(view)]
+        data = data[len(view) :]
+        session.writer.wrote(len(view))
+    assert not data
+
+
+def take(reader: BackedReader) -> bytes:
+    data = b"".join(reader.readable(SIZE))
+    reader.took(len(data))
+    return data
+
+
+async def until(condition: Callable[[], Any], *links: Link) -> None:
+    while not condition():
+        for link in links:
+            link.flush()
+        await asyncio.sleep(0.001)
+
+
+def test_a_greeting_attaches_both_sessions(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            assert ends.caller.attached
+            assert ends.answerer.attached
+            assert ends.caller.id == ends.answerer.id
+
+    run(check)
+
+
+def test_bytes_arrive_in_both_directions(pair: Pair) -> None:
+    async def check() -> None:
+        there, back = bytes(range(256)) * 20_000, b"answer" * 500_000
+        async with link_up(pair) as ends:
+            put(ends.caller, there)
+            put(ends.answerer, back)
+            links = (ends.near, ends.far)
+            await until(lambda: ends.answerer.reader.buffered == len(there), *links)
+            await until(lambda: ends.caller.reader.buffered == len(back), *links)
+            assert take(ends.answerer.reader) == there
+            assert take(ends.caller.reader) == back
+
+    run(check)
+
+
+def test_on_traffic_is_called_after_bytes_have_moved(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            seen: list[int] = []
+            ends.far.on_traffic = lambda: seen.append(ends.answerer.reader.buffered)
+            put(ends.caller, b"12345")
+            await until(lambda: seen and seen[-1] == 5, ends.near)
+
+    run(check)
+
+
+def test_nothing_is_polled_while_there_is_nothing_to_do(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            put(ends.caller, b"12345")
+            await until(lambda: ends.answerer.reader.buffered == 5, ends.near)
+            calls: list[None] = []
+            ends.near.on_traffic = ends.far.on_traffic = lambda: calls.append(None)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not calls
+
+    run(check)
+
+
+def test_a_full_path_is_written_when_it_empties(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            asyncio.get_running_loop().remove_reader(pair[1])  # the far end is busy
+            put(ends.caller, bytes(SIZE))
+            await until(lambda: ends.caller.writer.sent > 0, ends.near)
+            assert ends.answerer.reader.received == 0
+            asyncio.get_running_loop().add_reader(pair[1], ends.far._readable)
+            await until(lambda: ends.answerer.reader.received == SIZE)  # and nobody flushes
+
+    run(check)
+
+
+@pytest.mark.parametrize("how", ["close", "reset", "half"])
+def test_the_loss_detaches_the_session_and_is_told(pair: Pair, how: str) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            if how == "half":
+                pair[0].shutdown(socket.SHUT_WR)
+            else:
+                if how == "reset":
+                    linger = b"\1\0\0\0\0\0\0\0"
+                    pair[0].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                ends.near.fail(LinkLost("on purpose"))
+                assert ends.near.lost.result().args == ("on purpose",)
+                assert not ends.caller.attached
+            cause = await ends.far.lost
+            assert not isinstance(cause, ProtocolError)
+            assert ends.far.cause is cause
+            assert not ends.answerer.attached
+            assert ends.answerer.last_cause == str(cause)
+            assert pair[1].fileno() == -1
+
+    run(check)
+
+
+def test_a_link_fails_once(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            ends.near.fail(LinkLost("first"))
+            ends.near.fail(LinkLost("second"))
+            assert str(ends.near.cause) == "first"
+            ends.near.flush()
+            await ends.near.close()
+
+    run(check)
+
+
+def test_junk_is_a_protocol_error(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_up(pair) as ends:
+            pair[0].send(b"\xff" * 16)
+            assert isinstance(await ends.far.lost, ProtocolError)
+
+    run(check)
+
+
+def test_close_writes_everything_and_waits_for_the_peer(pair: Pair) -> None:
+    """What is on its way is not destroyed by input that nobody reads."""
+
+    async def check() -> None:
+        _, far = pair
+        async with link_up(pair) as ends:
+            asyncio.get_running_loop().remove_reader(far)
+            put(ends.caller, bytes(SIZE))
+            ends.near.flush()
+            closing = asyncio.ensure_future(ends.near.close())
+            far.send(bytes(1000))  # nobody reads this
+            await asyncio.sleep(0.01)
+            assert not closing.done()
+            asyncio.get_running_loop().add_reader(far, ends.far._readable)
+            assert str(await ends.far.lost) == "the connection was closed"
+            await closing
+            # A frame that has begun has come whole.
+            assert ends.answerer.reader.received == ends.caller.writer.high > 0
+
+    run(check)
+
+
+def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
+    async def check() -> None:
+        near, far = socketpair(tmp_path)
+        with near, far:
+            near.setblocking(False)
+            far.setblocking(False)
+            async with link_up((near, far)) as ends:
+                asyncio.get_running_loop().remove_reader(far)
+                began = asyncio.get_running_loop().time()
+                await ends.near.close()
+                assert 0.9 < asyncio.get_running_loop().time() - began < 3
+                assert near.fileno() == -1
+
+    run(check)
+
+
+def test_a_greeting_that_fails_is_told(pair: Pair) -> None:
+    async def check() -> None:
+        session = Session(SIZE)
+        link = Link(pair[0], CallerGreeting(session), "nobody")
+        pair[1].close()
+        with pytest.raises(LinkLost):
+            await link.greeted
+        assert not session.attached
+        assert session.outage_since is None
+
+    run(check)
+
+
+@pytest.mark.slow
+def test_a_greeting_has_five_seconds() -> None:
+    async def check() -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        link = Link(near, CallerGreeting(Session(SIZE)), "nobody")
+        began = asyncio.get_running_loop().time()
+        with far, pytest.raises(LinkLost, match="no answer to the greeting"):
+            await link.greeted
+        assert 4.9 < asyncio.get_running_loop().time() - began < 8
+
+    run(check)
+
+
+def test_a_greeting_does_not_read_beyond_its_end(pair: Pair) -> None:
+    """Frames that come in one piece with READY belong to the session."""
+
+    async def check() -> None:
+        near, far = pair
+        loop = asyncio.get_running_loop()
+        link = Link(near, CallerGreeting(Session(SIZE)), "the listener")
+        assert len(await loop.sock_recv(far, 1000)) == HELLO_SIZE
+        await loop.sock_sendall(far, pack_verdict(Verdict(Status.OK, Position(0, 0, SIZE))))
+        assert unpack_header(await loop.sock_recv(far, 1000)).kind is Kind.CONFIRM
+        await loop.sock_sendall(far, pack_frame(Kind.READY, 0) + pack_frame(Kind.PING, 77))
+        await link.greeted
+        answers = b""
+        while len(answers) < 2 * HEADER_SIZE:
+            answers += await loop.sock_recv(far, 1000)
+        kinds = [unpack_header(answers[at:][:HEADER_SIZE]) for at in (0, HEADER_SIZE)]
+        assert [header.kind for header in kinds] == [Kind.ACK, Kind.PONG]
+        assert kinds[1].number == 77
+        link.fail(LinkLost("the test is over"))
+
+    run(check)
+
+
+def test_options_of_a_tcp_socket() -> None:
+    with socket.socket() as sock:
+        prepare(sock, 2.0)
+        assert not sock.getblocking()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 6000
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) < 1 << 20
+
+
+def test_a_hello_is_the_first_thing_on_a_link(pair: Pair) -> None:
+    async def check() -> None:
+        link = Link(pair[0], CallerGreeting(Session(SIZE)), "nobody")
+        assert len(await asyncio.get_running_loop().sock_recv(pair[1], 1000)) == HELLO_SIZE
+        link.fail(LinkLost("the test is over"))
+
+    run(check)

@@ -1,0 +1,329 @@
+"""Binding: which sockets are made, which are replaced, and which are never touched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bpipe.errors import AddressError
+from bpipe.net.address import Address, parse
+from bpipe.net.listener import PENDING, Listener
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import VERDICT_SIZE, Hello, Opening, Position, pack_hello
+
+
+@contextlib.asynccontextmanager
+async def bound(text: str, *, insecure: bool = False) -> AsyncIterator[Listener]:
+    """A listener that accepts, and is closed in the end."""
+    listener = await Listener.bind(parse(text), insecure=insecure)
+    search = asyncio.ensure_future(listener(Session(1000)))
+    await asyncio.sleep(0)
+    try:
+        yield listener
+    finally:
+        search.cancel()
+        await asyncio.wait([search])
+        await listener.close()
+
+
+def port_of(listener: Listener) -> int:
+    return int(listener.name.rpartition(":")[2])
+
+
+def can_connect(family: socket.AddressFamily, host: str, port: int) -> bool:
+    with socket.socket(family) as sock:
+        return sock.connect_ex((host, port)) == 0
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
+
+
+# --- TCP ---
+
+
+def test_port_0_is_one_that_is_free_and_is_named() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as one, bound("127.0.0.1:0") as two:
+            assert 0 < port_of(one) != port_of(two) > 0
+            assert one.name == f"127.0.0.1:{port_of(one)}"
+            assert can_connect(socket.AF_INET, "127.0.0.1", port_of(one))
+        assert not can_connect(socket.AF_INET, "127.0.0.1", port_of(one))
+
+    asyncio.run(check())
+
+
+@needs_ipv6
+def test_brackets() -> None:
+    async def check() -> None:
+        async with bound("[::1]:0") as listener:
+            assert listener.name == f"[::1]:{port_of(listener)}"
+            assert can_connect(socket.AF_INET6, "::1", port_of(listener))
+            assert not can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
+
+    asyncio.run(check())
+
+
+def test_a_name_is_bound_at_each_of_its_addresses_with_the_same_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts = ["::1", "127.0.0.1"] if has_ipv6() else ["127.0.0.2", "127.0.0.1"]
+    families = [socket.AF_INET6 if ":" in host else socket.AF_INET for host in hosts]
+    found = [
+        (family, socket.SOCK_STREAM, 6, "", (host, 0, 0, 0) if ":" in host else (host, 0))
+        for family, host in zip(families, hosts, strict=True)
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    async def check() -> None:
+        async with bound("localhost:0") as listener:
+            assert listener.name == f"localhost:{port_of(listener)}"
+            for family, host in zip(families, hosts, strict=True):
+                assert can_connect(family, host, port_of(listener))
+
+    asyncio.run(check())
+
+
+def test_an_address_that_is_switched_off_does_not_spoil_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0))
+        for host in ("192.0.2.77", "127.0.0.1")  # nobody here has the first
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+
+    async def check() -> None:
+        async with bound("both:0", insecure=True) as listener:
+            assert can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
+        found.pop()
+        with pytest.raises(OSError, match="assign requested address"):
+            await Listener.bind(parse("both:0"), insecure=True)
+
+    asyncio.run(check())
+
+
+def test_a_port_in_use() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener:
+            with pytest.raises(OSError, match="in use") as caught:
+                await Listener.bind(parse(listener.name))
+            assert caught.value.errno == errno.EADDRINUSE
+            assert can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
+
+    asyncio.run(check())
+
+
+def test_a_port_can_be_used_again_at_once() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener:
+            port = port_of(listener)
+            with socket.create_connection(("127.0.0.1", port)) as caller:
+                caller.sendall(b"x" * 8)
+                assert await asyncio.to_thread(caller.recv, 1) == b""
+                # The listener has closed first, so its side is the one that waits.
+        async with bound(f"127.0.0.1:{port}"):
+            assert can_connect(socket.AF_INET, "127.0.0.1", port)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:0", "192.0.2.1:0"])
+def test_an_address_that_others_can_reach_is_not_bound(text: str) -> None:
+    with pytest.raises(AddressError, match="--insecure"):
+        asyncio.run(Listener.bind(parse(text)))
+
+
+def test_insecure_allows_it() -> None:
+    async def check() -> None:
+        async with bound("0.0.0.0:0", insecure=True) as listener:
+            assert can_connect(socket.AF_INET, "127.0.0.2", port_of(listener))
+
+    asyncio.run(check())
+
+
+def test_a_name_that_cannot_be_resolved() -> None:
+    with pytest.raises(AddressError, match=r"cannot resolve nobody\.invalid"):
+        asyncio.run(Listener.bind(Address("nobody.invalid", 1)))
+
+
+# --- Unix sockets ---
+
+
+def alive(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
+def test_a_unix_socket_is_for_its_owner_and_goes_with_the_listener(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    async def check() -> None:
+        before = os.umask(0)
+        try:
+            async with bound(f"unix:{path}") as listener:
+                assert listener.name == f"unix:{path}"
+                assert stat.S_ISSOCK(path.stat().st_mode)
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+                assert alive(path)
+        finally:
+            os.umask(before)
+        assert not path.exists()
+
+    asyncio.run(check())
+
+
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def check() -> None:
+        async with bound("unix:s"):
+            assert alive(tmp_path / "s")
+
+    asyncio.run(check())
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    assert path.exists()
+
+    async def check() -> None:
+        async with bound(str(path)):
+            assert alive(path)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("backlog", [5, 0], ids=["idle", "full"])
+def test_a_live_unix_socket_is_never_replaced(tmp_path: Path, backlog: int) -> None:
+    path = tmp_path / "s"
+    with contextlib.ExitStack() as stack:
+        live = stack.enter_context(socket.socket(socket.AF_UNIX))
+        live.bind(str(path))
+        live.listen(backlog)
+        while backlog == 0:  # fill it, so that nobody gets through any more
+            caller = stack.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            if caller.connect_ex(str(path)) != 0:
+                break
+        before = path.stat()
+        with pytest.raises(OSError, match="in use"):
+            asyncio.run(Listener.bind(parse(str(path))))
+        assert path.stat().st_ino == before.st_ino
+        live.accept()[0].close()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link to a stale socket", "dangling link"])
+def test_what_is_no_socket_is_never_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "s"
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "other")
+        if kind == "link to a stale socket":
+            with socket.socket(socket.AF_UNIX) as dead:
+                dead.bind(str(tmp_path / "other"))
+    with pytest.raises(AddressError, match="is not a socket"):
+        asyncio.run(Listener.bind(parse(str(path))))
+    assert os.path.lexists(path)
+    assert kind != "file" or path.read_text() == "precious"
+
+
+def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    async def check() -> None:
+        async with bound(str(path)):
+            path.unlink()
+            successor = await Listener.bind(parse(str(path)))
+        assert alive(path)
+        await successor.close()
+        assert not path.exists()
+
+    asyncio.run(check())
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(Listener.bind(parse(str(tmp_path / "no" / "s"))))
+
+
+def test_one_wins_when_two_start_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))  # both find a stale one
+
+    def bind() -> int:
+        try:
+            listener = asyncio.run(Listener.bind(parse(str(path))))
+        except OSError as error:
+            return error.errno or 0
+        kept.append(listener)
+        return 0
+
+    kept: list[Listener] = []
+
+    async def check() -> None:
+        results = await asyncio.gather(*(asyncio.to_thread(bind) for _ in range(8)))
+        assert sorted(results) == [0] + [errno.EADDRINUSE] * 7
+        assert alive(path)
+        await kept[0].close()
+
+    asyncio.run(check())
+
+
+# --- accepting ---
+
+
+def test_greetings_under_way_are_bounded() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener:
+            callers = []
+            for _ in range(PENDING + 10):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+                callers.append((reader, writer))
+            ends = [asyncio.ensure_future(reader.read()) for reader, _ in callers]
+            async with asyncio.timeout(10):
+                while len([end for end in ends if end.done()]) < 10:
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            assert len([end for end in ends if end.done()]) == 10
+            assert all(end.result() == b"" for end in ends if end.done())
+            for end, (_, writer) in zip(ends, callers, strict=True):
+                end.cancel()
+                writer.close()
+            await asyncio.gather(*ends, return_exceptions=True)
+
+    asyncio.run(check())
+
+
+def test_closing_lets_go_of_everybody() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+            writer.write(pack_hello(Hello(Opening.OPEN, bytes(16), 1, Position(0, 0, 1))))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        writer.close()
+
+    asyncio.run(check())

@@ -1,0 +1,98 @@
+"""The process's own streams, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import fcntl, os, sys
+from bpipe.cli.streams import take_streams
+streams = take_streams()
+"""
+
+
+def in_a_process(program: str, redirections: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run this after ``take_streams``, with these redirections of a shell."""
+    command = [sys.executable, "-c", PROGRAM + program]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *command],
+        input=b"input",
+        capture_output=True,
+        timeout=20,
+    )
+
+
+def test_stdin_and_stdout_move_to_descriptors_of_our_own() -> None:
+    done = in_a_process("os.write(streams.stdout, os.read(streams.stdin, 100) + b' copied')")
+    assert done.stdout == b"input copied"
+    assert done.returncode == 0
+
+
+def test_nothing_else_can_read_or_write_them_by_mistake() -> None:
+    done = in_a_process("assert input() == ''")
+    assert b"EOFError" in done.stderr
+    done = in_a_process("print('noise', flush=True); os.write(streams.stdout, b'data')")
+    assert done.stdout == b"data"
+
+
+def test_closing_ours_is_the_last_close() -> None:
+    program = "os.close(streams.stdout); sys.stderr.write('closed\\n'); input_ = os.read(2, 1)"
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + program],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+
+
+@pytest.mark.parametrize("redirections", ["0<&-", "0<&- 1>&-", "0<&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_stdin_that_is_missing_is_empty(redirections: str) -> None:
+    done = in_a_process(
+        "os._exit(42 if os.read(streams.stdin, 1) == b'' and min(streams[:2]) > 2 else 1)",
+        redirections,
+    )
+    assert done.returncode == 42
+
+
+@pytest.mark.parametrize("redirections", ["1>&-", "0<&- 1>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_stdout_that_is_missing_cannot_be_written(redirections: str) -> None:
+    program = """
+try:
+    os.write(streams.stdout, b"x")
+except OSError:
+    os._exit(42)
+"""
+    assert in_a_process(program, redirections).returncode == 42
+
+
+@pytest.mark.parametrize("redirections", ["2>&-", "1>&- 2>&-"])
+def test_a_stderr_that_is_missing_takes_everything(redirections: str) -> None:
+    assert in_a_process("os._exit(41 + os.write(2, b'x'))", redirections).returncode == 42
+
+
+def test_which_are_terminals() -> None:
+    assert in_a_process("os._exit(42 if streams[2:] == (False, False) else 1)").returncode == 42
+    master, slave = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM + "os._exit(42 if streams[2:] == (True, False) else 1)"],
+            stdin=slave,
+            stdout=subprocess.DEVNULL,
+            timeout=20,
+        )
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert done.returncode == 42
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes have no other size here")
+def test_pipes_are_enlarged_and_a_larger_one_is_left() -> None:
+    program = "os._exit(42 if fcntl.fcntl(streams.stdin, fcntl.F_GETPIPE_SZ) == 1 << 20 else 1)"
+    assert in_a_process(program).returncode == 42

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpipe.errors import ProtocolError
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    HELLO_SIZE,
+    LARGEST_MESSAGE,
+    LARGEST_PAYLOAD,
+    VERDICT_SIZE,
+    Header,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    Reason,
+    Status,
+    Verdict,
+    check_hello_prefix,
+    pack_data_header,
+    pack_frame,
+    pack_hello,
+    pack_verdict,
+    unpack_header,
+    unpack_hello,
+    unpack_verdict,
+)
+
+HELLO = Hello(Opening.RESUME, bytes(range(16)), 3, Position(4, 5, 6))
+VERDICT = Verdict(Status.OK, Position(4, 5, 6))
+U64 = st.integers(0, 2**64 - 1)
+POSITIONS = st.builds(Position, U64, U64, U64)
+
+
+def header(kind: int, length: int, number: int = 0, padding: bytes = bytes(3)) -> bytes:
+    return bytes([kind]) + padding + length.to_bytes(4, "big") + number.to_bytes(8, "big")
+
+
+# --- frames ---
+
+
+def test_the_kinds_have_the_numbers_of_the_specification() -> None:
+    names = "DATA FIN ACK STOP PING PONG BYE ABORT CONFIRM READY"
+    assert [kind.name for kind in map(Kind, range(1, 11))] == names.split()
+
+
+def test_the_reasons_have_the_numbers_of_the_specification() -> None:
+    names = "BROKEN_PIPE LOCAL_ERROR INTERRUPTED PROTOCOL GIVEN_UP"
+    assert [reason.name for reason in map(Reason, range(1, 6))] == names.split()
+
+
+def test_a_frame_is_a_header_of_16_bytes_and_its_message() -> None:
+    packed = pack_frame(Kind.ABORT, 0x0102030405060708, b"why")
+    assert packed == b"\x08\0\0\0\0\0\0\x03\1\2\3\4\5\6\7\x08why"
+    assert len(packed) == HEADER_SIZE + 3
+
+
+def test_a_data_header_carries_the_offset_and_the_length() -> None:
+    assert pack_data_header(256, LARGEST_PAYLOAD) == header(Kind.DATA, 1 << 20, 256)
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.DATA}))
+def test_a_frame_without_a_message_comes_back(kind: Kind) -> None:
+    assert unpack_header(pack_frame(kind, 2**64 - 1)) == Header(kind, 0, 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        (Kind.DATA, 1),
+        (Kind.DATA, LARGEST_PAYLOAD),
+        (Kind.ABORT, 0),
+        (Kind.ABORT, LARGEST_MESSAGE),
+    ],
+)
+def test_the_smallest_and_the_largest_payload_are_allowed(kind: Kind, length: int) -> None:
+    assert unpack_header(header(kind, length)) == Header(kind, length, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "length"),
+    [
+        (Kind.DATA, 0),
+        (Kind.DATA, LARGEST_PAYLOAD + 1),
+        (Kind.ABORT, LARGEST_MESSAGE + 1),
+        *((kind, 1) for kind in sorted(set(Kind) - {Kind.DATA, Kind.ABORT})),
+    ],
+)
+def test_a_payload_that_the_kind_does_not_have_is_a_protocol_error(kind: Kind, length: int) -> None:
+    with pytest.raises(ProtocolError, match=f"{kind.name}.*wrong length"):
+        unpack_header(header(kind, length))
+
+
+@pytest.mark.parametrize("kind", [0, 11, 255])
+def test_an_unknown_kind_is_a_protocol_error(kind: int) -> None:
+    with pytest.raises(ProtocolError, match="unknown kind"):
+        unpack_header(header(kind, 0))
+
+
+@pytest.mark.parametrize("padding", [b"\1\0\0", b"\0\1\0", b"\0\0\1"])
+def test_a_byte_that_has_to_be_zero_is_part_of_the_kind(padding: bytes) -> None:
+    with pytest.raises(ProtocolError, match="unknown kind"):
+        unpack_header(header(Kind.ACK, 0, padding=padding))
+
+
+@given(st.binary(min_size=HEADER_SIZE, max_size=HEADER_SIZE))
+def test_any_16_bytes_are_a_header_or_a_protocol_error(data: bytes) -> None:
+    try:
+        kind, length, number = unpack_header(data)
+    except ProtocolError:
+        return
+    assert header(kind, length, number) == data
+
+
+# --- the greeting ---
+
+
+def test_a_hello_on_the_link() -> None:
+    numbers = b"".join(number.to_bytes(8, "big") for number in (3, 4, 5, 6))
+    assert pack_hello(HELLO) == b"bpip\1\2\0\0" + HELLO.session + numbers
+    assert len(pack_hello(HELLO)) == HELLO_SIZE == 56
+
+
+@given(
+    st.sampled_from(Opening), st.binary(min_size=16, max_size=16), U64, POSITIONS, st.integers(0)
+)
+def test_a_hello_comes_back_and_each_part_of_it_is_the_beginning_of_one(
+    opening: Opening, session: bytes, epoch: int, position: Position, cut: int
+) -> None:
+    hello = Hello(opening, session, epoch, position)
+    packed = pack_hello(hello)
+    check_hello_prefix(packed[: cut % HELLO_SIZE])
+    assert unpack_hello(packed) == hello
+
+
+@pytest.mark.parametrize(
+    ("at", "byte", "why"),
+    [
+        *((at, 0xFF, "does not speak bpipe, version 1") for at in range(5)),
+        (4, 2, "does not speak bpipe, version 1"),
+        (5, 0, "malformed"),
+        (5, 3, "malformed"),
+        (6, 1, "uses a secret"),
+        (7, 1, "malformed"),
+    ],
+)
+def test_a_wrong_byte_in_a_hello_is_noticed_when_it_comes(at: int, byte: int, why: str) -> None:
+    packed = bytearray(pack_hello(HELLO))
+    packed[at] = byte
+    check_hello_prefix(packed[:at])
+    with pytest.raises(ProtocolError, match=why):
+        check_hello_prefix(packed[: at + 1])
+    with pytest.raises(ProtocolError, match=why):
+        unpack_hello(packed)
+
+
+def test_a_verdict_on_the_link() -> None:
+    numbers = b"".join(number.to_bytes(8, "big") for number in (4, 5, 6))
+    assert pack_verdict(VERDICT) == b"\1" + bytes(8) + numbers
+    assert pack_verdict(VERDICT._replace(status=Status.BUSY)) == b"\2" + bytes(7) + b"\4" + numbers
+    assert len(pack_verdict(VERDICT)) == VERDICT_SIZE == 33
+
+
+@given(st.sampled_from(Status), POSITIONS)
+def test_a_verdict_comes_back(status: Status, position: Position) -> None:
+    verdict = Verdict(status, position)
+    assert unpack_verdict(pack_verdict(verdict)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(1, 1), (1, 4), (2, 0), (0, 0), (3, 1), (2, 5), (2, 1 << 63)]
+)
+def test_a_verdict_that_contradicts_itself_is_a_protocol_error(answer: int, status: int) -> None:
+    with pytest.raises(ProtocolError, match="does not speak bpipe"):
+        unpack_verdict(bytes([answer]) + status.to_bytes(8, "big") + bytes(24))
