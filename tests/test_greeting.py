@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.errors import Busy, LinkLost, NotConnected, ProtocolError, SessionEnded
@@ -444,7 +444,6 @@ def test_a_greeting_attaches_both_ends_whatever_the_pieces(step: int) -> None:
 
 
 @given(st.lists(st.integers(0, 300), max_size=6))
-@settings(deadline=None, derandomize=True)
 def test_wherever_a_link_is_cut_the_next_ones_bring_the_rest_and_nothing_twice(
     cuts: list[int],
 ) -> None:

@@ -212,9 +212,4 @@ class Model(RuleBasedStateMachine):
 
 @pytest.mark.timeout(400)  # a failure is made small first, and that may take 300 s
 def test_two_sessions_and_a_link_that_fails() -> None:
-    run_state_machine_as_test(
-        Model,
-        settings=settings(
-            max_examples=200, stateful_step_count=60, deadline=None, derandomize=True
-        ),
-    )
+    run_state_machine_as_test(Model, settings=settings(max_examples=200, stateful_step_count=60))

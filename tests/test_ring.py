@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.protocol.ring import LARGEST_PAGE, Ring
@@ -117,12 +117,10 @@ def replay(ring: Ring, todo: Iterable[Step]) -> None:
 
 
 @given(st.integers(1, 200), steps("put", "release"))
-@settings(deadline=None, derandomize=True)
 def test_bytes_come_out_as_they_went_in(capacity: int, todo: list[Step]) -> None:
     replay(Ring(capacity), todo)
 
 
 @given(st.integers(1, 200), steps("put", "release", "skip"))
-@settings(deadline=None, derandomize=True)
 def test_skipping_does_not_disturb_what_is_written_later(capacity: int, todo: list[Step]) -> None:
     replay(Ring(capacity), todo)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.errors import (
@@ -1090,7 +1090,6 @@ def outcome(data: bytes, steps: list[int]) -> list[object]:
 
 
 @given(conversations(), st.lists(st.integers(1, 50), min_size=1, max_size=20))
-@settings(deadline=None, derandomize=True)
 def test_the_pieces_in_which_bytes_arrive_do_not_change_what_comes_of_them(
     data: bytes, steps: list[int]
 ) -> None:
@@ -1098,7 +1097,6 @@ def test_the_pieces_in_which_bytes_arrive_do_not_change_what_comes_of_them(
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, derandomize=True)
 def test_any_bytes_are_progress_or_a_protocol_error(data: bytes) -> None:
     session = up()
     try:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.errors import ProtocolError
@@ -314,7 +314,6 @@ STEPS = st.lists(
 
 
 @given(st.integers(1, 20), st.integers(1, 20), STEPS)
-@settings(deadline=None, derandomize=True)
 def test_the_cursors_stay_in_order_and_frames_carry_what_was_written(
     capacity: int, window: int, steps: list[tuple[str, int]]
 ) -> None:

@@ -151,15 +151,16 @@ def connect(
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
-    import bpipe
+    from bpipe import pipe
     from bpipe.cli.session import run_session
     from bpipe.net.address import parse
+    from bpipe.protocol.patience import Limits
 
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
-    limits = bpipe.Limits(heartbeat, connect_timeout, give_up_after)
+    limits = Limits(heartbeat, connect_timeout, give_up_after)
     return run_session(
-        lambda: bpipe.connect(
+        lambda: pipe.connect(
             where, insecure=insecure, retry_max=retry_max, buffer_size=buffer, limits=limits
         ),
         usage,
@@ -181,15 +182,16 @@ def listen(
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
-    import bpipe
+    from bpipe import pipe
     from bpipe.cli.session import run_session
     from bpipe.net.address import parse
+    from bpipe.protocol.patience import Limits
 
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
-    limits = bpipe.Limits(heartbeat, give_up_after=give_up_after)
+    limits = Limits(heartbeat, give_up_after=give_up_after)
     return run_session(
-        lambda: bpipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
+        lambda: pipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
         usage,
         str(where),
         announce="listening on",
