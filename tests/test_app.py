@@ -82,15 +82,13 @@ def test_no_command_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["connect", "::1"], 2, "[::1]"),
-        (["connect", "localhost", "--buffer", "0"], 2, "a buffer of 0 is not possible"),
-        (["connect", "localhost:1", "--connect-timeout", "0"], 3, "connection refused"),
-        (["connect", "192.0.2.1:7000"], 2, "192.0.2.1:7000 is not loopback"),
-        (["listen", "0.0.0.0:0"], 2, "0.0.0.0:0 is not loopback"),
-        (["listen", "[::]:0"], 2, "[::]:0 is not loopback"),
+        (["connect", "::1"], 2, r"\[::1\]"),
+        (["connect", "192.0.2.1:7000"], 2, "--insecure on both ends .* tunnel"),
+        (["listen", "0.0.0.0:0"], 2, "--insecure on both ends .* tunnel"),
         (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid"),
         (["listen", "/nowhere/at/all"], 1, "no such file or directory"),
         (["listen", sys.executable], 2, "exists and is not a socket"),
+        (["connect", "localhost:1", "-q", "--connect-timeout", "0"], 3, "connection refused"),
         (["demo", "/nowhere/at/all"], 2, "no such file or folder"),
     ],
 )
@@ -99,14 +97,7 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said
     assert done.returncode == status
     assert done.stdout == ""
     assert re.fullmatch(r"bpipe: \S.*\n", done.stderr)
-    assert said in done.stderr
-
-
-@pytest.mark.parametrize("command", [["listen", "0.0.0.0:0"], ["connect", "192.0.2.1:7000"]])
-def test_an_address_that_others_can_reach_names_the_ways_out(command: list[str]) -> None:
-    said = bpipe_process(*command).stderr
-    assert "--insecure on both ends" in said
-    assert "tunnel" in said
+    assert re.search(said, done.stderr)
 
 
 def test_a_port_in_use_is_one_line() -> None:
@@ -123,12 +114,6 @@ def test_a_unix_socket_in_use_is_one_line(tmp_path: Path) -> None:
         done = bpipe_process("listen", str(tmp_path / "s"))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"bpipe: .*address already in use\n", done.stderr)
-
-
-def test_quiet_leaves_the_error() -> None:
-    done = bpipe_process("connect", "localhost:1", "-q", "--connect-timeout", "0")
-    assert done.returncode == 3
-    assert re.fullmatch(r"bpipe: .*connection refused\n", done.stderr)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

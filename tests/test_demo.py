@@ -69,6 +69,7 @@ def test_a_file_that_does_not_arrive_is_told(folder: Path, tmp_path: Path) -> No
     assert re.search(r"verdict +FAILED", done.stdout)
 
 
+@pytest.mark.slow
 def test_a_single_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(100_000))
@@ -78,6 +79,7 @@ def test_a_single_file(tmp_path: Path) -> None:
     assert re.search(r"breaks +0, in 1 connections", done.stdout)
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_it_and_removes_the_copy(folder: Path, tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()

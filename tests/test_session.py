@@ -146,7 +146,10 @@ def test_the_stream_comes_after_what_else_is_due() -> None:
     session = make(b"abc")
     session.stop()
     attach(session)
-    assert said(session) == [STOP(0), ACK(0), DATA(0, b"abc")]
+    hear(session, PING(7))
+    session.tick(NOW + 2)
+    frames = [STOP(0), ACK(0), PONG(7), PING(1), DATA(0, b"abc")]
+    assert said(session, NOW + 2) == frames
 
 
 def test_a_link_carries_on_from_what_the_peer_has_received() -> None:

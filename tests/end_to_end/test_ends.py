@@ -59,12 +59,9 @@ def test_the_answer_comes_after_the_request_has_ended(
     assert finish(asking, answering) == [0, 0]
 
 
-@WAYS
-def test_one_direction_goes_on_beside_an_empty_one(
-    start: Start, path: Path, near: str, far: str
-) -> None:
-    receiving = start.bpipe(near, str(path), stdout=PIPE)
-    sending = start.bpipe(far, str(path), stdin=PIPE, stdout=PIPE)
+def test_one_direction_goes_on_beside_an_empty_one(start: Start, path: Path) -> None:
+    receiving = start.bpipe("connect", str(path), stdout=PIPE)
+    sending = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
     assert sending.read_all() == b""  # the end of the empty direction
     sending.feed(5 * MIB)
     assert receiving.drain().wait_end() == 5 * MIB

@@ -12,8 +12,14 @@ from tests.end_to_end.helpers import Start, finish
 PROGRAM = 40 * MIB  # the interpreter and its modules
 
 
-@pytest.mark.parametrize("sender", ["connect", "listen"])
-@pytest.mark.parametrize(("option", "size"), [("1M", MIB), ("64M", 64 * MIB)])
+@pytest.mark.parametrize(
+    ("sender", "option", "size"),
+    [
+        ("connect", "1M", MIB),
+        pytest.param("connect", "64M", 64 * MIB, marks=pytest.mark.slow),
+        pytest.param("listen", "64M", 64 * MIB, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stalled_receiver_and_an_endless_producer(
     start: Start, option: str, size: int, sender: str
 ) -> None:

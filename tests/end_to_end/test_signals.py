@@ -22,11 +22,15 @@ def handles(program: Program, number: int) -> bool:
     return found is not None and bool(int(found[1], 16) & 1 << (number - 1))
 
 
-DEADLY = pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-
-
-@DEADLY
-@pytest.mark.parametrize("victim", ["sender", "receiver"])
+@pytest.mark.parametrize(
+    ("victim", "name"),
+    [
+        ("sender", "SIGINT"),
+        ("sender", "SIGHUP"),
+        ("receiver", "SIGINT"),
+        ("receiver", "SIGTERM"),
+    ],
+)
 def test_a_signal_ends_the_process_and_the_peer_is_told(
     start: Start, path: Path, name: str, victim: str
 ) -> None:
@@ -46,8 +50,9 @@ def test_a_signal_ends_the_process_and_the_peer_is_told(
     assert consumer.wait_end() >= 20 * MIB
 
 
-@DEADLY
-@pytest.mark.parametrize("command", ["connect", "listen"])
+@pytest.mark.parametrize(
+    ("command", "name"), [("connect", "SIGINT"), ("listen", "SIGTERM"), ("listen", "SIGHUP")]
+)
 def test_a_signal_before_there_is_a_peer(start: Start, path: Path, name: str, command: str) -> None:
     lonely = start.bpipe(command, str(path), "-v", stdin=PIPE)
     lonely.wait_line("listening|no such file")
@@ -57,7 +62,7 @@ def test_a_signal_before_there_is_a_peer(start: Start, path: Path, name: str, co
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+@pytest.mark.parametrize("name", ["INT", "HUP"])
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored(
     start: Start, path: Path, name: str
 ) -> None:
@@ -120,7 +125,7 @@ def test_an_interrupt_after_everything_was_delivered_does_not_change_the_status(
         assert peer.wait() == 0
         until(lambda: not handles(ending, signal.SIGUSR1), "the end of the session")
         ending.signal(signal.SIGINT)
-        assert ending.wait() in (0, -signal.SIGINT)
+        assert ending.wait() == 0
 
 
 @pytest.mark.parametrize("quiet", [[], ["-q"]])
@@ -167,12 +172,12 @@ def test_sigusr2_tries_at_once_whatever_the_backoff_says(start: Start, path: Pat
     until(connected, "the connection")
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(("name", "step"), [("SIGINT", 18), ("SIGTERM", 90)])
 def test_a_signal_during_the_imports_is_not_a_traceback(
-    start: Start, path: Path, name: str
+    start: Start, path: Path, name: str, step: int
 ) -> None:
     number = signal.Signals[name]
-    for further in range(0, 200, 18):
+    for further in range(0, 200, step):
         # Each line that Python says about an import is a moment.
         bpipe = start.bpipe("listen", str(path), python=["-X", "importtime"], stdin=PIPE)
         first = bpipe.lines.index(bpipe.wait_line(r"\| +bpipe\.cli$"))

@@ -62,14 +62,13 @@ def read_screen(typist: int, until_seen: bytes) -> None:
 # --- stdin ---
 
 
-@SIDES
 def test_stdin_and_stdout_are_regular_files(
-    start: Start, path: Path, file: Path, tmp_path: Path, side: str
+    start: Start, path: Path, file: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     with file.open("rb") as source, copy.open("wb") as sink:
-        sending = start.bpipe(side, str(path), stdin=source)
-        receiving = start.bpipe(other(side), str(path), stdout=sink)
+        sending = start.bpipe("listen", str(path), stdin=source)
+        receiving = start.bpipe("connect", str(path), stdout=sink)
     assert finish(sending, receiving) == [0, 0]
     assert copy.read_bytes() == file.read_bytes()
 
@@ -87,8 +86,9 @@ def test_a_file_is_read_from_its_position_and_appended_to(
     assert copy.read_bytes() == b"before" + file.read_bytes()[1000:]
 
 
-@pytest.mark.parametrize("redirection", ["</dev/null", "0<&-"])
-@SIDES
+@pytest.mark.parametrize(
+    ("side", "redirection"), [("connect", "</dev/null"), ("connect", "0<&-"), ("listen", "0<&-")]
+)
 def test_no_stdin_is_an_empty_stream(start: Start, path: Path, side: str, redirection: str) -> None:
     sending = start.bpipe(side, str(path), shell=f'exec "$@" {redirection}')
     receiving = start.bpipe(other(side), str(path), stdin=PIPE, stdout=PIPE)
@@ -109,13 +109,13 @@ def test_a_stdin_that_cannot_be_read_ends_both_and_both_say_why(start: Start, pa
 
 
 @pytest.mark.parametrize(
-    ("redirection", "reason"),
+    ("side", "redirection", "reason"),
     [
-        (">/dev/full", "cannot write stdout: no space left on device"),
-        ("1>&-", "cannot write stdout: bad file descriptor"),
+        ("connect", ">/dev/full", "cannot write stdout: no space left on device"),
+        ("listen", ">/dev/full", "cannot write stdout: no space left on device"),
+        ("listen", "1>&-", "cannot write stdout: bad file descriptor"),
     ],
 )
-@SIDES
 def test_a_stdout_that_fails_ends_both_and_both_say_why(
     start: Start, path: Path, side: str, redirection: str, reason: str
 ) -> None:
@@ -145,13 +145,12 @@ def test_stdout_is_closed_when_the_stream_ends_and_not_when_the_process_does(
     assert sending.running
 
 
-@SIDES
-def test_stdin_and_stdout_are_the_same_socket(start: Start, path: Path, side: str) -> None:
+def test_stdin_and_stdout_are_the_same_socket(start: Start, path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, open(os.dup(ours.fileno()), "rb", buffering=0) as file:
         with theirs:
-            near = start.bpipe(side, str(path), stdin=theirs.fileno(), stdout=theirs.fileno())
-        far = start.bpipe(other(side), str(path), stdin=PIPE, stdout=PIPE)
+            near = start.bpipe("listen", str(path), stdin=theirs.fileno(), stdout=theirs.fileno())
+        far = start.bpipe("connect", str(path), stdin=PIPE, stdout=PIPE)
         far.feed(5 * MIB)
         assert Consumer(file).wait_end() == 5 * MIB  # the other direction is still open
         ours.sendall(b"answer")
@@ -209,14 +208,13 @@ def test_a_stderr_that_nobody_reads_does_not_hold_up_the_data(start: Start, path
 # --- terminals ---
 
 
-@SIDES
 def test_what_is_typed_at_a_terminal_is_sent(
-    start: Start, path: Path, side: str, terminal: tuple[int, int]
+    start: Start, path: Path, terminal: tuple[int, int]
 ) -> None:
     typist, program = terminal
     with open(program, "wb", buffering=0) as screen:
-        near = start.bpipe(side, str(path), stdin=screen, stdout=screen)
-    far = start.bpipe(other(side), str(path), stdin=PIPE, stdout=PIPE)
+        near = start.bpipe("connect", str(path), stdin=screen, stdout=screen)
+    far = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
     os.write(typist, b"typed\n")
     assert os.read(far.stdout.fileno(), 100) == b"typed\n"
     far.stdin.write(b"answered\n")
