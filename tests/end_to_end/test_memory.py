@@ -37,6 +37,7 @@ def test_a_stalled_receiver_and_an_endless_producer(
     assert producer.written - consumer.count < size + 8 * MIB  # in the pipes, and being looked at
 
 
+@pytest.mark.slow
 def test_a_buffer_smaller_than_a_frame(start: Start) -> None:
     listener = start.bpipe("listen", "127.0.0.1:0", "--buffer", "100", stdout=PIPE)
     caller = start.bpipe("connect", listener.address, "--buffer", "1", stdin=PIPE)

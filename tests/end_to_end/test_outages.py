@@ -46,7 +46,10 @@ def test_a_killed_receiver_is_given_up_and_what_it_has_taken_is_said(
     producer.wait_broken()
 
 
-@pytest.mark.parametrize(("sender", "receiver"), [("connect", "listen"), ("listen", "connect")])
+@pytest.mark.parametrize(
+    ("sender", "receiver"),
+    [("connect", "listen"), pytest.param("listen", "connect", marks=pytest.mark.slow)],
+)
 def test_the_end_that_is_left_never_exits_0(
     start: Start, path: Path, sender: str, receiver: str
 ) -> None:
@@ -61,6 +64,7 @@ def test_the_end_that_is_left_never_exits_0(
     assert consumer.wait_end() >= 20 * MIB
 
 
+@pytest.mark.slow
 def test_a_listener_that_was_started_anew_does_not_go_on_with_the_old_stream(
     start: Start, path: Path
 ) -> None:
@@ -109,7 +113,8 @@ def test_a_process_that_was_stopped_for_ten_seconds_goes_on(start: Start, tmp_pa
 # --- the path is away ---
 
 
-@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_silence_is_noticed_at_both_ends_and_a_path_that_returns_is_used(
     start: Start, path: Path, kind: str
 ) -> None:
@@ -118,20 +123,20 @@ def test_silence_is_noticed_at_both_ends_and_a_path_that_returns_is_used(
     front = None if kind == "tcp" else path.with_name("proxy")
     proxy = start.proxy(receiving.address, path=front)
     sending = start.bpipe("connect", proxy.address, *QUICK, stdin=PIPE)
-    producer = sending.feed(150 * MIB)
+    producer = sending.feed(None)
     consumer = receiving.drain()
     for outage in (1, 2):
-        consumer.wait_count(outage * 20 * MIB)
+        consumer.wait_count(consumer.count + 5 * MIB)
         proxy.freeze()
         frozen = time.monotonic()
         for end in (receiving, sending):
             end.wait_lost(3 * 0.2 + SOON, times=outage)
         assert time.monotonic() - frozen > 0.3
-        assert not producer.ended
         proxy.thaw()
         for end in (receiving, sending):
             end.wait_back(SOON, times=outage)
-    assert consumer.wait_end() == 150 * MIB
+    producer.finish()
+    assert consumer.wait_end() == producer.written
     assert finish(receiving, sending) == [0, 0]
 
 
@@ -150,6 +155,7 @@ def test_an_idle_session_outlives_an_outage(start: Start) -> None:
     assert finish(caller, listener) == [0, 0]
 
 
+@pytest.mark.slow
 def test_an_outage_ends_with_give_up_after(start: Start) -> None:
     listener = start.bpipe(
         "listen", "127.0.0.1:0", *QUICK, "--give-up-after", "800ms", stdin=PIPE, stdout=PIPE
@@ -183,6 +189,7 @@ def test_nobody_there(start: Start, path: Path, where: str, timeout: str, least:
     assert re.match("bpipe: .*(connection refused|no such file)", caller.text)
 
 
+@pytest.mark.slow
 def test_one_that_is_silent_is_nobody(start: Start, path: Path) -> None:
     proxy = start.proxy("127.0.0.1:1", path=path)
     proxy.freeze()
@@ -190,7 +197,7 @@ def test_one_that_is_silent_is_nobody(start: Start, path: Path) -> None:
     assert caller.wait() == 3
 
 
-@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=pytest.mark.slow)])
 def test_a_caller_that_is_early_gets_through(start: Start, path: Path, kind: str) -> None:
     first = start.bpipe("listen", "127.0.0.1:0" if kind == "tcp" else f"unix:{path}")
     address = first.address

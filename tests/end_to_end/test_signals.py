@@ -107,6 +107,7 @@ def test_one_signal_ends_also_when_the_peer_does_not_answer(start: Start, path: 
     assert "interrupted by SIGINT" in receiving.text
 
 
+@pytest.mark.slow
 def test_an_interrupt_after_everything_was_delivered_does_not_change_the_status(
     start: Start, path: Path
 ) -> None:
@@ -141,19 +142,20 @@ def test_sigusr1_prints_one_line(start: Start, path: Path, quiet: list[str]) -> 
     assert listener.lines[before:] == [line]
 
 
-@pytest.mark.parametrize("asked", ["connect", "listen"])
+@pytest.mark.parametrize("asked", ["connect", pytest.param("listen", marks=pytest.mark.slow)])
 def test_sigusr2_reconnects_in_mid_transfer(start: Start, asked: str) -> None:
     listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE, stdout=PIPE)
     caller = start.bpipe("connect", listener.address, stdin=PIPE, stdout=PIPE)
-    caller.feed(150 * MIB)
-    listener.feed(150 * MIB, offset=99)
+    up, down = caller.feed(None), listener.feed(None, offset=99)
     there, back = listener.drain(), caller.drain(offset=99)
-    for time_ in range(1, 6):
-        there.wait_count(time_ * 10 * MIB)
+    for turn in range(1, 6):
+        there.wait_count(there.count + 3 * MIB)
         (caller if asked == "connect" else listener).signal(signal.SIGUSR2)
         for end in (caller, listener):
-            end.wait_back(SOON, times=time_)
-    assert [there.wait_end(), back.wait_end()] == [150 * MIB, 150 * MIB]
+            end.wait_back(SOON, times=turn)
+    for producer in (up, down):
+        producer.finish()
+    assert [there.wait_end(), back.wait_end()] == [up.written, down.written]
     assert finish(caller, listener) == [0, 0]
 
 
@@ -172,7 +174,9 @@ def test_sigusr2_tries_at_once_whatever_the_backoff_says(start: Start, path: Pat
     until(connected, "the connection")
 
 
-@pytest.mark.parametrize(("name", "step"), [("SIGINT", 18), ("SIGTERM", 90)])
+@pytest.mark.parametrize(
+    ("name", "step"), [("SIGINT", 18), pytest.param("SIGTERM", 90, marks=pytest.mark.slow)]
+)
 def test_a_signal_during_the_imports_is_not_a_traceback(
     start: Start, path: Path, name: str, step: int
 ) -> None:

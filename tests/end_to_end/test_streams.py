@@ -182,6 +182,7 @@ def test_an_error_that_stderr_cannot_take_does_not_go_to_stdout(
     assert bpipe.wait() == 2
 
 
+@pytest.mark.slow
 def test_a_stderr_that_nobody_reads_does_not_hold_up_the_data(start: Start, path: Path) -> None:
     unread, full = os.pipe()
     os.set_blocking(full, False)

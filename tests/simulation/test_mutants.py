@@ -24,6 +24,7 @@ def hunt(name: str) -> tuple[int, str] | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     caught = hunt(name)
