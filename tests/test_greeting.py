@@ -121,6 +121,10 @@ def ended(listener: Listener) -> None:
     listener.session.fail(SessionEnded("a bug"))
 
 
+def ended_unheard(listener: Listener) -> None:
+    listener.session.fail(SessionEnded("a bug"))
+
+
 @pytest.mark.parametrize(
     ("before", "hello", "status"),
     [
@@ -147,6 +151,7 @@ def ended(listener: Listener) -> None:
         (attached, opening(OTHER), BUSY),
         (attached, resuming(5), STALE),
         (attached, resuming(6), OK),
+        (ended_unheard, opening(), BUSY),
         (ended, opening(), STALE),
         (ended, opening(OTHER), BUSY),
         (ended, resuming(6), UNKNOWN),
@@ -268,6 +273,8 @@ def test_a_caller_that_was_never_heard_gives_way_and_the_stream_begins_anew() ->
         Frame(Kind.ACK, 0),
         Frame(Kind.DATA, 0, b"ab"),
     ]
+    assert listener.session.fits(Position(0, 2, 2))
+    assert not listener.session.fits(Position(0, 3, 2))
 
 
 def test_a_caller_that_opens_without_confirming_takes_nothing_from_the_next() -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bpipe.errors import LinkLost, PipeClosed
+from bpipe.errors import LinkLost, PipeClosed, ProtocolError
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
 from tests.loopback import CALLER, EVERYTHING, LISTENER, SIDES, Link, Pair, take, write
@@ -150,6 +150,11 @@ class Model(RuleBasedStateMachine):
         for side, session in enumerate(self.sessions):
             if session.reader.stopped is None:
                 assert session.reader.delivered == len(self.taken[side]) + session.reader.done
+
+    @invariant()
+    def neither_end_breaks_the_protocol(self) -> None:
+        for link in self.pair.links:
+            assert not any(isinstance(end.cause, ProtocolError) for end in link.ends)
 
     @invariant()
     def no_buffer_holds_more_than_its_size(self) -> None:

@@ -670,11 +670,30 @@ def test_an_abort_is_answered_by_bye_and_ends_the_session_with_its_reason(
     assert str(session.failure).isprintable()
 
 
+def test_nothing_is_delivered_that_comes_after_an_abort() -> None:
+    session = up()
+    hear(session, ABORT(2), DATA(0, b"abc"))
+    assert session.reader.buffered == 0
+
+
 def test_an_abort_ends_the_session_although_its_answer_cannot_be_said() -> None:
     session = up()
     hear(session, ABORT(2, b"disk full"))
     session.detach(CUT, NOW)
     assert_over(session, PeerAborted, "disk full")
+
+
+def test_an_end_that_has_aborted_reports_it_although_it_is_done_meanwhile() -> None:
+    session = up()
+    session.writer.finish()
+    said(session)
+    hear(session, FIN(0))
+    deliver_mark(session)
+    session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+    hear(session, ACK(1))
+    assert session.done
+    hear(session, BYE(0))
+    assert_over(session, LocalAbort, "disk full")
 
 
 def test_two_aborts_that_cross_end_both_each_with_its_own_reason() -> None:
@@ -732,6 +751,7 @@ def test_a_done_end_that_meets_an_abort_answers_it_and_leaves_with_its_status(
 ) -> None:
     session = done(cut_short)
     hear(session, ABORT(3, b"interrupted"))
+    assert session.failure is None
     assert said(session) == [ACK(1), BYE(0)]
     assert_over(session, failure)
 
@@ -1023,9 +1043,12 @@ def test_an_outage_ends_when_something_moves(progress: Frame) -> None:
     assert session.outage_since is None
 
 
-def test_with_something_to_move_a_frame_that_moves_nothing_does_not_end_the_outage() -> None:
+@pytest.mark.parametrize("received", [0, 3])
+def test_with_something_to_send_or_to_acknowledge_a_frame_that_moves_nothing_is_not_enough(
+    received: int,
+) -> None:
     session = up(b"abc")
-    next_link(session)
+    next_link(session, received)
     hear(session, ACK(0), PING(1))
     assert session.outage_since == NOW
 
