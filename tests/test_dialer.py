@@ -190,7 +190,7 @@ def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_a_path_that_returns_meets_a_fresh_attempt() -> None:
-    """The kernel's own attempts come 1, 3 and 7 seconds after the first."""
+    """The kernel's own attempts come 1, 3, 7 or 1, 2, 3, 4, 5, 7 seconds after the first."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         address = server.getsockname()
@@ -202,7 +202,7 @@ def test_a_path_that_returns_meets_a_fresh_attempt() -> None:
 
         def look() -> bool:
             now = time.monotonic()
-            if not open_since and now > began + 3.2:  # after the kernel's third, that is
+            if not open_since and now > began + 5.2:
                 stack.enter_context(server.accept()[0])
                 server.setblocking(False)
                 open_since.append(now)
@@ -213,4 +213,4 @@ def test_a_path_that_returns_meets_a_fresh_attempt() -> None:
             return bool(arrived)
 
         asyncio.run(dial_until(Address(*address), look))
-    assert arrived[0] - open_since[0] < 2
+    assert arrived[0] - open_since[0] < 1.3

@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import stat
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -267,10 +268,17 @@ def test_no_folder(tmp_path: Path) -> None:
         asyncio.run(Listener.bind(parse(str(tmp_path / "no" / "s"))))
 
 
-def test_one_wins_when_two_start_at_once(tmp_path: Path) -> None:
+def test_one_wins_when_many_start_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s"
+    unlink = os.unlink
+
+    def slow(path: str) -> None:
+        time.sleep(0.1)  # long enough for the others to find the stale one, too
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", slow)
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))  # both find a stale one
+        dead.bind(str(path))  # all find a stale one
 
     def bind() -> int:
         try:

@@ -643,6 +643,14 @@ def test_a_message_for_people_is_cut_at_a_whole_character() -> None:
     assert payload.decode() == "\N{EURO SIGN}" * (LARGEST_MESSAGE // 3)
 
 
+def test_a_message_for_people_need_not_be_unicode_text() -> None:
+    session = up()
+    session.abort(Reason.LOCAL_ERROR, "cannot read caf\udce9", NOW)
+    [(kind, _, payload)] = said(session)
+    assert kind is Kind.ABORT
+    assert payload.startswith(b"cannot read caf")
+
+
 @pytest.mark.parametrize(
     ("frame", "failure", "text"),
     [
@@ -731,7 +739,7 @@ def done(cut_short: bool) -> Session:
     """A done end; the peer has discarded some of its stream, or nothing."""
     session = up(b"abc")
     if cut_short:
-        hear(session, STOP(1))
+        hear(session, STOP(0))  # before any of it was begun
     finish_both(session)
     return session
 
@@ -852,7 +860,7 @@ def all_done(session: Session) -> None:
 
 def cut_short(session: Session) -> None:
     attach(session)
-    hear(session, STOP(1))
+    hear(session, STOP(0))
     finish_both(session)
     session.detach(CUT, NOW)
 

@@ -267,11 +267,24 @@ def test_a_stop_after_the_end_mark_was_begun_leaves_it_where_it_is() -> None:
     assert frames(writer) == []
 
 
-def test_the_first_stop_is_the_one_that_counts() -> None:
-    writer = make(b"abc")
-    writer.stop(0)
-    writer.stop(2)
-    assert writer.stopped == 0
+@pytest.mark.parametrize("offset", [0, 2, 4])
+def test_a_stop_is_said_again_as_it_was_and_within_what_was_begun(offset: int) -> None:
+    writer = make(b"abcdef")
+    frame(writer, 3)
+    writer.stop(1)
+    writer.stop(1)
+    with pytest.raises(ProtocolError):
+        writer.stop(offset)
+    assert writer.stopped == 1
+
+
+def test_a_first_stop_beyond_what_was_begun_is_a_protocol_error() -> None:
+    writer = make(b"abcdef")
+    frame(writer, 3)
+    with pytest.raises(ProtocolError):
+        writer.stop(4)
+    writer.stop(3)
+    assert writer.cut_short
 
 
 @pytest.mark.parametrize(
@@ -297,6 +310,7 @@ def test_a_stream_counts_as_cut_short_until_its_producer_says_that_it_had_no_mor
 ) -> None:
     writer = make(b"abc")
     writer.producing = True
+    frames(writer)
     assert not writer.cut_short
     writer.stop(3)
     assert writer.cut_short

@@ -59,7 +59,8 @@ class Ending:
         """What an ABORT frame says."""
         assert self.abort is not None
         reason, message = self.abort
-        return reason, message.encode()[:LARGEST_MESSAGE].decode(errors="ignore").encode()
+        text = message.encode(errors="backslashreplace")[:LARGEST_MESSAGE]
+        return reason, text.decode(errors="ignore").encode()
 
     def hear_abort(self, reason: int, message: bytes, *, done: bool) -> None:
         """The peer fails; one that is done has nothing to report of it."""

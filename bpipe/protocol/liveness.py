@@ -45,7 +45,7 @@ class Liveness:
 
     def pong(self, token: int, now: float) -> None:
         """The answer to a PING came; only the last one is timed."""
-        if token == self._token:
+        if token == self._token > 0:
             self.round_trip = now - self._pinged_at
 
     def tick(self, now: float) -> bool:

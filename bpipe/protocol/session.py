@@ -227,7 +227,9 @@ class Session:
         if self.over or self.aborting:
             return
         if self.done:
-            self._leave(self._verdict())
+            verdict = self._verdict()
+            self.writer.producing = False  # nobody waits for it any more; a BYE can be said
+            self._leave(verdict)
             return
         self._ending.begin_abort(reason, message, now, self.limits.linger)
         self.reader.deaf = True
@@ -273,10 +275,10 @@ class Session:
         )
 
     def _run_out(self, until: float, now: float) -> None:
-        if self.done:
-            self._leave(self._verdict())
-        elif self.patience.extend(until, now):
+        if self.patience.extend(until, now):
             pass  # one more attempt
+        elif self.done:
+            self._leave(self._verdict())
         elif not self.established:
             self._leave(NotConnected(self.last_cause or "nobody answered"))
         else:

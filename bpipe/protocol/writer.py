@@ -101,7 +101,12 @@ class BackedWriter:
             self.mark = self._ring.end
 
     def stop(self, offset: int) -> None:
-        """The peer takes nothing from ``offset`` on: what was never sent is dropped."""
+        """The peer takes nothing from ``offset`` on: what was never sent is dropped.
+
+        ProtocolError if it cannot stand there, or said otherwise before.
+        """
+        if offset > self.high or self.stopped not in (None, offset):
+            raise ProtocolError("a STOP from where the peer cannot be")
         if self.stopped is None:
             self.stopped = offset
             if self.mark is None or self.mark >= self.high:

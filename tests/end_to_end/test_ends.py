@@ -9,7 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.end_to_end.data import MIB, SOON, until
+from tests.end_to_end.data import MIB, PATIENCE, SOON, until
 from tests.end_to_end.helpers import Start, finish
 
 WAYS = pytest.mark.parametrize(("near", "far"), [("connect", "listen"), ("listen", "connect")])
@@ -139,11 +139,13 @@ def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
 @pytest.mark.slow
 def test_no_hint_for_a_stdin_that_has_ended(start: Start, path: Path) -> None:
     sending = start.bpipe("listen", str(path), stdin=PIPE)
-    stalled = start.bpipe("connect", str(path), stdout=PIPE)
-    sending.feed(2 * MIB)  # more than fits into a pipe that nobody reads
-    stalled.wait_connected()
-    connected = time.monotonic()
-    until(lambda: time.monotonic() - connected > 2.5, "the time of the hint to pass")
+    stalled = start.bpipe("connect", str(path), stdin=PIPE, stdout=PIPE)
+    producer = sending.feed(2 * MIB)  # more than fits into a pipe that nobody reads
+    producer.thread.join(PATIENCE)
+    sending.wait_connected()
+    stalled.stdin.close()
+    finished = time.monotonic()
+    until(lambda: time.monotonic() - finished > 2.6, "the time of the hint to pass")
     assert stalled.drain().wait_end() == 2 * MIB
     assert finish(sending, stalled) == [0, 0]
     assert "recv-only" not in sending.text + stalled.text
