@@ -779,7 +779,7 @@ def test_an_end_that_is_over_ignores_what_comes_later() -> None:
     said(session)
     hear(session, BYE(0))
     session.abort(Reason.INTERRUPTED, "interrupted", NOW)
-    session.refused(Status.RANGE, NOW)
+    session.refused(Status.RANGE)
     session.attempt_failed("no answer", NOW)
     session.fail(SessionEnded("a bug"))
     session.tick(NOW + 10_000)
@@ -829,7 +829,7 @@ def test_a_caller_that_is_unknown_before_its_first_ready_opens_anew() -> None:
     session.hello()
     session.confirming()
     session.hello()
-    session.refused(Status.UNKNOWN, NOW)
+    session.refused(Status.UNKNOWN)
     assert session.hello() == Hello(Opening.OPEN, bytes([2]) * 16, 1, Position(0, 0, 100))
 
 
@@ -891,7 +891,7 @@ def test_a_refusal_that_ends_the_session(
 ) -> None:
     session = make(b"abc")
     before(session)
-    session.refused(status, NOW)
+    session.refused(status)
     assert_over(session, failure, text)
 
 
@@ -912,7 +912,7 @@ def test_a_refusal_after_which_the_next_attempt_may_succeed(
 ) -> None:
     session = make(b"abc")
     before(session)
-    session.refused(status, NOW)
+    session.refused(status)
     assert not session.over
 
 

@@ -108,11 +108,11 @@ class CallerGreeting(Greeting):
         if self._confirmed:
             self._hear_ready(unpack_header(message), now)
         else:
-            self._hear_verdict(unpack_verdict(message), now)
+            self._hear_verdict(unpack_verdict(message))
 
-    def _hear_verdict(self, verdict: Verdict, now: float) -> None:
+    def _hear_verdict(self, verdict: Verdict) -> None:
         if verdict.status is not Status.OK:
-            self.session.refused(verdict.status, now)
+            self.session.refused(verdict.status)
             raise LinkLost(_REFUSALS[verdict.status])
         if not self.session.fits(verdict.position):
             raise ProtocolError("the listener claims offsets that cannot be")

@@ -200,21 +200,26 @@ class Session:
         elif not self.established and self.limits.connect_timeout <= 0:
             self._leave(NotConnected(cause))
 
-    def refused(self, status: Status, now: float) -> None:
+    def refused(self, status: Status) -> None:
         """The answerer said no to a caller's greeting."""
         if self.over or status is Status.STALE:
             return  # the next attempt has a higher epoch
-        if status is Status.UNKNOWN and not self.established:
-            self.id = None  # nothing was consumed there: a new OPEN is safe
+        if not self.established:
+            self._refused_early(status)
         elif status is Status.UNKNOWN and (self.done or self.aborting):
             self._leave(self._verdict())
-        elif status is Status.BUSY and not self.established:
+        elif status is Status.UNKNOWN:
+            self._leave(self._lost("the peer no longer knows this session"))
+        elif status is Status.RANGE:
+            self._leave(self._lost("the peer stands elsewhere in the stream"))
+
+    def _refused_early(self, status: Status) -> None:
+        if status is Status.UNKNOWN:
+            self.id = None  # nothing was consumed there: a new OPEN is safe
+        elif status is Status.BUSY:
             self._leave(Busy("busy: the listener is serving another session"))
-        elif status is not Status.BUSY:
-            unknown = status is Status.UNKNOWN
-            why = "no longer knows this session" if unknown else "stands elsewhere in the stream"
-            lost = self._lost(f"the peer {why}")
-            self._leave(lost if self.established else NotConnected(f"the peer {why}"))
+        else:
+            self._leave(NotConnected("the peer stands elsewhere in the stream"))
 
     # --- the end, as this end wants it ---
 

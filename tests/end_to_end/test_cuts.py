@@ -21,6 +21,7 @@ from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Start, finish
 
 CUTS: Final = 50
+SPARE: Final = 5  # for those in connections that another attempt overtakes
 TOTAL: Final = 100_000_000  # bytes of the folder, at least
 UP: Final = HELLO_SIZE + HEADER_SIZE  # bytes of a greeting, from the caller to the listener
 DOWN: Final = VERDICT_SIZE + HEADER_SIZE
@@ -70,7 +71,7 @@ def digests(folder: Path) -> dict[str, str]:
 def random_cuts(seed: int) -> Iterator[Cut]:
     """Cuts anywhere, a third of them in the greeting or in the first headers after it."""
     rng = random.Random(seed)
-    for number in range(CUTS):
+    for number in range(CUTS + SPARE):
         fault = Fault.SILENCE if number % 10 == 1 else rng.choice([Fault.RESET, Fault.EOF])
         if number % 3:
             yield Cut(fault, True, rng.randrange(TOTAL * 8 // 10 // CUTS * 2))
@@ -94,7 +95,7 @@ def test_a_folder_arrives_whole_through_fifty_cuts(
     pack = start.program("tar", "c", "-C", str(folder), ".", stdout=PIPE)
     sending = start.bpipe("connect", proxy.address, *EAGER, stdin=pack)
     assert finish(pack, sending, receiving, unpack, patience=60) == [0, 0, 0, 0]
-    assert proxy.faults.made == cuts
+    assert len(proxy.faults.made) >= CUTS
     assert digests(tmp_path) == digests(folder)
 
 
