@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol
 
-from bpipe.errors import LinkLost, PipeClosed, SessionEnded
+from bpipe.errors import LinkLost, NotConnected, PipeClosed, SessionEnded
 from bpipe.net.address import Address, parse
 from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
@@ -113,7 +113,11 @@ class BackedPipe:
         reconnect.on_change = self._settle
 
     async def __aenter__(self) -> BackedPipe:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
         return self
 
     async def __aexit__(
@@ -212,6 +216,8 @@ class BackedPipe:
     async def wait_closed(self) -> None:
         """Wait until the session is over and its link is closed; see ``failure``."""
         if self._supervisor is None:
+            if self.writer.written:
+                self._session.fail(NotConnected("it was never connected"))
             await self._reconnect.close()
         else:
             await self._supervisor
@@ -322,7 +328,6 @@ class BackedPipe:
                 self._link = await self._next_link()
                 if self._link is None:
                     break
-                self._link.on_traffic = self._settle
                 self._settle()
                 await asyncio.wait(
                     [self._link.lost, self._over], return_when=asyncio.FIRST_COMPLETED

@@ -137,3 +137,12 @@ def test_the_help_tells_each_default(capsys: pytest.CaptureFixture[str]) -> None
     text = capsys.readouterr().out
     for default in ("64M", "2s", "30s", "24h", "1s"):
         assert f"[default: {default}]" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("arguments", "status"), [("--version", 1), ("connect a:b:c", 2)])
+@pytest.mark.parametrize("stream", [">/dev/full", "2>/dev/full"])
+def test_a_full_stream_is_no_traceback(arguments: str, status: int, stream: str) -> None:
+    command = f'exec "{sys.executable}" -m bpipe {arguments} {stream}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if (arguments, stream[0]) == ("--version", "2") else status)

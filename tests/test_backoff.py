@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from bpipe.net.backoff import FIRST_DELAY, Backoff
+from bpipe.net.backoff import FIRST_DELAY, SHORTEST_CAP, Backoff
 
 
 class Highest(random.Random):
@@ -46,6 +46,8 @@ def test_the_jitter_is_full() -> None:
     assert max(delays) > 0.95
 
 
-def test_a_cap_of_nothing_is_no_delay() -> None:
+def test_a_cap_of_nothing_still_leaves_a_pause() -> None:
     backoff = Backoff(0.0)
-    assert [backoff.next() for _ in range(3)] == [0, 0, 0]
+    delays = [backoff.next() for _ in range(200)]
+    assert max(delays) <= SHORTEST_CAP
+    assert sum(delays) > 20 * SHORTEST_CAP

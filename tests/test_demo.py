@@ -58,6 +58,7 @@ def test_a_folder_arrives_and_the_breaks_are_told(folder: Path, tmp_path: Path) 
     assert list((tmp_path / "scratch").iterdir()) == []  # the copy is gone
 
 
+@pytest.mark.slow
 def test_a_file_that_does_not_arrive_is_told(folder: Path, tmp_path: Path) -> None:
     lose = (
         "demo.random_cuts = lambda *_: []; digest = demo._digest; "

@@ -244,6 +244,7 @@ def test_close_writes_everything_and_waits_for_the_peer(pair: Pair) -> None:
     run(check)
 
 
+@pytest.mark.slow
 def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def check() -> None:
         near, far = socketpair(tmp_path)

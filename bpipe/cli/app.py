@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,8 @@ import typer
 
 from bpipe import __version__
 from bpipe.cli import values
-from bpipe.cli.values import USAGE, Level, Usage
-from bpipe.errors import AddressError
+from bpipe.cli.values import FAILED, USAGE, Level, Usage
+from bpipe.errors import AddressError, explain
 
 _Value = TypeVar("_Value")
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="A pipe between two machines that does not break.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -31,6 +33,9 @@ def run(arguments: list[str]) -> int:
     except AddressError as error:
         _complain(str(error))
         return USAGE
+    except OSError as error:  # help, or the version, could not be written
+        _complain(explain(error))
+        return FAILED
     except Exception as error:
         if not hasattr(error, "format_message"):  # the base of the parser's errors has no name
             raise
@@ -45,7 +50,8 @@ def run(arguments: list[str]) -> int:
 
 def _complain(message: str) -> None:
     if sys.stderr is not None:  # without one, print() would turn to stdout
-        print(f"bpipe: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"bpipe: {message}", file=sys.stderr, flush=True)
 
 
 def _option(

@@ -17,12 +17,12 @@ import contextlib
 import errno
 import os
 import select
-import signal
 import socket
 import stat
 import threading
 from typing import Final
 
+from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.errors import explain
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
@@ -77,7 +77,7 @@ class Pump:
         threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
 
     def _main(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals_to_the_main_thread()
         self._run()
 
     def _run(self) -> None:

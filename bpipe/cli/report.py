@@ -10,11 +10,11 @@ import contextlib
 import os
 import queue
 import select
-import signal
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.cli.values import Level, format_duration, format_size
 from bpipe.pipe import State, Status
 
@@ -44,7 +44,7 @@ class Reporter:
             self._thread.join(PATIENCE)
 
     def _write(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        leave_signals_to_the_main_thread()
         with contextlib.suppress(OSError):  # nobody can be told that stderr is gone
             while (line := self._lines.get()) is not None:
                 _write_all(2, f"bpipe: {line}\n".encode(errors="replace"))

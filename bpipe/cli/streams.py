@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 from typing import Final, NamedTuple
 
 PIPE_SIZE: Final = 1 << 20  # bytes: the most that the kernel allows everybody by default
@@ -53,3 +54,12 @@ def _enlarge(descriptor: int) -> None:
     with contextlib.suppress(OSError, AttributeError):  # no pipe, or not on this system
         if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+
+def leave_signals_to_the_main_thread() -> None:
+    """Block the signals in this thread, so that they wake the one that handles them.
+
+    But not those that stop a background job that touches its terminal: that would get an error.
+    """
+    ours = signal.valid_signals() - {signal.SIGTTIN, signal.SIGTTOU}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ours)

@@ -49,9 +49,19 @@ class Endpoint(NamedTuple):
         """Whether only this machine can be at the other side."""
         if isinstance(self.sockaddr, str):
             return True
-        ip = ipaddress.ip_address(str(self.sockaddr[0]).partition("%")[0])
-        mapped = getattr(ip, "ipv4_mapped", None)
-        return bool((mapped or ip).is_loopback)
+        ip = self._ip(self.sockaddr)
+        return bool((getattr(ip, "ipv4_mapped", None) or ip).is_loopback)
+
+    @property
+    def mapped(self) -> bool:
+        """Whether this is an IPv4 address in the clothes of an IPv6 one."""
+        if isinstance(self.sockaddr, str):
+            return False
+        return getattr(self._ip(self.sockaddr), "ipv4_mapped", None) is not None
+
+    @staticmethod
+    def _ip(sockaddr: tuple[str | int, ...]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
 
 
 def join(host: str, port: int) -> str:
@@ -149,7 +159,7 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
             answer.set_result(result)
 
     def work() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
         result = _look_up(address, passive)
         try:
             loop.call_soon_threadsafe(settle, result)

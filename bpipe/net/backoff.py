@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 FIRST_DELAY = 0.05  # seconds
+SHORTEST_CAP = 0.01  # seconds: to retry without any pause would only heat the machine
 
 
 class Backoff:
@@ -15,7 +16,7 @@ class Backoff:
     """
 
     def __init__(self, cap: float, rng: random.Random | None = None) -> None:
-        self._cap = cap
+        self._cap = max(cap, SHORTEST_CAP)
         self._rng = rng or random.Random()
         self._bound = FIRST_DELAY
 

@@ -105,12 +105,14 @@ class Dialer:
         self._insecure = insecure
         self._outage: float | None = None
         self._wake = asyncio.Event()
+        self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
         self._dials: dict[int, asyncio.Task[tuple[socket.socket, Endpoint]]] = {}
 
     async def check(self) -> None:
         """Raise AddressError if the address resolves to one that may not be used."""
-        with contextlib.suppress(_Unresolved):
-            await self._endpoints()
+        with contextlib.suppress(_Unresolved, TimeoutError):
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                await self._endpoints()
 
     def hurry(self) -> None:
         """Try now."""
@@ -118,7 +120,9 @@ class Dialer:
         self._wake.set()
 
     async def close(self) -> None:
-        """Nothing is held between two calls."""
+        """Forget a look-up that nobody waits for any more."""
+        if self._lookup is not None:
+            self._lookup.cancel()
 
     async def __call__(self, session: Session) -> Link:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
@@ -143,9 +147,11 @@ class Dialer:
         schedule = self.schedule
         now = clock()
         while (number := schedule.abandon(now)) is not None:
+            oldest = number == min(self._dials)
             self._dials.pop(number).cancel()
-            session.attempt_failed(f"no answer from {self.name}", now)
-            self.on_change()
+            if oldest:  # the others only make room
+                session.attempt_failed(f"no answer from {self.name}", now)
+                self.on_change()
         if now >= schedule.next_at:
             number = schedule.start(now)
             self._dials[number] = asyncio.create_task(self._dial(number))
@@ -176,6 +182,7 @@ class Dialer:
             self.schedule.answered(number)
             prepare(sock, session.limits.heartbeat)
             link = Link(sock, CallerGreeting(session), str(endpoint))
+            link.on_traffic = self.on_change
             try:
                 await link.greeted
             except asyncio.CancelledError:
@@ -222,8 +229,11 @@ class Dialer:
 
     async def _endpoints(self) -> list[Endpoint]:
         """The address, resolved anew. AddressError for one that may not be dialled."""
+        if self._lookup is None or self._lookup.done():
+            self._lookup = asyncio.ensure_future(resolve(self._address))
+            self._lookup.add_done_callback(lambda lookup: lookup.cancelled() or lookup.exception())
         try:
-            endpoints = await resolve(self._address)
+            endpoints = await asyncio.shield(self._lookup)
         except AddressError as error:
             raise _Unresolved(str(error)) from None
         if not self._insecure:

@@ -30,7 +30,7 @@ def prepare(sock: socket.socket, heartbeat: float) -> None:
     if sock.family == socket.AF_UNIX:
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    patience = max(1, int(3000 * heartbeat))
+    patience = min(max(1, int(3000 * heartbeat)), (1 << 31) - 1)
     for option, value in (("TCP_USER_TIMEOUT", patience), ("TCP_NOTSENT_LOWAT", UNSENT)):
         if hasattr(socket, option):
             with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ import random
 import socket
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpipe.errors import AddressError, LinkLost
@@ -117,6 +117,7 @@ class Listener:
             sock.close()
             return
         link = Link(sock, AnswererGreeting(self._answerer), peer)
+        link.on_traffic = self.on_change  # what ends the session may come at once
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
 
@@ -159,7 +160,7 @@ def _bind(endpoint: Endpoint, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if endpoint.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not endpoint.mapped)
         assert isinstance(endpoint.sockaddr, tuple)
         sock.bind((endpoint.sockaddr[0], port, *endpoint.sockaddr[2:]))
         sock.setblocking(False)
@@ -175,9 +176,7 @@ def _bind_path(path: str) -> socket.socket:
 
     The folder is locked meanwhile, so that of two who start at once one finds the other.
     """
-    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _lock(folder)
+    with _locked(os.path.dirname(path) or "."):
         _remove_stale(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -189,17 +188,25 @@ def _bind_path(path: str) -> socket.socket:
             sock.close()
             raise
         return sock
-    finally:
-        os.close(folder)
 
 
-def _lock(folder: int) -> None:
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
     """Lock the folder, but do not depend on it: anybody can hold such a lock for ever."""
-    for _ in range(20):
-        with contextlib.suppress(OSError):
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(0.05)
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield  # one that can be written and not read
+        return
+    try:
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _remove_stale(path: str) -> None:

@@ -140,6 +140,7 @@ def test_silence_is_noticed_at_both_ends_and_a_path_that_returns_is_used(
     assert finish(receiving, sending) == [0, 0]
 
 
+@pytest.mark.slow
 def test_an_idle_session_outlives_an_outage(start: Start) -> None:
     listener = start.bpipe("listen", "127.0.0.1:0", *QUICK, stdin=PIPE, stdout=PIPE)
     proxy = start.proxy(listener.address)
@@ -177,7 +178,12 @@ def test_an_outage_ends_with_give_up_after(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "timeout", "least"), [("tcp", "0", 0.0), ("unix", "0", 0.0), ("tcp", "700ms", 0.7)]
+    ("where", "timeout", "least"),
+    [
+        ("tcp", "0", 0.0),
+        ("unix", "0", 0.0),
+        pytest.param("tcp", "700ms", 0.7, marks=pytest.mark.slow),
+    ],
 )
 def test_nobody_there(start: Start, path: Path, where: str, timeout: str, least: float) -> None:
     began = time.monotonic()

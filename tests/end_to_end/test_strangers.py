@@ -132,8 +132,8 @@ def test_a_greeting_that_hangs_is_ended(start: Start, dial: Dial) -> None:
     serves(start, listener)
 
 
-def test_a_hundred_idle_connections(start: Start, dial: Dial) -> None:
-    listener = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
+def test_a_hundred_idle_connections(start: Start, path: Path, dial: Dial) -> None:
+    listener = start.bpipe("listen", str(path), stdout=PIPE)
     for _ in range(100):
         dial(listener)
     serves(start, listener)
@@ -171,6 +171,7 @@ def test_a_second_caller_is_told_that_the_listener_is_busy(start: Start, path: P
     assert finish(first, listener) == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_caller_whose_link_is_lost_keeps_its_listener(start: Start) -> None:
     listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE, stdout=PIPE)
     proxy = start.proxy(listener.address)
@@ -186,3 +187,19 @@ def test_a_caller_whose_link_is_lost_keeps_its_listener(start: Start) -> None:
     first.wait_back()
     listener.stdin.close()
     assert finish(first, listener) == [0, 0]
+
+
+def test_three_links_of_junk_end_the_session_and_the_listener(start: Start) -> None:
+    """Also when each of them is lost before anybody but the event loop has seen it."""
+    listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE)
+    host, _, port = listener.address.rpartition(":")
+    for epoch in range(1, 4):
+        opening = Opening.OPEN if epoch == 1 else Opening.RESUME
+        hello = Hello(opening, bytes(16), epoch, Position(0, 0, 1000))
+        with socket.create_connection((host, int(port))) as peer:
+            peer.sendall(pack_hello(hello) + pack_frame(Kind.CONFIRM, 0) + b"\xff" * 16)
+            with contextlib.suppress(ConnectionResetError):
+                while peer.recv(1000):
+                    pass
+    assert listener.wait() == 1
+    assert "protocol error" in listener.text

@@ -86,9 +86,7 @@ def test_a_file_is_read_from_its_position_and_appended_to(
     assert copy.read_bytes() == b"before" + file.read_bytes()[1000:]
 
 
-@pytest.mark.parametrize(
-    ("side", "redirection"), [("connect", "</dev/null"), ("connect", "0<&-"), ("listen", "0<&-")]
-)
+@pytest.mark.parametrize(("side", "redirection"), [("connect", "</dev/null"), ("listen", "0<&-")])
 def test_no_stdin_is_an_empty_stream(start: Start, path: Path, side: str, redirection: str) -> None:
     sending = start.bpipe(side, str(path), shell=f'exec "$@" {redirection}')
     receiving = start.bpipe(other(side), str(path), stdin=PIPE, stdout=PIPE)
