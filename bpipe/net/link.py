@@ -139,6 +139,8 @@ class Link:
     def _receive(self) -> bool:
         """Take what has arrived; returns whether there may be more. Raises LinkLost or OSError."""
         views = self._driver.incoming()
+        if not any(views):
+            return False  # not before READY is written
         count = self._sock.recvmsg_into(views)[0]
         if not count:
             raise LinkLost("the connection was closed")
