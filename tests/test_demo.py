@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bpipe.cli import demo
+from bpipe.cli.faults import Fault
 
 
 @pytest.fixture
@@ -45,16 +46,19 @@ def run_demo(path: Path, scratch: Path, change: str = "") -> subprocess.Complete
 
 @pytest.mark.slow
 def test_a_folder_arrives_and_the_breaks_are_told(folder: Path, tmp_path: Path) -> None:
-    done = run_demo(folder, tmp_path / "scratch")
+    cuts = (
+        "from bpipe.cli.faults import Cut, Fault; demo.random_cuts = lambda *_: "
+        "[Cut(fault, True, 1000 * number) for number, fault in enumerate(Fault, 1)]"
+    )
+    done = run_demo(folder, tmp_path / "scratch", cuts)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"files +23 sent, 0 missing or different", done.stdout)
     assert re.search(r"exit status +0 at the sender, 0 at the receiver", done.stdout)
     assert "every byte arrived, once, in order" in done.stdout
-    found = re.search(r"breaks +(\d+), in (\d+) connections", done.stdout)
-    assert found is not None
-    breaks, connections = map(int, found.groups())
-    assert 5 < breaks < connections
-    assert len(re.findall(r" into a connection, ", done.stdout)) == breaks
+    assert re.search(rf"breaks +{len(Fault)}, in {len(Fault) + 1} connections", done.stdout)
+    for fault in Fault:
+        said = rf"  \d+\.\d s  {fault}, .* into a connection, sender to receiver"
+        assert len(re.findall(said, done.stdout)) == 1
     assert list((tmp_path / "scratch").iterdir()) == []  # the copy is gone
 
 

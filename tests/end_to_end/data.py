@@ -85,7 +85,7 @@ class Producer:
         before = -1
         while before != self.written:
             before = self.written
-            time.sleep(0.3)
+            time.sleep(0.15)
         assert not self.ended, "a producer that was to be stuck has ended"
 
     def wait_broken(self, patience: float = PATIENCE) -> None:

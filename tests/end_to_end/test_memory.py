@@ -16,7 +16,6 @@ PROGRAM = 40 * MIB  # the interpreter and its modules
     ("sender", "option", "size"),
     [
         ("connect", "1M", MIB),
-        pytest.param("connect", "64M", 64 * MIB, marks=pytest.mark.slow),
         pytest.param("listen", "64M", 64 * MIB, marks=pytest.mark.slow),
     ],
 )
