@@ -65,19 +65,20 @@ class Link:
         """Send what there is to send, as far as the kernel takes it at once."""
         if self.cause is not None:
             return
+        views = self._driver.outgoing(clock())
         try:
             for _ in range(_TURNS):
-                views = self._driver.outgoing(clock())
                 if not views:
                     break
                 self._driver.sent(self._sock.sendmsg(views), clock())
                 self._advance()
+                views = self._driver.outgoing(clock())
         except BlockingIOError:
             pass
         except OSError as error:
             self._hear_out(LinkLost(explain(error)))
             return
-        self._watch(bool(self._driver.outgoing(clock())))
+        self._watch(bool(views))
         if self.greeting.finished and not self._writing:
             self.fail(LinkLost("refused"), politely=True)
 

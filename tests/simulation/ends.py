@@ -94,11 +94,12 @@ class End:
         self.closed = False  # the consumer has the end of the stream as well
         self.over_at: float | None = None  # when the process has ended by itself
         self.killed = False
-        self.wrong: str | None = None  # the first byte that was not the right one
+        self.wrong: str | None = None  # the first thing that was not right
         self._world = world
         self._rng = rng
         self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
         self.session: Session = self.pipe._session
+        self.session.tick = self._tick
         self._producing = self._consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
@@ -120,6 +121,14 @@ class End:
         await pipe.wait_closed()
         self.over_at = self._world.now
         self.loop.end()
+
+    def _tick(self, now: float) -> None:
+        """The session's own, after which no timer may lie in the past."""
+        Session.tick(self.session, now)
+        deadline = self.session.deadline()
+        if deadline is not None and deadline <= now:
+            late = now - deadline
+            self.wrong = self.wrong or f"{self.name}: a timer stays {late:.3f} s in the past"
 
     def kill(self) -> None:
         """SIGKILL: the kernel closes the sockets."""

@@ -66,6 +66,7 @@ class Scenario:
             lambda loop: SimulatedDialer(self.network, retry_max, seeds[2]),
         )
         self.ends = (self.caller, self.callee)
+        self._directions = (self.ends, self.ends[::-1])
         self._plan_disturbances()
         if log is not None:
             for end in self.ends:
@@ -249,14 +250,12 @@ class Scenario:
         self.world.step()
         if self.world.steps > STEPS:
             raise Wrong("it goes round in circles")
-        for near, far in (self.ends, self.ends[::-1]):
+        for near, far in self._directions:
             writer, reader = near.session.writer, far.session.reader
             if far.wrong:
                 raise Wrong(far.wrong)
             if not (
-                writer.acked <= reader.delivered <= reader.received
-                and reader.received <= writer.high
-                and writer.high <= writer.end
+                writer.acked <= reader.delivered <= reader.received <= writer.high <= writer.end
             ):
                 raise Wrong(
                     f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
@@ -293,7 +292,7 @@ class Scenario:
             other = self.caller if end is self.callee else self.callee
             if not (other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)):
                 raise Wrong(f"{other.name} never heard of the abort")
-        for near, far in (self.ends, self.ends[::-1]):
+        for near, far in self._directions:
             if near.over_at is None:
                 continue
             if near.pipe.failure is None:

@@ -1,0 +1,55 @@
+"""The addresses that people type, from one process to another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from tests.end_to_end.helpers import Start, finish
+
+
+def has_ipv6() -> bool:
+    """Whether there is an IPv6 loopback here."""
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("listen", "connect"),
+    [
+        (["localhost:0"], ["localhost:{port}"]),
+        (["127.0.0.1", "0"], ["{port}"]),
+        pytest.param(
+            ["[::1]:0"],
+            ["[::1]", "{port}"],
+            marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"),
+        ),
+        (["0.0.0.0:0", "--insecure"], ["0.0.0.0:{port}", "--insecure"]),
+    ],
+)
+def test_tcp(start: Start, listen: list[str], connect: list[str]) -> None:
+    listener = start.bpipe("listen", *listen, stdout=PIPE)
+    port = listener.address.rpartition(":")[2]
+    caller = start.bpipe("connect", *(part.format(port=port) for part in connect), stdin=PIPE)
+    caller.feed(10)
+    assert listener.drain().wait_end() == 10
+    assert finish(caller, listener) == [0, 0]
+
+
+def test_a_relative_path_and_a_stale_socket(start: Start, path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    relative = os.path.relpath(path)
+    listener = start.bpipe("listen", f"unix:{relative}", stdout=PIPE)
+    assert listener.address == f"unix:{relative}"
+    caller = start.bpipe("connect", relative, stdin=PIPE)
+    caller.feed(10)
+    assert listener.drain().wait_end() == 10
+    assert finish(caller, listener) == [0, 0]
+    assert not path.exists()  # it goes with its listener
