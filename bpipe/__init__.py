@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bpipe.pipe import BackedPipe, ReconnectFunc, State, Status, connect, listen
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
+    from bpipe.protocol.secret import Secret
     from bpipe.protocol.wire import Reason
     from bpipe.protocol.writer import BackedWriter
 
@@ -30,6 +31,7 @@ __all__ = [
     "Limits",
     "Reason",
     "ReconnectFunc",
+    "Secret",
     "State",
     "Status",
     "connect",
@@ -40,6 +42,7 @@ _HOMES = {
     "Limits": "bpipe.protocol.patience",
     "BackedReader": "bpipe.protocol.reader",
     "Reason": "bpipe.protocol.wire",
+    "Secret": "bpipe.protocol.secret",
     "BackedWriter": "bpipe.protocol.writer",
 }
 

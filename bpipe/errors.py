@@ -4,8 +4,10 @@
 
     BpipeError
     ├── AddressError           correct the input: an address that cannot be used
+    ├── SecretError            correct the input: a secret that cannot be used
     ├── LinkLost               retry: this link is gone, the session goes on over the next one
-    │   └── ProtocolError      retry: the peer said something that the protocol does not allow
+    │   ├── ProtocolError      retry: the peer said something that the protocol does not allow
+    │   └── Forged             retry: somebody said something who does not know the secret
     └── SessionEnded           give up: this session moves no more bytes
         ├── NotConnected       there never was a session: nobody answered in time
         │   └── Busy           there never was a session: the listener serves somebody else
@@ -36,12 +38,20 @@ class AddressError(BpipeError):
     """An address that cannot be parsed, resolved or allowed."""
 
 
+class SecretError(BpipeError):
+    """A secret that cannot be read, or that others can read as well."""
+
+
 class LinkLost(BpipeError):
     """The current link cannot be used any more. The session reconnects."""
 
 
 class ProtocolError(LinkLost):
     """The peer broke the protocol on this link. The session reconnects, a few times."""
+
+
+class Forged(LinkLost):
+    """What came was not sealed by the peer. The session reconnects, as often as it takes."""
 
 
 class SessionEnded(BpipeError):

@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from bpipe.errors import LinkLost, NotConnected, PipeClosed, SessionEnded
-from bpipe.net.address import Address, parse
+from bpipe.net.address import EVERYWHERE, Address, parse
 from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
 from bpipe.protocol.writer import BackedWriter
@@ -38,6 +39,8 @@ class ReconnectFunc(Protocol):
     """Obtains greeted links for a session, by dialling or by accepting."""
 
     name: str  # the address, for people
+    exposed: bool  # other machines can reach it
+    refused: int  # greetings of those who do not belong here
     on_change: Callable[[], None]  # called when something happened that no link tells
 
     def __call__(self, session: Session) -> Awaitable[Link]:
@@ -75,6 +78,7 @@ class Status:
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
     round_trip: float | None
+    refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
 
     @property
@@ -87,7 +91,8 @@ class BackedPipe:
     """A full-duplex byte stream to another process that survives the loss of its connections.
 
     ``buffer_size`` bytes are kept for each direction: so much can be written before the far
-    consumer has taken anything. The pipe is used within one event loop; use it as an
+    consumer has taken anything. With a ``secret`` its connections are encrypted, and only who
+    has the same one gets in. The pipe is used within one event loop; use it as an
     asynchronous context manager, which connects on entry, and on exit closes, or aborts after
     an exception.
     """
@@ -98,9 +103,10 @@ class BackedPipe:
         *,
         buffer_size: int = BUFFER_SIZE,
         limits: Limits = Limits(),  # noqa: B008 - immutable
+        secret: Secret | None = None,
     ) -> None:
         self._reconnect = reconnect
-        self._session = Session(buffer_size, limits)
+        self._session = Session(buffer_size, limits, secret=secret)
         self._buffer_size = buffer_size
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
@@ -264,6 +270,11 @@ class BackedPipe:
         return self._session.failure
 
     @property
+    def exposed(self) -> bool:
+        """Whether other machines can connect, and nothing tells who they are."""
+        return self._reconnect.exposed and self._session.secret is None
+
+    @property
     def refusing(self) -> bool:
         """Whether the producer is to stop: nothing that it writes can be sent any more."""
         return self.writer.mark is not None or self._session.aborting or self._session.over
@@ -284,6 +295,7 @@ class BackedPipe:
             replayed=session.replayed,
             outage=None if outage is None else clock() - outage,
             round_trip=session.round_trip,
+            refused=self._reconnect.refused,
             cause=session.last_cause,
         )
 
@@ -410,30 +422,39 @@ async def connect(
     address: str | Address,
     *,
     insecure: bool = False,
+    secret: Secret | None = None,
     retry_max: float = 1.0,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> BackedPipe:
     """A pipe to whoever listens at ``address``; entering it, or its ``connect``, connects.
 
-    ``insecure`` allows addresses of other machines; ``retry_max`` caps the delay between two
-    attempts, in seconds. Raises AddressError for an address that cannot be used.
+    Addresses of other machines need a ``secret``, or ``insecure`` to do without. ``retry_max``
+    caps the delay between two attempts, in seconds. Raises AddressError for an address that
+    cannot be used.
     """
-    dialer = Dialer(_address(address), insecure=insecure, retry_max=retry_max)
+    anywhere = insecure or secret is not None
+    dialer = Dialer(_address(address), anywhere=anywhere, retry_max=retry_max)
     await dialer.check()
-    return BackedPipe(dialer, buffer_size=buffer_size, limits=limits)
+    return BackedPipe(dialer, buffer_size=buffer_size, limits=limits, secret=secret)
 
 
 async def listen(
     address: str | Address,
     *,
     insecure: bool = False,
+    secret: Secret | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> BackedPipe:
     """A pipe that is bound to ``address``; entering it, or its ``connect``, waits for a caller.
 
-    Raises AddressError for an address that cannot be used, OSError if it cannot be bound.
+    Addresses that other machines can reach need a ``secret``, or ``insecure`` to do without. No
+    host is loopback, or with a secret every address of this machine. Raises AddressError for an
+    address that cannot be used, OSError if it cannot be bound.
     """
-    listener = await Listener.bind(_address(address), insecure=insecure)
-    return BackedPipe(listener, buffer_size=buffer_size, limits=limits)
+    where = _address(address)
+    if secret is not None and not where.host and where.path is None:
+        where = where._replace(host=EVERYWHERE)
+    listener = await Listener.bind(where, anywhere=insecure or secret is not None)
+    return BackedPipe(listener, buffer_size=buffer_size, limits=limits, secret=secret)

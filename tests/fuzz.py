@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from bpipe.errors import LinkLost
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
@@ -64,7 +65,7 @@ def attached() -> tuple[Session, Greeting | Session]:
     for view in session.writer.space(1000):
         session.writer.wrote(len(view))
     session.writer.finish()
-    session.attach(Position(0, 0, BUFFER), NOW, caller=True)
+    session.attach(Position(0, 0, BUFFER), Frames(), NOW, caller=True)
     said(session)
     return session, session
 

@@ -112,7 +112,7 @@ def test_what_only_this_machine_can_reach(host: str, local: bool) -> None:
     if local:
         require_local(address, [endpoint])
     else:
-        with pytest.raises(AddressError, match=r"--insecure on both ends.*tunnel"):
+        with pytest.raises(AddressError, match=r"--secret FILE on both ends.*--insecure"):
             require_local(address, [endpoint])
 
 

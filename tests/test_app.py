@@ -83,8 +83,8 @@ def test_no_command_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
     ("arguments", "status", "said"),
     [
         (["connect", "::1"], 2, r"\[::1\]"),
-        (["connect", "192.0.2.1:7000"], 2, "--insecure on both ends .* tunnel"),
-        (["listen", "0.0.0.0:0"], 2, "--insecure on both ends .* tunnel"),
+        (["connect", "192.0.2.1:7000"], 2, "--secret FILE on both ends .* --insecure"),
+        (["listen", "0.0.0.0:0"], 2, "--secret FILE on both ends .* --insecure"),
         (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid"),
         (["listen", "/nowhere/at/all"], 1, "no such file or directory"),
         (["listen", sys.executable], 2, "exists and is not a socket"),

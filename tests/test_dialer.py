@@ -124,7 +124,7 @@ def test_an_address_that_others_can_reach_is_not_dialled(text: str) -> None:
     async def check() -> None:
         with pytest.raises(AddressError, match="--insecure"):
             await Dialer(parse(text)).check()
-        await Dialer(parse(text), insecure=True).check()
+        await Dialer(parse(text), anywhere=True).check()
 
     asyncio.run(check())
 

@@ -18,6 +18,8 @@ TOP = len(LAYERS)
 
 IMPURE = {"asyncio", "socket", "threading", "time"}
 HEAVY = {"cryptography", "rich"}
+CRYPTOGRAPHER = ("bpipe.protocol.noise", "cryptography")
+SEALING = {"bpipe.protocol.noise", "bpipe.protocol.sealed"}
 
 
 class Import(NamedTuple):
@@ -69,7 +71,8 @@ def violations(module: str, source: str, package: str = "") -> list[str]:
         if root == "bpipe":
             wrong = layer(target) > level and target != VERSION
         elif level == LAYERS.index("protocol"):
-            wrong = root not in sys.stdlib_module_names or root in IMPURE
+            pure = root in sys.stdlib_module_names and root not in IMPURE
+            wrong = not pure and (module, root) != CRYPTOGRAPHER
         else:
             wrong = (root in HEAVY and not deferred) or (
                 root == "typer" and level != LAYERS.index("cli")
@@ -84,6 +87,13 @@ def test_a_module_imports_only_what_it_may(module: str) -> None:
     path = MODULES[module]
     package = module if path.name == "__init__.py" else ""
     assert violations(module, path.read_text(), package) == []
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - SEALING))
+def test_what_is_sealed_is_imported_when_a_secret_is_used(module: str) -> None:
+    found = imports(MODULES[module].read_text(), module.rpartition(".")[0])
+    hasty = [name for name, deferred in found if not deferred]
+    assert not [name for name in hasty if name.startswith(tuple(SEALING))]
 
 
 def test_every_layer_has_a_module() -> None:

@@ -22,9 +22,9 @@ from bpipe.protocol.wire import VERDICT_SIZE, Hello, Opening, Position, pack_hel
 
 
 @contextlib.asynccontextmanager
-async def bound(text: str, *, insecure: bool = False) -> AsyncIterator[Listener]:
+async def bound(text: str, *, anywhere: bool = False) -> AsyncIterator[Listener]:
     """A listener that accepts, and is closed in the end."""
-    listener = await Listener.bind(parse(text), insecure=insecure)
+    listener = await Listener.bind(parse(text), anywhere=anywhere)
     search = asyncio.ensure_future(listener(Session(1000)))
     await asyncio.sleep(0)
     try:
@@ -108,11 +108,11 @@ def test_an_address_that_is_switched_off_does_not_spoil_the_others(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
 
     async def check() -> None:
-        async with bound("both:0", insecure=True) as listener:
+        async with bound("both:0", anywhere=True) as listener:
             assert can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
         found.pop()
         with pytest.raises(OSError, match="assign requested address"):
-            await Listener.bind(parse("both:0"), insecure=True)
+            await Listener.bind(parse("both:0"), anywhere=True)
 
     asyncio.run(check())
 
@@ -150,7 +150,7 @@ def test_an_address_that_others_can_reach_is_not_bound(text: str) -> None:
 
 def test_insecure_allows_it() -> None:
     async def check() -> None:
-        async with bound("0.0.0.0:0", insecure=True) as listener:
+        async with bound("0.0.0.0:0", anywhere=True) as listener:
             assert can_connect(socket.AF_INET, "127.0.0.2", port_of(listener))
 
     asyncio.run(check())

@@ -26,6 +26,7 @@ BEFORE = Status(
     replayed=0,
     outage=None,
     round_trip=None,
+    refused=0,
     cause="",
 )
 UP = replace(BEFORE, state=State.CONNECTED, links=1)

@@ -19,6 +19,7 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import (
@@ -52,7 +53,8 @@ def make(written: bytes = b"", *, buffer_size: int = 100, limits: Limits = LIMIT
 
 def attach(session: Session, received: int = 0, *, now: float = NOW, caller: bool = True) -> None:
     """A link on which the peer has received so much, and taken what it has acknowledged."""
-    session.attach(Position(session.writer.acked, received, 100), now, caller=caller)
+    position = Position(session.writer.acked, received, 100)
+    session.attach(position, Frames(), now, caller=caller)
 
 
 def up(written: bytes = b"", *, buffer_size: int = 100, limits: Limits = LIMITS) -> Session:
@@ -240,7 +242,7 @@ def test_what_happens_is_told_to_the_trace() -> None:
     session.detach(ProtocolError("nonsense"), NOW)
     assert [event for event in events if "attached" not in event[1]] == [
         (">", "ACK 0"),
-        (">", "stream 0..3"),
+        (">", "DATA 0 +3"),
         ("<", "DATA 0 +5"),
         ("<", "ACK 1"),
         ("=", "detached: cut"),
@@ -294,7 +296,7 @@ def test_an_ack_is_a_sign_of_life_after_a_second_of_hearing() -> None:
 def test_the_peers_window_is_used_to_its_last_byte_and_not_beyond() -> None:
     session = make(bytes(range(200)), buffer_size=200)
     attach(session)
-    assert said(session) == [ACK(0), DATA(0, bytes(range(100)))]
+    assert b"".join(frame.payload for frame in said(session)) == bytes(range(100))
     hear(session, ACK(1))
     assert said(session) == [DATA(100, bytes([100]))]
 
@@ -568,7 +570,7 @@ def test_the_numbers_of_a_greeting_do_not_make_an_end_done() -> None:
     hear(session, FIN(0))
     deliver_mark(session)
     session.detach(CUT, NOW)
-    session.attach(Position(4, 4, 100), NOW, caller=True)
+    session.attach(Position(4, 4, 100), Frames(), NOW, caller=True)
     assert not session.done
     hear(session, ACK(4))
     assert session.done
@@ -806,7 +808,7 @@ def test_a_caller_opens_until_it_has_confirmed_and_resumes_from_then_on() -> Non
     nowhere, first = Position(0, 0, 100), bytes([1]) * 16
     assert session.hello() == Hello(Opening.OPEN, first, 1, nowhere)
     assert session.hello() == Hello(Opening.OPEN, first, 2, nowhere)
-    session.confirming()
+    session.confirming(b"")
     assert session.hello() == Hello(Opening.RESUME, first, 3, nowhere)
 
 
@@ -827,7 +829,7 @@ def test_a_hello_tells_what_was_delivered_and_what_was_received() -> None:
 def test_a_caller_that_is_unknown_before_its_first_ready_opens_anew() -> None:
     session = numbered_session()
     session.hello()
-    session.confirming()
+    session.confirming(b"")
     session.hello()
     session.refused(Status.UNKNOWN)
     assert session.hello() == Hello(Opening.OPEN, bytes([2]) * 16, 1, Position(0, 0, 100))

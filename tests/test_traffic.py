@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.traffic import ACK_DELAY, QUICK_FRAME, SLOW_FRAME, SMALLEST_FRAME, Traffic
 from bpipe.protocol.wire import HEADER_SIZE, LARGEST_PAYLOAD, Header, Kind
@@ -12,21 +13,19 @@ START = 100.0
 
 
 def make(heartbeat: float = 2.0) -> Traffic:
-    return Traffic(heartbeat, START)
+    return Traffic(heartbeat, START, Frames())
 
 
 def hear(
     traffic: Traffic, reader: BackedReader, data: bytes, step: int = EVERYTHING
 ) -> list[tuple[Header, bytes]]:
     """Let these bytes arrive, ``step`` at once; returns the frames that they completed."""
-    heard = []
+    heard: list[tuple[Header, bytes]] = []
     while data:
         count = fill(traffic.incoming(reader), data[:step])
         assert count > 0
-        frame = traffic.received(count, reader, START)
+        heard += traffic.received(count, reader, START)
         data = data[count:]
-        if frame is not None:
-            heard.append(frame)
     return heard
 
 

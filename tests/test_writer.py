@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bpipe.errors import ProtocolError
 from bpipe.protocol.wire import Kind
 from bpipe.protocol.writer import BackedWriter
-from tests.loopback import EVERYTHING, Frame, decode, fill
+from tests.loopback import EVERYTHING, Frame, fill
 
 
 def make(written: bytes = b"", *, window: int = 1000, capacity: int = 1000) -> BackedWriter:
@@ -25,8 +25,8 @@ def write(writer: BackedWriter, data: bytes) -> int:
 
 def frame(writer: BackedWriter, limit: int = EVERYTHING) -> Frame | None:
     """The next frame."""
-    views = writer.next_frame(limit)
-    return decode(b"".join(views))[0] if views else None
+    piece = writer.next_frame(limit)
+    return piece and Frame(piece.kind, piece.number, bytes(piece.payload))
 
 
 def frames(writer: BackedWriter, limit: int = EVERYTHING) -> list[Frame]:

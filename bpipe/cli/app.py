@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from bpipe import __version__
 from bpipe.cli import values
-from bpipe.cli.values import FAILED, USAGE, Level, Usage
-from bpipe.errors import AddressError, explain
+from bpipe.cli.values import FAILED, SECRET_VARIABLE, USAGE, Level, Usage
+from bpipe.errors import AddressError, SecretError, explain
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
 
 _Value = TypeVar("_Value")
 
@@ -30,7 +34,7 @@ def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status. Usage errors are one line on stderr."""
     try:
         status = app(arguments, prog_name="bpipe", standalone_mode=False)
-    except AddressError as error:
+    except (AddressError, SecretError) as error:
         _complain(str(error))
         return USAGE
     except OSError as error:  # help, or the version, could not be written
@@ -117,10 +121,24 @@ GiveUpAfter = Annotated[
     float,
     _option(values.duration, "--give-up-after", "TIME", "The longest outage.", shown="24h"),
 ]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret",
+        metavar="FILE",
+        help="Encrypt, and let in only who has the same secret: a key of `bpipe keygen`, or a"
+        " passphrase. [default: the file that BPIPE_SECRET_FILE names]",
+        show_default=False,
+    ),
+]
+AskSecret = Annotated[
+    bool, typer.Option("--ask-secret", help="Ask for the secret on the terminal.")
+]
 Insecure = Annotated[
     bool,
     typer.Option(
-        "--insecure", help="Allow addresses that others can reach; nothing protects the data."
+        "--insecure",
+        help="Without a secret, allow addresses that others can reach; nothing protects the data.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
@@ -152,6 +170,8 @@ def connect(
             values.duration, "--retry-max", "TIME", "The longest pause between tries.", shown="1s"
         ),
     ] = 1.0,
+    secret: SecretFile = None,
+    ask_secret: AskSecret = False,
     insecure: Insecure = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -165,9 +185,15 @@ def connect(
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
+    shared = _secret(secret, ask_secret, insecure)
     return run_session(
         lambda: pipe.connect(
-            where, insecure=insecure, retry_max=retry_max, buffer_size=buffer, limits=limits
+            where,
+            insecure=insecure,
+            secret=shared,
+            retry_max=retry_max,
+            buffer_size=buffer,
+            limits=limits,
         ),
         usage,
         str(where),
@@ -183,6 +209,8 @@ def listen(
     buffer: Buffer = 64 << 20,
     heartbeat: Heartbeat = 2.0,
     give_up_after: GiveUpAfter = 86400.0,
+    secret: SecretFile = None,
+    ask_secret: AskSecret = False,
     insecure: Insecure = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -196,8 +224,11 @@ def listen(
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
     limits = Limits(heartbeat, give_up_after=give_up_after)
+    shared = _secret(secret, ask_secret, insecure)
     return run_session(
-        lambda: pipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
+        lambda: pipe.listen(
+            where, insecure=insecure, secret=shared, buffer_size=buffer, limits=limits
+        ),
         usage,
         str(where),
         announce="listening on",
@@ -211,6 +242,41 @@ def _usage(send_only: bool, recv_only: bool, verbose: bool, quiet: bool) -> Usag
         raise typer.BadParameter("--verbose and --quiet contradict each other")
     level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
     return Usage(send_only, recv_only, level)
+
+
+def _secret(path: Path | None, ask: bool, insecure: bool) -> Secret | None:
+    """The secret that these options mean, or else the environment; None if there is none."""
+    named = os.environ.get(SECRET_VARIABLE)
+    if path is None and named and not ask:
+        path = Path(named)
+    if path is None and not ask:
+        return None
+    if path is not None and ask:
+        raise typer.BadParameter("--secret and --ask-secret contradict each other")
+    if insecure:
+        given = "--ask-secret" if ask else f"the secret {path}"
+        raise typer.BadParameter(f"--insecure and {given} contradict each other")
+    from bpipe.cli.secret import ask_secret, load_secret
+
+    return ask_secret() if path is None else load_secret(path)
+
+
+@app.command()
+def keygen(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where the key goes; a new file.")],
+) -> int:
+    """Make a key for --secret; the same file belongs on both machines."""
+    from bpipe.cli.secret import write_key
+
+    try:
+        write_key(path)
+    except FileExistsError:
+        _complain(f"{path} exists, and may be in use: name a new file")
+        return FAILED
+    except OSError as error:
+        _complain(f"{path}: {explain(error)}")
+        return FAILED
+    return 0
 
 
 @app.command()

@@ -16,9 +16,11 @@ from typing import Final
 
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.cli.values import Level, format_duration, format_size
+from bpipe.net.clock import clock
 from bpipe.pipe import State, Status
 
 QUEUED: Final = 100  # lines
+STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
 PATIENCE: Final = 0.5  # seconds that the last lines may take
 
 
@@ -68,6 +70,8 @@ class Narrator:
         self._status = status
         self._last = status()
         self._told = 0  # the links that were told of
+        self._refused = 0  # the strangers that were told of
+        self._refusals_at = 0.0  # when to tell of more
 
     def look(self) -> None:
         """Something may have changed."""
@@ -80,7 +84,14 @@ class Narrator:
             self._say(f"connection lost: {now.cause}; reconnecting")
         elif now.cause != last.cause and now.state in (State.CONNECTING, State.RECONNECTING):
             self._say(now.cause, Level.VERBOSE)
+        self._count_strangers(now.refused)
         self._last = now
+
+    def _count_strangers(self, refused: int) -> None:
+        """Not a line for each: they would fill the disk."""
+        if refused > self._refused and clock() >= self._refusals_at:
+            self._say(f"refused callers: {refused - self._refused} (another secret, or not bpipe)")
+            self._refused, self._refusals_at = refused, clock() + STRANGERS_EVERY
 
 
 def _price(now: Status, last: Status) -> str:

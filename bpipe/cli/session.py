@@ -76,6 +76,10 @@ class _Runner:
         self._handle_signals(pipe)
         if self._announce:
             self._reporter.say(f"{self._announce} {pipe.status().peer}")
+        if pipe.exposed:
+            self._reporter.say(
+                "without a secret: whoever reaches this address can connect and read"
+            )
         pipe.observe(Narrator(self._reporter, pipe.status).look)
         self._choose_directions(pipe)
         with contextlib.suppress(SessionEnded):

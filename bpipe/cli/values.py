@@ -12,6 +12,7 @@ _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
 FAILED: Final = 1  # the exit status of what could not be done
 USAGE: Final = 2  # the exit status of a command that cannot be understood
+SECRET_VARIABLE: Final = "BPIPE_SECRET_FILE"  # in the environment: names the secret's file
 LARGEST_BUFFER: Final = _SIZES["T"]
 SHORTEST_HEARTBEAT: Final = 0.05
 

@@ -14,13 +14,15 @@ from typing import Final, NamedTuple, cast
 from bpipe.errors import AddressError
 
 DEFAULT_PORT: Final = 27473  # "bpipe" on a telephone keypad
+EVERYWHERE: Final = "*"  # the host that means every address of this machine
 _FLOOD: Final = 16  # addresses of one name that are tried, at most
 
 
 class Address(NamedTuple):
     """Where to listen or to connect: a host and a port, or the path of a Unix socket.
 
-    An empty host is loopback. Port 0 lets the system choose.
+    An empty host is loopback, ``*`` is every address of this machine. Port 0 lets the system
+    choose.
     """
 
     host: str = ""
@@ -173,8 +175,9 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
 def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
     flags = socket.AI_PASSIVE if passive else 0
     host = address.host or "localhost"
+    name = None if passive and host == EVERYWHERE else host
     try:
-        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=flags)
+        found = socket.getaddrinfo(name, address.port, type=socket.SOCK_STREAM, flags=flags)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a valid name"
         return AddressError(f"cannot resolve {host}: {reason}")
@@ -192,8 +195,8 @@ def require_local(address: Address, endpoints: list[Endpoint]) -> None:
         if not endpoint.local:
             raise AddressError(
                 f"{address} is not loopback, and nothing would protect the connection: use"
-                " --insecure on both ends if the network is trusted, or go through a tunnel"
-                " (ssh -L) to a loopback address"
+                " --secret FILE on both ends (bpipe keygen makes one), or --insecure on both if"
+                " the network is trusted"
             )
 
 

@@ -29,6 +29,10 @@ ATTEMPTS: Final = 3  # under way at once
 ATTEMPT_TIMEOUT: Final = 10.0  # seconds
 
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
+_ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is sealed
+    True: "is it bpipe, with the same secret?",
+    False: "is it bpipe, and without a secret?",
+}
 
 
 class Schedule:
@@ -87,7 +91,7 @@ class Schedule:
 class Dialer:
     """Obtains greeted links by dialling ``address``.
 
-    ``retry_max`` caps the delay between attempts, in seconds. Without ``insecure`` only loopback
+    ``retry_max`` caps the delay between attempts, in seconds. Without ``anywhere`` only loopback
     and Unix addresses are dialled.
     """
 
@@ -95,14 +99,16 @@ class Dialer:
         self,
         address: Address,
         *,
-        insecure: bool = False,
+        anywhere: bool = False,
         retry_max: float = 1.0,
     ) -> None:
         self.name = str(address)
+        self.exposed = False
+        self.refused = 0
         self.on_change: Callable[[], None] = lambda: None
         self._address = address
         self.schedule = Schedule(Backoff(retry_max))
-        self._insecure = insecure
+        self._anywhere = anywhere
         self._outage: float | None = None
         self._wake = asyncio.Event()
         self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
@@ -181,7 +187,8 @@ class Dialer:
             sock, endpoint = dial.result()
             self.schedule.answered(number)
             prepare(sock, session.limits.heartbeat)
-            link = Link(sock, CallerGreeting(session), str(endpoint))
+            greeting = CallerGreeting(session)
+            link = Link(sock, greeting, str(endpoint))
             link.on_traffic = self.on_change
             try:
                 await link.greeted
@@ -191,6 +198,8 @@ class Dialer:
             return link
         except LinkLost as error:
             cause = str(error)
+            if not greeting.answered and not session.established:
+                cause = f"{self.name}: {cause}; {_ADVICE[session.secret is not None]}"
         except (AddressError, NotConnected) as error:
             cause = str(error)
         except OSError as error:
@@ -236,7 +245,7 @@ class Dialer:
             endpoints = await asyncio.shield(self._lookup)
         except AddressError as error:
             raise _Unresolved(str(error)) from None
-        if not self._insecure:
+        if not self._anywhere:
             require_local(self._address, endpoints)
         return endpoints
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from bpipe.errors import AddressError, LinkLost
+from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError
 from bpipe.net.address import Address, Endpoint, join, require_local, resolve, same_user
 from bpipe.net.link import Link, prepare
 from bpipe.protocol.greeting import Answerer, AnswererGreeting
@@ -34,6 +34,8 @@ class Listener:
 
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
+        self.exposed = False
+        self.refused = 0
         self.on_change: Callable[[], None] = lambda: None
         self._sockets = sockets
         self._path = path
@@ -44,12 +46,15 @@ class Listener:
         self._answerer: Answerer | None = None
 
     @classmethod
-    async def bind(cls, address: Address, *, insecure: bool = False) -> Listener:
-        """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be."""
+    async def bind(cls, address: Address, *, anywhere: bool = False) -> Listener:
+        """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be.
+
+        Without ``anywhere`` only loopback and Unix addresses are bound.
+        """
         if address.path is not None:
             return cls([_bind_path(address.path)], str(address), address.path)
         endpoints = await resolve(address, passive=True)
-        if not insecure:
+        if not anywhere:
             require_local(address, endpoints)
         sockets: list[socket.socket] = []
         port = address.port
@@ -66,7 +71,9 @@ class Listener:
             sockets.append(sock)
             port = sock.getsockname()[1]
         host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
-        return cls(sockets, join(host or "localhost", port))
+        listener = cls(sockets, join(host or "localhost", port))
+        listener.exposed = not all(endpoint.local for endpoint in endpoints)
+        return listener
 
     def hurry(self) -> None:
         """A listener can only wait."""
@@ -101,6 +108,8 @@ class Listener:
             return
         except OSError:
             # Out of descriptors. The connection stays in the backlog, and the loop would spin.
+            if self._make_room("out of descriptors"):
+                return
             loop = asyncio.get_running_loop()
             loop.remove_reader(listening)
             loop.call_later(_PAUSE, self._accept_again, listening)
@@ -109,7 +118,7 @@ class Listener:
             sock.close()
             return
         if len(self._pending) >= PENDING:
-            random.choice(self._pending).fail(LinkLost("too many greetings"))
+            self._make_room("too many greetings")
         try:
             peer = _name(sock)
             prepare(sock, self._answerer.session.limits.heartbeat)
@@ -125,6 +134,14 @@ class Listener:
         if listening.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
+    def _make_room(self, why: str) -> bool:
+        """Drop somebody, at random: first of those who have not yet said that they belong here."""
+        if not self._pending:
+            return False
+        silent = [link for link in self._pending if _hello_of(link) is None]
+        random.choice(silent or self._pending).fail(LinkLost(why))
+        return True
+
     def _drop_link(self) -> None:
         """The caller is back over another link: the old one is dead, whatever we know of it."""
         for link in [self._link, *self._pending]:
@@ -134,6 +151,9 @@ class Listener:
     def _greeted(self, link: Link) -> None:
         self._pending.remove(link)
         if link.cause is not None:
+            if isinstance(link.cause, ProtocolError | Forged):
+                self.refused += 1
+                self.on_change()
             return
         self._link = link
         while not self._admitted.empty():

@@ -16,27 +16,11 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.handshake import begin
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import (
-    HEADER_SIZE,
-    HELLO_SIZE,
-    VERDICT_SIZE,
-    Header,
-    Hello,
-    Kind,
-    Opening,
-    Position,
-    Status,
-    Verdict,
-    check_hello_prefix,
-    pack_frame,
-    pack_hello,
-    pack_verdict,
-    unpack_header,
-    unpack_hello,
-    unpack_verdict,
-)
+from bpipe.protocol.wire import Header, Hello, Kind, Opening, Position, Status, Verdict
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
 
@@ -54,9 +38,12 @@ class Greeting:
 
     def __init__(self, session: Session) -> None:
         self.session = session
+        self.answered = False  # a message of the peer has come, and it was right
         self.attached = False  # the session is: it has to be told when this link is lost
         self.done = False  # attached, and every message is written
         self.finished = False  # nothing more is said: close when all is written
+        self._handshake = begin(session.secret)
+        self._frames: Frames | None = None  # once the handshake is made
         self._out = memoryview(b"")
         self._in = bytearray()
         self._filled = 0
@@ -70,7 +57,8 @@ class Greeting:
         self._filled += count
         if self._filled == len(self._in):
             message, self._in, self._filled = self._in, bytearray(), 0
-            self._hear(message, now)
+            self._hear(bytes(message), now)
+            self.answered = True
         else:
             self._hear_part(self._in[: self._filled])
 
@@ -87,7 +75,7 @@ class Greeting:
         self._out = memoryview(message)
         self._in = bytearray(expect)
 
-    def _hear(self, message: bytearray, now: float) -> None:
+    def _hear(self, message: bytes, now: float) -> None:
         raise NotImplementedError
 
     def _hear_part(self, part: bytearray) -> None:
@@ -100,15 +88,16 @@ class CallerGreeting(Greeting):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         assert not session.attached
-        self._confirmed = False
         self._answerer = _NOWHERE
-        self._say(pack_hello(session.hello()), VERDICT_SIZE)
+        hello = self._handshake.pack_hello(session.hello())
+        self._say(hello, self._handshake.verdict_size)
 
-    def _hear(self, message: bytearray, now: float) -> None:
-        if self._confirmed:
-            self._hear_ready(unpack_header(message), now)
+    def _hear(self, message: bytes, now: float) -> None:
+        if self._frames is None:
+            resume_secret = self.session.resume_secret
+            self._hear_verdict(self._handshake.unpack_verdict(message, resume_secret))
         else:
-            self._hear_verdict(unpack_verdict(message))
+            self._hear_ready(self._frames, self._frames.unpack(message), now)
 
     def _hear_verdict(self, verdict: Verdict) -> None:
         if verdict.status is not Status.OK:
@@ -117,15 +106,15 @@ class CallerGreeting(Greeting):
         if not self.session.fits(verdict.position):
             raise ProtocolError("the listener claims offsets that cannot be")
         self._answerer = verdict.position
-        self._confirmed = True
-        self.session.confirming()
-        self._say(pack_frame(Kind.CONFIRM, 0), HEADER_SIZE)
+        self.session.confirming(self._handshake.resume_secret)
+        self._frames = self._handshake.frames(caller=True)
+        self._say(self._frames.pack(Kind.CONFIRM, 0), self._frames.size)
 
-    def _hear_ready(self, header: Header, now: float) -> None:
+    def _hear_ready(self, frames: Frames, header: Header, now: float) -> None:
         position = self._answerer._replace(received=header.number)
         if header.kind is not Kind.READY or not self.session.fits(position):
             raise ProtocolError("the listener claims offsets that cannot be")
-        self.session.attach(position, now, caller=True)
+        self.session.attach(position, frames, now, caller=True)
         self.attached = self.done = True
 
 
@@ -155,14 +144,14 @@ class Answerer:
             return Status.STALE
         return Status.OK if session.fits(hello.position) else Status.RANGE
 
-    def admit(self, hello: Hello, now: float) -> None:
+    def admit(self, hello: Hello, frames: Frames, resume_secret: bytes, now: float) -> None:
         """CONFIRM has come: judge again, close the old link and attach this one."""
         if self.judge(hello) is Status.OK:
             self._drop_link()
         if self.judge(hello) is not Status.OK:
             raise LinkLost("the session has moved on during the greeting")
-        self.session.adopt(hello)
-        self.session.attach(hello.position, now, caller=False)
+        self.session.adopt(hello, resume_secret)
+        self.session.attach(hello.position, frames, now, caller=False)
 
 
 class AnswererGreeting(Greeting):
@@ -172,7 +161,7 @@ class AnswererGreeting(Greeting):
         super().__init__(answerer.session)
         self.hello: Hello | None = None  # once it has come
         self._answerer = answerer
-        self._say(b"", HELLO_SIZE)
+        self._say(b"", self._handshake.hello_size)
 
     def sent(self, count: int, now: float) -> None:
         super().sent(count, now)
@@ -180,21 +169,24 @@ class AnswererGreeting(Greeting):
 
     def _hear_part(self, part: bytearray) -> None:
         if self.hello is None:
-            check_hello_prefix(part)
+            self._handshake.check_hello(part)
 
-    def _hear(self, message: bytearray, now: float) -> None:
-        if self.hello is None:
-            self._hear_hello(unpack_hello(message))
+    def _hear(self, message: bytes, now: float) -> None:
+        if self.hello is None or self._frames is None:
+            self._hear_hello(self._handshake.unpack_hello(message))
             return
-        if unpack_header(message) != Header(Kind.CONFIRM, 0, 0):
+        if self._frames.unpack(message) != Header(Kind.CONFIRM, 0, 0):
             raise ProtocolError("a greeting without CONFIRM")
-        self._answerer.admit(self.hello, now)
+        self._answerer.admit(self.hello, self._frames, self._handshake.resume_secret, now)
         self.attached = True
-        self._say(pack_frame(Kind.READY, self.session.reader.received), 0)
+        self._say(self._frames.pack(Kind.READY, self.session.reader.received), 0)
 
     def _hear_hello(self, hello: Hello) -> None:
         self.hello = hello
         status = self._answerer.judge(hello)
         self.finished = status is not Status.OK
         position = _NOWHERE if self.finished else self.session.position
-        self._say(pack_verdict(Verdict(status, position)), 0 if self.finished else HEADER_SIZE)
+        resume_secret = self.session.resume_secret if hello.opening is Opening.RESUME else b""
+        verdict = self._handshake.pack_verdict(Verdict(status, position), resume_secret)
+        self._frames = self._handshake.frames(caller=False)
+        self._say(verdict, 0 if self.finished else self._frames.size)

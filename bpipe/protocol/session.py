@@ -31,9 +31,11 @@ from bpipe.errors import (
     SessionLost,
 )
 from bpipe.protocol.ending import Ending
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.traffic import Traffic
 from bpipe.protocol.wire import (
     Header,
@@ -43,7 +45,6 @@ from bpipe.protocol.wire import (
     Position,
     Reason,
     Status,
-    pack_frame,
 )
 from bpipe.protocol.writer import BackedWriter
 
@@ -58,7 +59,10 @@ class Session:
         buffer_size: int,
         limits: Limits = Limits(),  # noqa: B008 - immutable
         new_id: Callable[[], bytes] = lambda: secrets.token_bytes(16),
+        secret: Secret | None = None,
     ) -> None:
+        self.secret = secret  # which both ends share; None: links are plain
+        self.resume_secret = b""  # which the two ends of this session share, on sealed links
         self.id: bytes | None = None
         self.epoch = 0  # of the last attempt (caller), of the last attached link (answerer)
         self.writer = BackedWriter(buffer_size)
@@ -143,19 +147,21 @@ class Session:
         """The first message of a caller's next greeting."""
         if self.id is None:
             self.id, self.epoch, self._opened = self._new_id(), 0, False
+            self.resume_secret = b""
         self.epoch += 1
         opening = Opening.RESUME if self._opened else Opening.OPEN
         return Hello(opening, self.id, self.epoch, self.position)
 
-    def confirming(self) -> None:
+    def confirming(self, resume_secret: bytes) -> None:
         """A caller's CONFIRM goes out: the answerer may know the session from now on."""
-        self._opened = True
+        if not self._opened:
+            self._opened, self.resume_secret = True, resume_secret
 
-    def adopt(self, hello: Hello) -> None:
+    def adopt(self, hello: Hello, resume_secret: bytes) -> None:
         """An answerer takes up this caller: a new one (OPEN), or its own (RESUME)."""
         if hello.opening is Opening.OPEN:
             self.writer.restart()
-            self.id = hello.session
+            self.id, self.resume_secret = hello.session, resume_secret
         self.epoch = hello.epoch
 
     def fits(self, position: Position) -> bool:
@@ -163,7 +169,7 @@ class Session:
         window = self.writer.window or position.window
         return position.window == window >= 1 and self.writer.holds(*position[:2])
 
-    def attach(self, position: Position, now: float, *, caller: bool) -> None:
+    def attach(self, position: Position, frames: Frames, now: float, *, caller: bool) -> None:
         """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
         assert self._traffic is None
         if caller:
@@ -172,7 +178,7 @@ class Session:
         self.replayed += self.writer.high - position.received
         self.writer.window = position.window
         self.writer.resume(position.received)
-        self._traffic = Traffic(self.limits.heartbeat, now)
+        self._traffic = Traffic(self.limits.heartbeat, now, frames)
         self._log("=", f"attached: the peer stands at {position}, this end at {self.position}")
 
     def detach(self, cause: LinkLost, now: float) -> None:
@@ -300,11 +306,7 @@ class Session:
         if not traffic.lent:
             traffic.consider_ack(self.reader, now)
             small = self._small_frames(traffic, now)
-            before = self.writer.sent
-            frame = [] if self.aborting else self.writer.next_frame(traffic.frame_size)
-            if frame:
-                self._log(">", f"stream {before}..{self.writer.sent}")
-            traffic.lend(small, frame, now)
+            traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
 
     def sent(self, count: int, now: float) -> None:
@@ -321,25 +323,35 @@ class Session:
         small = b""
         if traffic.stop_due and self.reader.stopped is not None and not ending.peer_bye:
             traffic.stop_due = False
-            small += self._say(Kind.STOP, self.reader.stopped)
+            small += self._pack(traffic, Kind.STOP, self.reader.stopped)
         if traffic.ack_due:
-            small += self._say(Kind.ACK, traffic.acknowledge(self.reader.delivered))
+            small += self._pack(traffic, Kind.ACK, traffic.acknowledge(self.reader.delivered))
         if traffic.abort_due and ending.abort:
             traffic.abort_due = False
-            small += self._say(Kind.ABORT, *ending.abort_message())
+            small += self._pack(traffic, Kind.ABORT, *ending.abort_message())
         if traffic.pong is not None:
-            small += self._say(Kind.PONG, traffic.pong)
+            small += self._pack(traffic, Kind.PONG, traffic.pong)
             traffic.pong = None
         if traffic.liveness.ping_due:
-            small += self._say(Kind.PING, traffic.liveness.ping(now))
+            small += self._pack(traffic, Kind.PING, traffic.liveness.ping(now))
         if traffic.bye_due and (ending.answering or (self._complete and not ending.abort)):
             traffic.bye_due, traffic.bye_lent = False, True
-            small += self._say(Kind.BYE, 0)
+            small += self._pack(traffic, Kind.BYE, 0)
         return small
 
-    def _say(self, kind: Kind, number: int, message: bytes = b"") -> bytes:
+    def _stream_frame(self, traffic: Traffic) -> Views:
+        """The next frame of the stream, if it may go on and there is one."""
+        piece = None if self.aborting else self.writer.next_frame(traffic.frame_size)
+        if piece is None:
+            return []
+        if piece.kind is Kind.FIN:
+            return [memoryview(self._pack(traffic, Kind.FIN, piece.number))]
+        self._log(">", f"DATA {piece.number} +{len(piece.payload)}")
+        return traffic.frames.pack_data(piece.number, piece.payload)
+
+    def _pack(self, traffic: Traffic, kind: Kind, number: int, message: bytes = b"") -> bytes:
         self._log(">", f"{kind.name} {number}")
-        return pack_frame(kind, number, message)
+        return traffic.frames.pack(kind, number, message)
 
     def incoming(self) -> Views:
         """Where the next bytes from the link belong, in order; never empty while attached."""
@@ -355,22 +367,21 @@ class Session:
         assert traffic is not None
         before = self.reader.received
         try:
-            frame = traffic.received(count, self.reader, now)
+            for header, message in traffic.received(count, self.reader, now):
+                self._hear(traffic, header, message, now)
+                self.established = True
+                if self.writer.sent == self.writer.acked and not self.writer.sendable:
+                    self.patience.outage_ended()  # nothing is to move: hearing the peer is enough
+                self.settle(now)
         finally:  # what came before a junk header is progress all the same
             if self.reader.received > before:
                 self._progress(traffic)
-        if frame is not None:
-            self._hear(traffic, *frame, now)
-            self.established = True
-            if self.writer.sent == self.writer.acked and not self.writer.sendable:
-                self.patience.outage_ended()  # nothing is to move: hearing the peer is enough
-            self.settle(now)
 
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
         kind, length, number = header
         self._log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
         if kind is Kind.DATA:
-            self.reader.check(number, length)
+            pass  # its payload goes straight to the reader
         elif kind is Kind.ACK:
             if self.writer.acknowledge(number):
                 self._progress(traffic)

@@ -6,12 +6,14 @@ not fields of the session that somebody has to remember to reset.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+from bpipe.protocol.frames import Frame, Frames
 from bpipe.protocol.liveness import Liveness
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
-from bpipe.protocol.wire import HEADER_SIZE, LARGEST_PAYLOAD, Header, Kind, unpack_header
+from bpipe.protocol.wire import LARGEST_PAYLOAD
 
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
 SMALLEST_FRAME: Final = 16 << 10  # the first DATA payload on a link
@@ -20,12 +22,12 @@ SLOW_FRAME: Final = 0.2  # seconds: one that took longer lets the next be half a
 
 
 class Traffic:
-    """The frames of one link: those that go out, and the one that is coming in."""
+    """What is on one link, and what is due there."""
 
-    def __init__(self, heartbeat: float, now: float) -> None:
+    def __init__(self, heartbeat: float, now: float, frames: Frames) -> None:
+        self.frames = frames
         self.liveness = Liveness(heartbeat, now)
         self.progress = False  # a byte of a stream, or an ACK that moved, came over this link
-        # Outgoing.
         self.lent: Views = []  # what goes out next; begun, so it has to go out whole
         self.frame_size = SMALLEST_FRAME
         self._frame_began: float | None = None
@@ -37,14 +39,6 @@ class Traffic:
         self.pong: int | None = None  # only the last of several: the queue is bounded
         self.ack_at: float | None = None
         self._acknowledged = 0  # the number of the last ACK said here
-        # Incoming.
-        self._header = bytearray(HEADER_SIZE)
-        self._header_view = memoryview(self._header)
-        self._filled = 0  # bytes of it
-        self._remaining = 0  # bytes of DATA that are still to come
-        self._control: Header | None = None  # a frame whose message is arriving
-        self._message = bytearray()
-        self._message_filled = 0
 
     # --- out ---
 
@@ -102,48 +96,12 @@ class Traffic:
 
     def incoming(self, reader: BackedReader) -> Views:
         """Where the next bytes belong, in order; never empty."""
-        if self._remaining:
-            views = reader.lend(self._remaining)
-            if sum(map(len, views)) == self._remaining:
-                views.append(self._header_view)  # the next frame's, in the same system call
-            return views
-        if self._control is not None:
-            return [memoryview(self._message)[self._message_filled :]]
-        return [self._header_view[self._filled :]]
+        return self.frames.incoming(reader)
 
-    def received(self, count: int, reader: BackedReader, now: float) -> tuple[Header, bytes] | None:
-        """``count`` bytes arrived where ``incoming`` said.
-
-        Returns the frame that they complete, if they do, with its message; of a DATA frame, the
-        header is enough, and its payload goes straight to the reader.
-        """
+    def received(self, count: int, reader: BackedReader, now: float) -> Iterator[Frame]:
+        """``count`` bytes arrived where ``incoming`` said; the frames that they complete."""
         self.liveness.heard(now)
-        if self._remaining:
-            payload = min(count, self._remaining)
-            reader.receive(payload)
-            self._remaining -= payload
-            count -= payload
-        if self._control is not None:
-            self._message_filled += count
-            return self._complete_message()
-        self._filled += count
-        if self._filled < HEADER_SIZE:
-            return None
-        self._filled = 0
-        header = unpack_header(self._header)
-        if header.kind is Kind.DATA:
-            self._remaining = header.length
-        elif header.length:
-            self._control = header
-            self._message, self._message_filled = bytearray(header.length), 0
-            return None
-        return header, b""
-
-    def _complete_message(self) -> tuple[Header, bytes] | None:
-        if self._control is None or self._message_filled < len(self._message):
-            return None
-        header, self._control = self._control, None
-        return header, bytes(self._message)
+        return self.frames.received(count, reader)
 
     # --- time ---
 

@@ -139,37 +139,42 @@ _HEAD: Final = struct.Struct(">4sBBBx")
 _HELLO: Final = struct.Struct(">16sQQQQ")
 _VERDICT: Final = struct.Struct(">BQQQQ")
 
-HELLO_SIZE: Final = _HEAD.size + _HELLO.size
+HEAD_SIZE: Final = _HEAD.size  # of M1; it is plain on every link
+HELLO_SIZE: Final = HEAD_SIZE + _HELLO.size
 VERDICT_SIZE: Final = _VERDICT.size
 
 
-def pack_hello(hello: Hello) -> bytes:
-    """M1, as it goes on a plain link."""
-    head = _HEAD.pack(_MAGIC, VERSION, hello.opening, 0)
+def pack_hello(hello: Hello, *, sealed: bool = False) -> bytes:
+    """M1; on a link that is sealed, before everything after its head is."""
+    head = _HEAD.pack(_MAGIC, VERSION, hello.opening, sealed)
     return head + _HELLO.pack(hello.session, hello.epoch, *hello.position)
 
 
-def check_hello_prefix(data: bytes | bytearray | memoryview) -> None:
+def check_hello_prefix(data: bytes | bytearray, *, sealed: bool = False) -> None:
     """ProtocolError as soon as these first bytes cannot become an M1 that we answer."""
-    head = bytes(data[: _HEAD.size])
+    head = bytes(data[:HEAD_SIZE])
     fixed = _MAGIC + bytes([VERSION])
     if not fixed.startswith(head[: len(fixed)]):
         raise ProtocolError("the peer does not speak bpipe, version 1")
-    if head[6:7] not in (b"", b"\0"):
-        raise ProtocolError("the peer uses a secret, and this end does not")
     if (head[5:6] and head[5] not in list(Opening)) or head[7:8] not in (b"", b"\0"):
         raise ProtocolError("the peer's greeting is malformed")
+    if head[6:7] not in (b"", bytes([sealed])):
+        raise ProtocolError(
+            "the peer uses no secret, and this end does"
+            if sealed
+            else "the peer uses a secret, and this end does not"
+        )
 
 
-def unpack_hello(data: bytes | bytearray) -> Hello:
+def unpack_hello(data: bytes | bytearray, *, sealed: bool = False) -> Hello:
     """The M1 in these bytes; ProtocolError if it is none."""
-    check_hello_prefix(data)
-    session, epoch, *position = _HELLO.unpack(data[_HEAD.size :])
+    check_hello_prefix(data, sealed=sealed)
+    session, epoch, *position = _HELLO.unpack(data[HEAD_SIZE:])
     return Hello(Opening(data[5]), session, epoch, Position(*position))
 
 
 def pack_verdict(verdict: Verdict) -> bytes:
-    """M2, as it goes on a plain link."""
+    """M2; on a link that is sealed, before everything after its first byte is."""
     answer = Answer.ACCEPT if verdict.status is Status.OK else Answer.REFUSE
     return _VERDICT.pack(answer, verdict.status, *verdict.position)
 

@@ -18,9 +18,19 @@ thread that owns the session. The ring's ``end`` is the only thing that the prod
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from bpipe.errors import ProtocolError
 from bpipe.protocol.ring import Ring, Views
-from bpipe.protocol.wire import Kind, pack_data_header, pack_frame
+from bpipe.protocol.wire import Kind
+
+
+class Piece(NamedTuple):
+    """What one frame carries of the stream: bytes (DATA), or the end mark (FIN)."""
+
+    kind: Kind
+    number: int
+    payload: memoryview
 
 
 class BackedWriter:
@@ -112,24 +122,24 @@ class BackedWriter:
             if self.mark is None or self.mark >= self.high:
                 self.mark = self.high
 
-    def next_frame(self, limit: int) -> Views:
-        """Begin the next frame, of at most ``limit`` bytes of payload; ``[]`` if there is none.
+    def next_frame(self, limit: int) -> Piece | None:
+        """Begin the next frame, of at most ``limit`` bytes of payload; None if there is none.
 
-        From here on the frame counts as begun: it has to go out whole on this link.
+        From here on the frame counts as begun: it has to go out whole on this link. Its payload
+        lies in one piece, so that it can be sealed from where it lies.
         """
         if self.sent == self.mark:
-            frame = [memoryview(pack_frame(Kind.FIN, self.mark))]
+            piece = Piece(Kind.FIN, self.mark, memoryview(b""))
             self.sent += 1
         else:
             last = self._ring.end if self.mark is None else self.mark
             count = min(limit, last - self.sent, self.acked + self.window - self.sent)
             if count <= 0:
-                return []
-            frame = [memoryview(pack_data_header(self.sent, count))]
-            frame += self._ring.readable(self.sent, count)
-            self.sent += count
+                return None
+            piece = Piece(Kind.DATA, self.sent, self._ring.readable(self.sent, count)[0])
+            self.sent += len(piece.payload)
         self.high = max(self.high, self.sent)
-        return frame
+        return piece
 
     def acknowledge(self, number: int) -> bool:
         """An ACK came; returns whether it moved anything. ProtocolError if it cannot be true."""

@@ -16,13 +16,14 @@ from bpipe.errors import LinkLost
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.protocol import liveness
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.ring import Ring, Views
+from bpipe.protocol.ring import Ring
 from bpipe.protocol.session import Session
 from bpipe.protocol.traffic import Traffic
-from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status, pack_frame
-from bpipe.protocol.writer import BackedWriter
+from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status
+from bpipe.protocol.writer import BackedWriter, Piece
 from tests.simulation.ends import clock
 
 Patch = pytest.MonkeyPatch
@@ -66,11 +67,11 @@ def _keep_half_a_header(patch: Patch) -> None:
         self.kept = self._traffic
         detach(self, cause, now)
 
-    def attach_and_restore(self: Any, position: Position, now: float, *, caller: bool) -> None:
-        attach(self, position, now, caller=caller)
+    def attach_and_restore(self: Any, *where: Any, caller: bool) -> None:
+        attach(self, *where, caller=caller)
         if (kept := getattr(self, "kept", None)) is not None:
-            self._traffic._header[:] = kept._header
-            self._traffic._filled = kept._filled
+            self._traffic.frames._header[:] = kept.frames._header
+            self._traffic.frames._filled = kept.frames._filled
 
     patch.setattr(Session, "detach", detach_and_keep)
     patch.setattr(Session, "attach", attach_and_restore)
@@ -95,8 +96,8 @@ def _keep_what_was_lent(patch: Patch) -> None:
         self.kept = self._traffic.lent if self._traffic else []
         detach(self, cause, now)
 
-    def attach_and_restore(self: Any, position: Position, now: float, *, caller: bool) -> None:
-        attach(self, position, now, caller=caller)
+    def attach_and_restore(self: Any, *where: Any, caller: bool) -> None:
+        attach(self, *where, caller=caller)
         self._traffic.lent = list(getattr(self, "kept", []))
 
     patch.setattr(Session, "detach", detach_and_keep)
@@ -111,7 +112,7 @@ def _ignore_the_window(patch: Patch) -> None:
     """window ignored"""
     next_frame = BackedWriter.next_frame
 
-    def greedy(self: BackedWriter, limit: int) -> Views:
+    def greedy(self: BackedWriter, limit: int) -> Piece | None:
         window, self.window = self.window, 1 << 62
         try:
             return next_frame(self, limit)
@@ -132,21 +133,21 @@ def _acknowledge_changes_only(patch: Patch) -> None:
     """ACK only when the number moved"""
     attach = Session.attach
 
-    def quiet(self: Any, position: Position, now: float, *, caller: bool) -> None:
-        attach(self, position, now, caller=caller)
+    def quiet(self: Any, *where: Any, caller: bool) -> None:
+        attach(self, *where, caller=caller)
         last = getattr(self, "last_ack", None)
         self._traffic.ack_due = last != self.reader.delivered
         self._traffic._acknowledged = last or 0
 
-    say = Session._say
+    pack = Session._pack
 
-    def remember(self: Any, kind: Kind, number: int, message: bytes = b"") -> bytes:
+    def remember(self: Any, traffic: Any, kind: Kind, number: int, message: bytes = b"") -> bytes:
         if kind is Kind.ACK:
             self.last_ack = number
-        return say(self, kind, number, message)
+        return pack(self, traffic, kind, number, message)
 
     patch.setattr(Session, "attach", quiet)
-    patch.setattr(Session, "_say", remember)
+    patch.setattr(Session, "_pack", remember)
 
 
 @mutant
@@ -154,8 +155,8 @@ def _done_by_greeting(patch: Patch) -> None:
     """done by greeting numbers"""
     attach = Session.attach
 
-    def believe(self: Session, position: Position, now: float, *, caller: bool) -> None:
-        attach(self, position, now, caller=caller)
+    def believe(self: Session, position: Position, *where: Any, caller: bool) -> None:
+        attach(self, position, *where, caller=caller)
         self.writer.acknowledge(position.received)
 
     patch.setattr(Session, "attach", believe)
@@ -210,10 +211,10 @@ def _state_ready_early(patch: Patch) -> None:
         self.early = self.session.reader.received
         hear_hello(self, hello)
 
-    def answer(self: Any, message: bytearray, now: float) -> None:
+    def answer(self: Any, message: bytes, now: float) -> None:
         hear(self, message, now)
         if self.attached:
-            self._say(pack_frame(Kind.READY, self.early), 0)
+            self._say(self._frames.pack(Kind.READY, self.early), 0)
 
     patch.setattr(AnswererGreeting, "_hear_hello", remember)
     patch.setattr(AnswererGreeting, "_hear", answer)
@@ -256,8 +257,8 @@ def _ignore_ready(patch: Patch) -> None:
     """the caller carrying on from M2 instead of READY"""
     hear_ready = CallerGreeting._hear_ready
 
-    def stale(self: Any, header: Any, now: float) -> None:
-        hear_ready(self, header._replace(number=self._answerer.received), now)
+    def stale(self: Any, frames: Frames, header: Any, now: float) -> None:
+        hear_ready(self, frames, header._replace(number=self._answerer.received), now)
 
     patch.setattr(CallerGreeting, "_hear_ready", stale)
 
@@ -283,8 +284,8 @@ def _say_stop_once(patch: Patch) -> None:
     """STOP forgotten on a new link"""
     attach = Session.attach
 
-    def forget(self: Session, position: Position, now: float, *, caller: bool) -> None:
-        attach(self, position, now, caller=caller)
+    def forget(self: Session, *where: Any, caller: bool) -> None:
+        attach(self, *where, caller=caller)
         assert self._traffic is not None
         self._traffic.stop_due = self.links == 1
 

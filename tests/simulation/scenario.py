@@ -224,7 +224,7 @@ class Scenario:
             end.plan.appetite = 60000
             limits = end.session.limits  # the other end may have left, and this one waits for it
             end.session.patience.limits = limits._replace(
-                give_up_after=min(limits.give_up_after, 400.0)
+                give_up_after=min(limits.give_up_after, 200.0)
             )
             end.loop.run(end.pipe.nudge)
         deadline = calm + (CALM_WITHIN if self.patient and not self.disturbed else LATEST)

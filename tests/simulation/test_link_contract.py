@@ -218,7 +218,7 @@ def test_a_greeting_without_an_answer_is_given_up(place: Place) -> None:
 def test_a_refused_caller_is_told_before_the_link_is_closed(place: Place) -> None:
     async def contract(pair: Pair) -> None:
         session = Session(BUFFER)
-        session.adopt(CallerGreeting(Session(BUFFER)).session.hello())
+        session.adopt(CallerGreeting(Session(BUFFER)).session.hello(), b"")
         session.fail(SessionEnded("over"))
         Link(pair[1], AnswererGreeting(Answerer(session, lambda: None)), "caller")
         calling = Link(pair[0], CallerGreeting(Session(BUFFER)), "answerer")

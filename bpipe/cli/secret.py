@@ -1,0 +1,102 @@
+"""Where the secret comes from, and where a new one goes: files and the terminal, never an option.
+
+What is said about a secret names its file and what is wrong with it, and nothing of what is in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import Final
+
+from bpipe.errors import SecretError, explain
+from bpipe.protocol import secret
+from bpipe.protocol.secret import Secret
+
+LARGEST: Final = 4096  # bytes of a secret's file
+
+_TERMINAL: Final = "/dev/tty"
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def load_secret(path: Path) -> Secret:
+    """The secret in this file, which may be a pipe; then this blocks. Raises SecretError.
+
+    What is checked is what was opened, whatever the name means by now.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SecretError(f"the secret {path}: {explain(error)}") from None
+    with open(opened, "rb", buffering=0) as file:
+        status = os.fstat(opened)
+        if status.st_uid not in (os.geteuid(), 0):
+            raise SecretError(f"the secret {path} belongs to another user")
+        if status.st_mode & _OTHERS:
+            mode = stat.S_IMODE(status.st_mode)
+            raise SecretError(
+                f"the secret {path} is open to others (mode {mode:04o}): chmod 600 it"
+            )
+        try:
+            data = _read(file.fileno())
+        except OSError as error:
+            raise SecretError(f"the secret {path}: {explain(error)}") from None
+    return _parse(data, str(path))
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= LARGEST and (more := os.read(descriptor, LARGEST + 1 - len(data))):
+        data += more
+    return data
+
+
+def _parse(data: bytes, name: str) -> Secret:
+    if len(data) > LARGEST:
+        raise SecretError(f"the secret {name} is longer than {LARGEST} bytes")
+    try:
+        return Secret.parse(data)
+    except ValueError as error:
+        raise SecretError(f"the secret {name} {error}") from None
+
+
+def ask_secret() -> Secret:
+    """Ask on the terminal itself: stdin carries data. Raises SecretError."""
+    from getpass import getpass
+
+    try:
+        with open(_TERMINAL, "r+b", buffering=0):
+            pass  # getpass would turn to stdin instead
+    except OSError:
+        raise SecretError("no terminal to ask for the secret on: use --secret FILE") from None
+    # A ^C has to come as an exception, so that the terminal's echo is switched on again.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        text = getpass("Secret: ")
+    except EOFError:
+        raise SecretError("no secret was typed") from None
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return _parse(text.encode(errors="surrogateescape"), "that was typed")
+
+
+def write_key(path: Path) -> None:
+    """Write a new key to a file that is not there yet, for its owner's eyes. Raises OSError."""
+    line = secret.generate() + "\n"
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(opened, "wb", buffering=0) as file:
+            os.fchmod(opened, 0o600)  # whatever the umask took away
+            file.write(line.encode())
+            os.fsync(opened)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise

@@ -1,0 +1,172 @@
+"""How a greeting and its frames lie on a link under a shared secret.
+
+The greeting is a Noise handshake whose prologue is the plain head of M1; the second key that goes
+into it is the session's resume secret where the caller resumes and is accepted, so only who
+belongs to the session can finish such a greeting. A frame's header stays readable and is
+authenticated; its payload is encrypted, and a tag of 16 bytes follows it.
+
+Nothing of what comes is believed before its tag has verified: until then whatever is wrong with
+it is Forged, which ends the link, and never a ProtocolError, which would count against the peer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpipe.errors import Forged, ProtocolError
+from bpipe.protocol.frames import Frame, Frames
+from bpipe.protocol.handshake import Handshake
+from bpipe.protocol.noise import PUBLIC_SIZE, TAG_SIZE, CipherState
+from bpipe.protocol.noise import Handshake as NoiseHandshake
+from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import Views
+from bpipe.protocol.secret import KEY_SIZE, Secret
+from bpipe.protocol.wire import (
+    HEAD_SIZE,
+    HEADER_SIZE,
+    HELLO_SIZE,
+    VERDICT_SIZE,
+    Answer,
+    Header,
+    Hello,
+    Kind,
+    Verdict,
+    pack_data_header,
+    pack_frame,
+    pack_hello,
+    pack_verdict,
+    unpack_header,
+    unpack_hello,
+    unpack_verdict,
+)
+
+_NO_SECRET: Final = bytes(KEY_SIZE)  # the second key of a greeting that resumes nothing
+
+
+class SealedHandshake(Handshake):
+    """The messages of one greeting under a secret."""
+
+    sealed = True
+    hello_size = HELLO_SIZE + PUBLIC_SIZE + TAG_SIZE
+    verdict_size = VERDICT_SIZE + PUBLIC_SIZE + TAG_SIZE
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+        self._noise: NoiseHandshake | None = None
+
+    def pack_hello(self, hello: Hello) -> bytes:
+        packed = pack_hello(hello, sealed=True)
+        head, rest = packed[:HEAD_SIZE], packed[HEAD_SIZE:]
+        self._noise = NoiseHandshake(head, self._secret.key)
+        return head + self._noise.write_first(rest)
+
+    def unpack_hello(self, data: bytes) -> Hello:
+        self.check_hello(data)
+        head, rest = data[:HEAD_SIZE], data[HEAD_SIZE:]
+        self._noise = NoiseHandshake(head, self._secret.key)
+        return unpack_hello(head + self._noise.read_first(rest), sealed=True)
+
+    def pack_verdict(self, verdict: Verdict, resume_secret: bytes) -> bytes:
+        assert self._noise is not None
+        packed = pack_verdict(verdict)
+        key = self._second_key(packed[0], resume_secret)
+        return packed[:1] + self._noise.write_second(packed[1:], key)
+
+    def unpack_verdict(self, data: bytes, resume_secret: bytes) -> Verdict:
+        assert self._noise is not None
+        key = self._second_key(data[0], resume_secret)
+        return unpack_verdict(data[:1] + self._noise.read_second(data[1:], key))
+
+    @staticmethod
+    def _second_key(answer: int, resume_secret: bytes) -> bytes:
+        return resume_secret if answer == Answer.ACCEPT and resume_secret else _NO_SECRET
+
+    def frames(self, *, caller: bool) -> Frames:
+        assert self._noise is not None
+        callers, answerers = self._noise.state.split()
+        return SealedFrames(callers, answerers) if caller else SealedFrames(answerers, callers)
+
+    @property
+    def resume_secret(self) -> bytes:
+        assert self._noise is not None
+        return self._noise.state.derive(b"bpipe/1 resume")
+
+
+class SealedFrames(Frames):
+    """The frames of one link, sealed. A payload is encrypted from the writer's memory, and
+    decrypted into the reader's: one pass each, and no copy but where the reader's memory wraps.
+    """
+
+    size = HEADER_SIZE + TAG_SIZE
+
+    def __init__(self, sending: CipherState, receiving: CipherState) -> None:
+        super().__init__()
+        self._sending = sending
+        self._receiving = receiving
+        self._outgoing = memoryview(b"")  # the last DATA frame that was packed
+        self._incoming = memoryview(b"")  # the body that is arriving
+        self._associated = b""  # its header: the next one may arrive together with its last bytes
+
+    # --- out ---
+
+    def pack(self, kind: Kind, number: int, message: bytes = b"") -> bytes:
+        header = pack_frame(kind, number, message)[:HEADER_SIZE]
+        return header + self._sending.encrypt(header, message)
+
+    def pack_data(self, number: int, payload: memoryview) -> Views:
+        size = self.size + len(payload)
+        if len(self._outgoing) < size:
+            self._outgoing = memoryview(bytearray(size))
+        header = pack_data_header(number, len(payload))
+        self._outgoing[:HEADER_SIZE] = header
+        self._sending.encrypt_into(header, payload, self._outgoing[HEADER_SIZE:size])
+        return [self._outgoing[:size]]
+
+    # --- in ---
+
+    def unpack(self, data: bytes) -> Header:
+        self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
+        return unpack_header(data[:HEADER_SIZE])
+
+    def _begin(self, reader: BackedReader) -> None:
+        try:
+            self._coming = unpack_header(self._header)
+        except ProtocolError as error:
+            raise Forged(str(error)) from None
+        self._associated = bytes(self._header)
+        self._missing = self._coming.length + TAG_SIZE
+        if len(self._incoming) < self._missing:
+            self._incoming = memoryview(bytearray(self._missing))
+
+    def _body(self, header: Header, reader: BackedReader) -> Views:
+        size = header.length + TAG_SIZE
+        return [self._incoming[size - self._missing : size]]
+
+    def _arrive(self, header: Header, count: int, reader: BackedReader) -> Frame | None:
+        if self._missing:
+            return None
+        body = self._incoming[: header.length + TAG_SIZE]
+        if header.kind is not Kind.DATA:
+            return header, self._receiving.decrypt(self._associated, body)
+        try:
+            reader.check(header.number, header.length)
+        except ProtocolError:
+            self._receiving.decrypt(self._associated, body)  # the peer's error, or a forgery
+            raise
+        self._open(body, reader)
+        return header, b""
+
+    def _open(self, body: memoryview, reader: BackedReader) -> None:
+        """Decrypt the payload to where it belongs."""
+        length = len(body) - TAG_SIZE
+        views = reader.lend(length)
+        if len(views) == 1 and len(views[0]) == length:
+            self._receiving.decrypt_into(self._associated, body, views[0])
+            reader.receive(length)
+            return
+        rest = memoryview(self._receiving.decrypt(self._associated, body))
+        while rest:
+            for view in reader.lend(len(rest)):
+                view[:] = rest[: len(view)]
+                reader.receive(len(view))
+                rest = rest[len(view) :]

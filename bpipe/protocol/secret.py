@@ -1,0 +1,92 @@
+"""The secret that both ends share, and the key that is made of it.
+
+A secret is a key that ``bpipe keygen`` made, 32 random bytes as one line of text, or a passphrase.
+Nothing here ever shows one: not in ``repr``, not in an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import unicodedata
+from typing import Final
+
+KEY_SIZE: Final = 32  # bytes
+SHORTEST_PASSPHRASE: Final = 12  # characters
+
+_PREFIX: Final = "bpipe1:"
+_SCRYPT_SALT: Final = b"bpipe/1 passphrase"
+_SCRYPT_MEMORY: Final = 256 << 20  # bytes: N and r below need half of it
+
+
+class Secret:
+    """What proves that an end belongs here, made of bytes that nobody can guess.
+
+    ``key`` is what goes into a greeting (32 bytes).
+    """
+
+    __slots__ = ("key",)
+
+    def __init__(self, secret: bytes) -> None:
+        self.key = hkdf(b"bpipe/1 key", secret, 1)[0]
+
+    @classmethod
+    def parse(cls, data: bytes) -> Secret:
+        """The secret that a file with this content means; ValueError if it means none.
+
+        A passphrase takes some tenths of a second and 128 MiB of memory (scrypt, RFC 7914).
+        """
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise ValueError("is not text: a key is made by bpipe keygen") from None
+        text = text.removesuffix("\n").removesuffix("\r")
+        if text.startswith(_PREFIX):
+            return cls(_parse_key(text))
+        # As RFC 8265 has it: one passphrase, whatever keyboard it was typed on.
+        text = unicodedata.normalize("NFC", text)
+        if len(text) < SHORTEST_PASSPHRASE:
+            raise ValueError(
+                f"is too short: a passphrase has at least {SHORTEST_PASSPHRASE} characters,"
+                " and bpipe keygen makes a key"
+            )
+        return cls(_stretch(text.encode()))
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a secret is not to be copied out of its process")
+
+
+def hkdf(salt: bytes, material: bytes, count: int) -> list[bytes]:
+    """``count`` keys of 32 bytes: HKDF-SHA256 without info (RFC 5869)."""
+    chaining = hmac.digest(salt, material, "sha256")
+    keys = [b""]
+    for number in range(1, count + 1):
+        keys.append(hmac.digest(chaining, keys[-1] + bytes([number]), "sha256"))
+    return keys[1:]
+
+
+def generate() -> str:
+    """A fresh key, as a line of text without its newline."""
+    return _PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(KEY_SIZE)).decode().rstrip("=")
+
+
+def _stretch(passphrase: bytes) -> bytes:
+    return hashlib.scrypt(
+        passphrase, salt=_SCRYPT_SALT, n=1 << 17, r=8, p=1, maxmem=_SCRYPT_MEMORY, dklen=KEY_SIZE
+    )
+
+
+def _parse_key(text: str) -> bytes:
+    try:
+        key = base64.b64decode(text.removeprefix(_PREFIX) + "=", altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise ValueError("is a damaged key: copy the whole line that bpipe keygen wrote")
+    return key
