@@ -27,6 +27,7 @@ class Handshake:
     sealed = False
     hello_size = HELLO_SIZE  # bytes
     verdict_size = VERDICT_SIZE
+    frame_size = Frames.size  # of CONFIRM and of READY
 
     def check_hello(self, data: bytes | bytearray) -> None:
         """ProtocolError as soon as these first bytes cannot become an M1 that is answered."""

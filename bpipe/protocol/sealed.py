@@ -49,6 +49,7 @@ class SealedHandshake(Handshake):
     sealed = True
     hello_size = HELLO_SIZE + PUBLIC_SIZE + TAG_SIZE
     verdict_size = VERDICT_SIZE + PUBLIC_SIZE + TAG_SIZE
+    frame_size = HEADER_SIZE + TAG_SIZE
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
@@ -97,7 +98,7 @@ class SealedFrames(Frames):
     decrypted into the reader's: one pass each, and no copy but where the reader's memory wraps.
     """
 
-    size = HEADER_SIZE + TAG_SIZE
+    size = SealedHandshake.frame_size
 
     def __init__(self, sending: CipherState, receiving: CipherState) -> None:
         super().__init__()

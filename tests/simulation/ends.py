@@ -20,6 +20,7 @@ from bpipe.net.dialer import Dialer, Schedule
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network
@@ -71,6 +72,7 @@ class Plan:
     length: int  # of the stream that it sends
     buffer_size: int
     limits: Limits
+    secret: Secret | None = None
     produce_every: float = 0.01
     consume_every: float = 0.01
     appetite: int = 4096  # bytes that are taken at once, at most
@@ -107,7 +109,10 @@ class End:
 
     def _start(self, reconnect: Callable[[Loop], SimulatedDialer | Listener]) -> BackedPipe:
         pipe = BackedPipe(
-            reconnect(self.loop), buffer_size=self.plan.buffer_size, limits=self.plan.limits
+            reconnect(self.loop),
+            buffer_size=self.plan.buffer_size,
+            limits=self.plan.limits,
+            secret=self.plan.secret,
         )
         pipe.writer.producing = True
         self.loop.create_task(self._main(pipe))

@@ -83,6 +83,7 @@ class Loop:
         self.name = name
         self.errors: list[BaseException | str] = []  # what nobody has handled
         self.ended = False  # the process is: nothing of it runs any more
+        self.turns = 0  # times that code of the process ran
         self._world = world
         self._ready: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._scheduled = False
@@ -97,6 +98,7 @@ class Loop:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call this as code of the process."""
+        self.turns += 1
         events._set_running_loop(cast(Any, self))
         try:
             return function(*args)
@@ -139,6 +141,7 @@ class Loop:
         if self._world.now < self._paused_until:
             self._schedule()
             return
+        self.turns += 1
         events._set_running_loop(cast(Any, self))
         try:
             for _ in range(len(self._ready)):

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE
 from tests.simulation.loop import Loop, World
 
 SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
 
-RECORDED = HELLO_SIZE + HEADER_SIZE  # bytes: a caller's part of a greeting
+NOTICED = 8.0  # seconds after which a path that corrupts is reset: nobody may know the difference
 
 
 class Fate(enum.Enum):
@@ -32,6 +31,7 @@ class Fate(enum.Enum):
     LATE = enum.auto()  # one end hears a reset; what it had sent arrives all the same
     SILENCE = enum.auto()  # neither hears anything
     DEAF = enum.auto()  # one direction is lost, the other goes on
+    CORRUPT = enum.auto()  # one bit is another one; some seconds later both ends hear of it
 
 
 @dataclass
@@ -74,8 +74,11 @@ class Weather:
 class Network:
     """The place where sockets meet: one listener, and those who dial it."""
 
-    def __init__(self, world: World, weather: Weather, log: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, world: World, weather: Weather, log: Callable[[str, str], None], greeting: int = 0
+    ) -> None:
         self.world = world
+        self.greeting = greeting  # bytes that a caller says in one
         self.weather = weather
         self.connections = 0
         self.faults = 0
@@ -183,15 +186,15 @@ class Connection:
             self.fate = rng.choice(weather.fates)
             struck = rng.choice((up, up, down))
             greeting = rng.random() < 0.35
-            struck.limit = rng.randrange(130 if greeting else weather.reach)
+            struck.limit = rng.randrange(network.greeting * 2 if greeting else weather.reach)
 
     def record(self, source: Socket, data: bytes) -> None:
         """Somebody listens, and may say it again later."""
         if source is self.caller and self._recorded is None:
             self._recorded = bytearray()
             self.network.recorded.append(self._recorded)
-        if source is self.caller and self._recorded is not None and len(self._recorded) < RECORDED:
-            self._recorded += data[: RECORDED - len(self._recorded)]
+        if source is self.caller and self._recorded is not None:
+            self._recorded += data[: self.network.greeting - len(self._recorded)]
 
     def strike(self, struck: Channel) -> None:
         """The fault."""
@@ -203,6 +206,10 @@ class Connection:
             for end in ends:
                 end.hear_end()
                 end.outgoing.lost = True
+            return
+        if self.fate is Fate.CORRUPT:
+            for end in ends:
+                self.network.world.at(self.network.world.now + NOTICED, end.hear_reset)
             return
         if self.fate is Fate.LATE:
             victim = rng.choice(ends)
@@ -296,6 +303,8 @@ class Channel:
         data, rest, self.limit = data[: self.limit], data[self.limit :], None
         self.sink.hear(data)
         self._connection.strike(self)
+        if rest and self._connection.fate is Fate.CORRUPT:
+            rest = bytes([rest[0] ^ 1 << self._weather.rng.randrange(8)]) + rest[1:]
         if rest and not self.lost:
             self.sink.hear(rest)
 

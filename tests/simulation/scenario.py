@@ -13,15 +13,18 @@ from collections.abc import Callable
 
 from bpipe.errors import PeerAborted, PipeClosed, SessionLost
 from bpipe.net.listener import Listener
+from bpipe.protocol.handshake import begin
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_hello
 from tests.simulation.ends import End, Plan, SimulatedDialer, enter, leave
 from tests.simulation.loop import World
-from tests.simulation.network import RECORDED, Fate, Network, Weather
+from tests.simulation.network import Fate, Network, Weather
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 ABORTED_WITHIN = 8.0  # seconds: an abort over a good link is answered
 LATEST = 500.0  # the same, when one end may wait in vain for the other
+SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
 STEPS = 60_000  # more than any good world needs
 
 Log = Callable[[str, str], None]
@@ -41,12 +44,16 @@ class Scenario:
         self._log = log
         self.began = self.world.now
         self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
+        self.secret = SECRET if seed % 4 == 3 else None
         self.weather = self._make_weather()
-        self.network = Network(self.world, self.weather, self._note)
+        handshake = begin(self.secret)
+        size = handshake.hello_size + handshake.frame_size
+        self.network = Network(self.world, self.weather, self._note, size)
         self.patient = rng.random() < 0.85
         self.disturbed = False  # somebody stops, aborts or is killed
         self.peaceful = self.weather.peaceful
         self.aborted: tuple[End, float] | None = None  # who, while connected, and when
+        self._turns = 0  # of both ends, when they were looked at last
         self._epoch: tuple[bytes | None, int] = (None, 0)
         a, b = self._make_plan(), self._make_plan()
         retry_max = rng.choice((0.1, 1.0, 1.0, 5.0))
@@ -90,12 +97,14 @@ class Scenario:
             capacity=rng.choice((256, 4096, 65536)),
             chunky=rng.random() < 0.5,
             faulty=rng.choice((0.0, 0.3, 0.7, 0.95)),
-            fates=[fate for fate in Fate if rng.random() < 0.5],
+            fates=[fate for fate in Fate if fate is not Fate.CORRUPT and rng.random() < 0.5],
             reach=rng.choice((400, 4000, 20000)),
             stragglers=rng.choice((0.0, 0.0, 0.2)),
             hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
             purging=rng.random() < 0.3,
         )
+        if self.secret is not None and rng.random() < 0.5:
+            weather.fates.append(Fate.CORRUPT)
         if rng.random() < 0.4:
             since = self.world.now
             while since < self.faults_until:
@@ -118,6 +127,7 @@ class Scenario:
             length=rng.choice((0, 1, 100, 3000, 10000)),
             buffer_size=rng.choice((1, 17, 600, 5000, 60000)),
             limits=limits,
+            secret=self.secret,
             produce_every=rng.choice((0.001, 0.05, 0.5)),
             consume_every=rng.choice((0.001, 0.05, 0.5)),
             appetite=rng.choice((10, 1000, 60000)),
@@ -190,12 +200,15 @@ class Scenario:
         hello = Hello(
             rng.choice(list(Opening)), rng.randbytes(16), rng.randint(1, 9), Position(0, 0, 9)
         )
-        messages = [rng.randbytes(80), pack_hello(hello), pack_hello(hello)[:30], b""]
+        packed = begin(self.secret).pack_hello(hello)
+        messages = [rng.randbytes(80), packed, packed[:30], b""]
         messages += [  # an old greeting, word by word
             bytes(old)
             for old in self.network.recorded
-            if len(old) == RECORDED and old[5] == Opening.RESUME
+            if len(old) == self.network.greeting and old[5] == Opening.RESUME
         ]
+        if self.secret is not None and self.callee.session.id is not None:
+            messages += [self._usurp(self.secret), pack_hello(hello)]
         message = rng.choice(messages)
         self._note("!", f"a stranger says {len(message)} bytes")
         loop = self.caller.loop
@@ -209,6 +222,14 @@ class Scenario:
                 pass
 
         loop.run(loop.create_task, visit())
+
+    def _usurp(self, secret: Secret) -> bytes:
+        """A greeting by somebody who has the secret and knows the session, but not its own."""
+        session = self.callee.session
+        assert session.id is not None
+        where = Position(session.writer.acked, session.writer.acked, session.writer.window)
+        hello = Hello(Opening.RESUME, session.id, session.epoch + 1000, where)
+        return begin(secret).pack_hello(hello) + self.rng.randbytes(32)
 
     # --- running ---
 
@@ -250,6 +271,13 @@ class Scenario:
         self.world.step()
         if self.world.steps > STEPS:
             raise Wrong("it goes round in circles")
+        turns = self.caller.loop.turns + self.callee.loop.turns
+        if turns > self._turns:  # else only the network has moved something
+            self._turns = turns
+            self._check()
+
+    def _check(self) -> None:
+        """What holds at any time."""
         for near, far in self._directions:
             writer, reader = near.session.writer, far.session.reader
             if far.wrong:
