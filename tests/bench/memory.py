@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from tests.bench.peers import Session
 from tests.bench.rounds import Options, choose, interleave, scratch, table_for
 from tests.bench.table import Column, Sample, Table, show_rate, show_size
-from tests.bench.throughput import transfer
+from tests.bench.throughput import measure
 
 SIZES: Final = (1 << 30, 10 << 30)
 ROUNDS: Final = 3
@@ -29,8 +28,7 @@ def run(options: Options) -> Iterator[Table]:
             table = table_for(tools, missing, f"Memory, {show_size(size)} over loopback TCP")
             table.columns += COLUMNS
             runs: dict[str, Callable[[], Sample]] = {
-                tool.name: partial(transfer, partial(Session, tool=tool, folder=folder), size)
-                for tool in tools
+                tool.name: partial(measure, tool, folder, size) for tool in tools
             }
             interleave(table, options.rounds or ROUNDS, runs)
             yield table

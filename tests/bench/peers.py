@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 import secrets
 import shutil
 import socket
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bpipe.cli.values import size
 from tests.bench.processes import Child, Children, File, wait_listening
 
 LOOPBACK: Final = "127.0.0.1"
@@ -39,6 +41,9 @@ class Options(NamedTuple):
     send: str
 
 
+NO_OPTIONS: Final = Options("", "")
+
+
 @dataclass(frozen=True)
 class Tool:
     """One program, as people would use it."""
@@ -46,7 +51,7 @@ class Tool:
     name: str
     tcp: Ends
     unix: Ends | None = None  # None: it has no Unix sockets
-    one_way: Options = Options("", "")
+    one_way: Options = NO_OPTIONS
     behind: str = ""  # started beside the listener: what has its stdin and stdout
     two_way: bool = True
     encrypts: bool = False
@@ -179,6 +184,19 @@ class Side(NamedTuple):
         """The most bytes that were resident, as of the last ``look``."""
         return sum(child.peak_memory for child in self.children)
 
+    def said(self, expression: str, since: float = 0.0) -> list[tuple[float, re.Match[str]]]:
+        """What it said since then that matches, and when."""
+        return [
+            (line.at, found)
+            for line in self.main.lines
+            if line.at > since and (found := re.search(expression, line.text))
+        ]
+
+    def sent_again(self, since: float = 0.0) -> int:
+        """The bytes that a bpipe says to have sent twice."""
+        found = self.said(r"^bpipe: connected again .*, ([\d.]+) (\w+) sent again$", since)
+        return sum(size(match[1] + match[2]) for _, match in found)
+
     def reap(self) -> float:
         """Wait for its end, the main process first; returns the CPU seconds since ``mark``."""
         return sum(child.reap() for child in reversed(self.children))
@@ -205,9 +223,10 @@ class Session:
         far: tuple[str, ...] = (),
     ) -> None:
         self.tool = tool
-        self._children = children
+        self.children = children
+        self.caller: Side | None = None  # once it is started
         self._unix = unix
-        self._way = tool.one_way if way is Way.ONE else Options("", "")
+        self._way = tool.one_way if way is Way.ONE else NO_OPTIONS
         self._near, self._far = near, far
         token = secrets.token_hex(4)
         path, spare = str(folder / token), str(folder / f"{token}.spare")
@@ -219,8 +238,8 @@ class Session:
         if self.tool.behind:
             templates.append(self.tool.behind)
         commands = [_command(each, self.place, self._way.receive) for each in templates]
-        started = [self._children.start([*self._far, *each]) for each in commands[:-1]]
-        main = self._children.start([*self._far, *commands[-1]], stdin=stdin, stdout=stdout)
+        started = [self.children.start([*self._far, *each]) for each in commands[:-1]]
+        main = self.children.start([*self._far, *commands[-1]], stdin=stdin, stdout=stdout)
         if self._unix:
             wait_listening(main, path=self.place.path)
         else:
@@ -241,7 +260,9 @@ class Session:
         if reach is not None:
             place = place._replace(host=reach[0], port=reach[1])
         command = _command(self._ends.connect, place, self._way.send)
-        return Side([self._children.start([*self._near, *command], stdin=stdin, stdout=stdout)])
+        main = self.children.start([*self._near, *command], stdin=stdin, stdout=stdout)
+        self.caller = Side([main])
+        return self.caller
 
     @property
     def _ends(self) -> Ends:

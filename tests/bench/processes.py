@@ -5,6 +5,7 @@ Linux only: the costs come from /proc, and from the clock that the kernel keeps 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -110,12 +111,17 @@ class Child:
         poll.register(self._ended, select.POLLIN)
         return bool(poll.poll(timeout * 1000))
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, if it runs."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._ended, number)
+
     def reap(self) -> float:
         """Wait for its end, or else end it; returns the CPU seconds since ``mark``."""
         if self.popen.returncode is not None:
             raise ValueError("it was waited for")
         if not self.ended(1.0):
-            os.kill(self.pid, signal.SIGKILL)
+            self.signal(signal.SIGKILL)
         _, status, usage = os.wait4(self.pid, 0)
         self.popen.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_utime + usage.ru_stime - self._began_at

@@ -36,8 +36,6 @@ COLUMNS: Final = [
 ]
 _LOOK: Final = 0.1  # seconds between two looks at the memory of the processes
 
-Open = Callable[[Children], Session]
-
 
 def run(options: Options) -> Iterator[Table]:
     """Every table of this benchmark."""
@@ -51,14 +49,10 @@ def run(options: Options) -> Iterator[Table]:
             with file_of(size, folder) if over == "file" else contextlib.nullcontext() as file:
                 runs: dict[str, Callable[[], Sample]] = {FLOOR: partial(floor, size, file)}
                 for tool in tools:
-                    opened = partial(_open, tool=tool, folder=folder, unix=over == "unix")
-                    runs[tool.name] = partial(transfer, opened, size, file)
+                    run = partial(measure, tool, folder, size, file, unix=over == "unix")
+                    runs[tool.name] = run
                 interleave(table, options.rounds or ROUNDS, runs)
             yield table
-
-
-def _open(children: Children, *, tool: Tool, folder: Path, unix: bool) -> Session:
-    return Session(children, tool, folder, unix=unix)
 
 
 @contextlib.contextmanager
@@ -71,22 +65,28 @@ def file_of(size: int, folder: Path) -> Iterator[Path]:
     file.unlink()
 
 
-def transfer(open_session: Open, size: int, file: Path | None = None) -> Sample:
-    """Move so many bytes through a session of its own."""
+def measure(
+    tool: Tool, folder: Path, size: int, file: Path | None = None, *, unix: bool = False
+) -> Sample:
+    """Move so many bytes through a session over loopback or a Unix socket."""
     with Children() as children:
-        session = open_session(children)
-        receiver = session.listen()
-        with _source(children, size, file) as source:
-            sender = session.connect(stdin=source)
-        sides = [sender, receiver]
-        sample = _count(children, receiver.main, size, sides)
-        cpu = [side.reap() / (size / (1 << 30)) for side in sides]
-        return sample | {
-            "send": cpu[0],
-            "receive": cpu[1],
-            "send_memory": sender.peak_memory,
-            "receive_memory": receiver.peak_memory,
-        }
+        return transfer(Session(children, tool, folder, unix=unix), size, file)
+
+
+def transfer(session: Session, size: int, file: Path | None = None) -> Sample:
+    """Move so many bytes through a session that is not started yet."""
+    receiver = session.listen()
+    with _source(session.children, size, file) as source:
+        sender = session.connect(stdin=source)
+    sides = [sender, receiver]
+    sample = _count(session.children, receiver.main, size, sides)
+    cpu = [side.reap() / (size / (1 << 30)) for side in sides]
+    return sample | {
+        "send": cpu[0],
+        "receive": cpu[1],
+        "send_memory": sender.peak_memory,
+        "receive_memory": receiver.peak_memory,
+    }
 
 
 def floor(size: int, file: Path | None = None) -> Sample:
@@ -113,6 +113,7 @@ def _count(children: Children, last: Child, size: int, sides: list[Side]) -> Sam
     began = time.monotonic()
     for side in sides:
         side.mark()
+        side.look()
     counter = children.start(["wc", "-c"], stdin=last, stdout=subprocess.PIPE)
     while not counter.ended(_LOOK):
         for side in sides:
