@@ -86,5 +86,5 @@ def _measure(tool: Tool, folder: Path, amount: int, every: float | None, seed: i
 
 def _cut(session: Session, every: float | None, over: threading.Event) -> None:
     while not over.wait(every):
-        if session.caller is not None:
+        if session.caller is not None and session.caller.said("^bpipe: connected to "):
             session.caller.main.signal(signal.SIGUSR2)

@@ -5,6 +5,7 @@ A listener is there already. The floor is a typer app that does nothing but prin
 
 from __future__ import annotations
 
+import compileall
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import bpipe
 from tests.bench.peers import Session, Tool
 from tests.bench.processes import Children, read_byte
 from tests.bench.rounds import Options, choose, interleave, scratch, table_for
@@ -49,6 +51,7 @@ def run(options: Options) -> Iterator[Table]:
     with scratch(options) as folder:
         table = table_for(tools, missing, "Start-up, to the first byte at the far end")
         table.columns += COLUMNS
+        compileall.compile_dir(Path(bpipe.__file__).parent, quiet=2)  # as an installation is
         app = folder / "app.py"
         app.write_text(EMPTY_APP)
         runs: dict[str, Callable[[], Sample]] = {
