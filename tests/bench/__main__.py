@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 from bpipe.cli.values import duration, size
 from tests.bench.rounds import Options
@@ -31,6 +33,7 @@ def main() -> int:
     parser.add_argument("--sealed", action="store_true", help="bpipe with a secret as well")
     parser.add_argument("--json", action="store_true", help="one line for each table")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _end)
     options = Options(
         rounds=given.rounds,
         sizes=given.size and tuple(given.size),
@@ -46,6 +49,11 @@ def main() -> int:
         else:
             table.print()
     return 0
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave no process and no namespace behind."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,14 @@ class Ends(NamedTuple):
     connect: str
 
 
-class Options(NamedTuple):
+class Flags(NamedTuple):
     """What is added (as ``{way}``) when bytes go one way only."""
 
     receive: str
     send: str
 
 
-NO_OPTIONS: Final = Options("", "")
+NO_FLAGS: Final = Flags("", "")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Tool:
     name: str
     tcp: Ends
     unix: Ends | None = None  # None: it has no Unix sockets
-    one_way: Options = NO_OPTIONS
+    one_way: Flags = NO_FLAGS
     behind: str = ""  # started beside the listener: what has its stdin and stdout
     two_way: bool = True
     encrypts: bool = False
@@ -74,7 +74,7 @@ BPIPE: Final = Tool(
         "bpipe connect --insecure {way} {host}:{port}",
     ),
     unix=Ends("bpipe listen {way} unix:{path}", "bpipe connect {way} unix:{path}"),
-    one_way=Options("--recv-only", "--send-only"),
+    one_way=Flags("--recv-only", "--send-only"),
 )
 SEALED: Final = Tool(
     "bpipe sealed",
@@ -86,7 +86,7 @@ SEALED: Final = Tool(
         "bpipe listen --secret {key} {way} unix:{path}",
         "bpipe connect --secret {key} {way} unix:{path}",
     ),
-    one_way=Options("--recv-only", "--send-only"),
+    one_way=Flags("--recv-only", "--send-only"),
     encrypts=True,
 )
 PEERS: Final = (
@@ -94,7 +94,7 @@ PEERS: Final = (
         "nc",
         tcp=Ends("nc {way} -l {host} {port}", "nc {way} {host} {port}"),
         unix=Ends("nc {way} -l -U {path}", "nc {way} -U {path}"),
-        one_way=Options("-d", "-N"),
+        one_way=Flags("-d", "-N"),
     ),
     Tool(
         "socat",
@@ -103,7 +103,7 @@ PEERS: Final = (
             "socat {way} - TCP:{host}:{port}",
         ),
         unix=Ends("socat {way} UNIX-LISTEN:{path} -", "socat {way} - UNIX-CONNECT:{path}"),
-        one_way=Options("-u", "-u"),
+        one_way=Flags("-u", "-u"),
     ),
     Tool(
         "socat 1M",
@@ -115,18 +115,18 @@ PEERS: Final = (
             "socat -b 1048576 {way} UNIX-LISTEN:{path} -",
             "socat -b 1048576 {way} - UNIX-CONNECT:{path}",
         ),
-        one_way=Options("-u", "-u"),
+        one_way=Flags("-u", "-u"),
     ),
     Tool(
         "ncat",
         tcp=Ends("ncat {way} -l {host} {port}", "ncat {way} {host} {port}"),
         unix=Ends("ncat {way} -l -U {path}", "ncat {way} -U {path}"),
-        one_way=Options("--recv-only", "--send-only"),
+        one_way=Flags("--recv-only", "--send-only"),
     ),
     Tool(
         "ncat --ssl",
         tcp=Ends("ncat --ssl {way} -l {host} {port}", "ncat --ssl {way} {host} {port}"),
-        one_way=Options("--recv-only", "--send-only"),
+        one_way=Flags("--recv-only", "--send-only"),
         encrypts=True,
     ),
     Tool(
@@ -143,7 +143,7 @@ PEERS: Final = (
             "spipe -t [{host}]:{port} -k {key}",
         ),
         behind="nc {way} -l -U {spare}",
-        one_way=Options("-d", ""),
+        one_way=Flags("-d", ""),
         encrypts=True,
     ),
 )
@@ -226,7 +226,7 @@ class Session:
         self.children = children
         self.caller: Side | None = None  # once it is started
         self._unix = unix
-        self._way = tool.one_way if way is Way.ONE else NO_OPTIONS
+        self._way = tool.one_way if way is Way.ONE else NO_FLAGS
         self._near, self._far = near, far
         token = secrets.token_hex(4)
         path, spare = str(folder / token), str(folder / f"{token}.spare")

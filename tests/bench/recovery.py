@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from bpipe.cli.values import format_duration
 from tests.bench.peers import Session, Side, Tool
-from tests.bench.processes import PATIENCE, Children
+from tests.bench.processes import PATIENCE, Children, Stuck
 from tests.bench.rounds import Options, choose, progress, scratch, table_for
 from tests.bench.table import Column, Sample, Table, show_seconds, show_size
 from tests.bench.wire import FAR, Weather, Wire, missing
@@ -41,7 +41,7 @@ COLUMNS: Final = [
     Column("back", "back after", show_seconds),
     Column("back", "worst", show_seconds, max),
     Column("noticed", "noticed after", show_seconds),
-    Column("noticed", "worst", show_seconds, max),
+    Column("noticed", "worst noticed", show_seconds, max),
     Column("again", "sent again", show_size, max),
 ]
 
@@ -169,8 +169,12 @@ def _suffer(network: Network, table: Table, tools: list[Tool], folder: Path, out
     with contextlib.ExitStack() as ends, Children() as children:
         streams = {}
         for tool in tools:
-            streams[tool.name] = stream = network.join(children, tool, folder)
-            ends.callback(stream.join)
+            try:
+                streams[tool.name] = stream = network.join(children, tool, folder)
+            except Stuck as error:
+                table.notes.append(f"{tool.name} failed: {error}")
+            else:
+                ends.callback(stream.join)
         _wait(lambda: all(len(each.arrivals) >= FLOWING for each in streams.values()), PATIENCE)
         cut_at = time.monotonic()
         network.cut()

@@ -22,7 +22,7 @@ from tests.bench.table import Column, Sample, Table, show_count, show_size, show
 from tests.bench.throughput import transfer
 from tests.bench.wire import FAR, Weather, Wire, missing
 
-SIZE: Final = 2 << 20  # bytes
+SIZE: Final = 8 << 20  # bytes
 CUT: Final = 30.0  # seconds between two cuts
 ROUNDS: Final = 5
 PATH: Final = Weather(rate=1e6 / 8, delay=0.15, loss=0.01)
