@@ -56,6 +56,7 @@ def test_one_round(command: str, tables: int, floor: list[str]) -> None:
         assert [note for note in table["notes"] if "failed" in note] == []
         assert all(len(row["samples"]) == 1 for row in table["rows"].values())
         assert table["rows"][BPIPE.name]["ratios"] == {BPIPE.name: 1.0}
+        assert table["rows"][BPIPE.name]["figures"].get("lost", 0) == 0
 
 
 def test_what_is_missing_is_said() -> None:
