@@ -36,8 +36,7 @@ def run(options: Options) -> Iterator[Table]:
     tools, missing = choose(options, lambda tool: tool.two_way)
     count = options.count or COUNT
     with scratch(options) as folder:
-        table = table_for(tools, missing, "Latency, one byte there and back, loopback TCP")
-        table.columns += COLUMNS
+        table = table_for(tools, missing, "Latency, one byte there and back, loopback TCP", COLUMNS)
         runs: dict[str, Callable[[], Sample]] = {FLOOR: partial(_floor, count)}
         runs |= {tool.name: partial(_measure, tool, folder, count) for tool in tools}
         interleave(table, options.rounds or ROUNDS, runs)

@@ -25,8 +25,9 @@ def run(options: Options) -> Iterator[Table]:
     tools, missing = choose(options)
     with scratch(options) as folder:
         for size in options.sizes or SIZES:
-            table = table_for(tools, missing, f"Memory, {show_size(size)} over loopback TCP")
-            table.columns += COLUMNS
+            table = table_for(
+                tools, missing, f"Memory, {show_size(size)} over loopback TCP", COLUMNS
+            )
             runs: dict[str, Callable[[], Sample]] = {
                 tool.name: partial(measure, tool, folder, size) for tool in tools
             }

@@ -152,8 +152,7 @@ def run(options: Options) -> Iterator[Table]:
         for kind in [BLACK_HOLE] if why_not else [BLACK_HOLE, LINK_DOWN]:
             for outage in options.seconds or OUTAGES:
                 title = f"Recovery from a {kind} of {format_duration(outage)}"
-                table = table_for(tools, without, title)
-                table.columns += COLUMNS
+                table = table_for(tools, without, title, COLUMNS)
                 table.add(FLOOR, {"back": outage})
                 for number in range(1, (options.rounds or ROUNDS) + 1):
                     progress(f"{title}: round {number}")

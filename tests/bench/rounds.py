@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.peers import BPIPE, PEERS, SEALED, Tool, make_key
 from tests.bench.processes import Stuck
-from tests.bench.table import Sample, Table
+from tests.bench.table import Column, Sample, Table
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def choose(
     return here, [f"without {tool.name}: {tool.missing()}" for tool in wanted if tool.missing()]
 
 
-def table_for(tools: list[Tool], missing: list[str], title: str) -> Table:
+def table_for(tools: list[Tool], missing: list[str], title: str, columns: list[Column]) -> Table:
     """An empty table, in which these are compared with bpipe."""
     subjects = [tool.name for tool in tools if tool in (BPIPE, SEALED)]
-    return Table(title, [], subjects, notes=list(missing))
+    return Table(title, columns, subjects, notes=list(missing))
 
 
 def interleave(table: Table, rounds: int, runs: dict[str, Callable[[], Sample]]) -> None:

@@ -34,8 +34,7 @@ def run(options: Options) -> Iterator[Table]:
     count = options.count or COUNT
     idle = (options.seconds or (IDLE,))[0]
     with scratch(options) as folder:
-        table = table_for(tools, missing, f"Idle sessions, {count} of them, one end")
-        table.columns += COLUMNS
+        table = table_for(tools, missing, f"Idle sessions, {count} of them, one end", COLUMNS)
         runs: dict[str, Callable[[], Sample]] = {
             tool.name: partial(_measure, tool, folder, count, idle) for tool in tools
         }

@@ -41,8 +41,7 @@ def run(options: Options) -> Iterator[Table]:
     tools, without = choose(options, lambda tool: tool.two_way)  # mbuffer waits for whole blocks
     amount = (options.sizes or (SIZE,))[0]
     every = (options.seconds or (CUT,))[0]
-    table = table_for(tools, without, f"Slow path, {show_size(amount)}")
-    table.columns += COLUMNS
+    table = table_for(tools, without, f"Slow path, {show_size(amount)}", COLUMNS)
     if why_not := missing():
         table.notes.append(f"not measured: {why_not}")
         yield table

@@ -49,8 +49,7 @@ def run(options: Options) -> Iterator[Table]:
     """The table of this benchmark."""
     tools, missing = choose(options, lambda tool: tool.two_way)  # mbuffer waits for a whole block
     with scratch(options) as folder:
-        table = table_for(tools, missing, "Start-up, to the first byte at the far end")
-        table.columns += COLUMNS
+        table = table_for(tools, missing, "Start-up, to the first byte at the far end", COLUMNS)
         compileall.compile_dir(Path(bpipe.__file__).parent, quiet=2)  # as an installation is
         app = folder / "app.py"
         app.write_text(EMPTY_APP)
