@@ -86,6 +86,7 @@ class Loop:
         self._world = world
         self._ready: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._scheduled = False
+        self._pause: tuple[int, float, bool] | None = None  # that begins soon, see `pause`
         self._paused_until = 0.0
         self._slept = 0.0
         self._readers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
@@ -103,12 +104,31 @@ class Loop:
         finally:
             events._set_running_loop(None)
 
-    def pause(self, seconds: float, *, asleep: bool) -> None:
-        """Run nothing for a while; ``asleep``: the loop's clock stands still as well."""
+    def pause(self, seconds: float, *, asleep: bool, after: int = 0) -> None:
+        """Run nothing for a while; ``asleep``: the loop's clock stands still as well.
+
+        It begins now, or ``after`` so many callbacks more: between two that run at one time.
+        """
+        if after:
+            self._pause = after, seconds, asleep
+            return
         began = max(self._paused_until, self._world.now)
         self._paused_until = max(began, self._world.now + seconds)
         if asleep:
             self._slept += self._paused_until - began
+
+    def stay_awake(self) -> None:
+        """A pause that has not begun does not come any more."""
+        self._pause = None
+
+    def _pause_soon(self) -> bool:
+        """One more callback has run; returns whether the pause begins."""
+        assert self._pause is not None
+        after, seconds, asleep = self._pause
+        self._pause = (after - 1, seconds, asleep) if after > 1 else None
+        if after == 1:
+            self.pause(seconds, asleep=asleep)
+        return after == 1
 
     def end(self) -> None:
         """The process is gone."""
@@ -146,6 +166,8 @@ class Loop:
                 callback(*args)
                 if self.ended:
                     return
+                if self._pause and self._pause_soon():
+                    break
         finally:
             events._set_running_loop(None)
         self._schedule()
