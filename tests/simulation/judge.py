@@ -32,6 +32,8 @@ class Judge:
         self._directions = (self._ends, self._ends[::-1])
         self._aborter: End | None = None
         self._reason: Reason | None = None
+        self._aborted_at = 0.0
+        self._known = False  # the other end knew of the session, as far as the aborter knows
         self._heard_by: float | None = None  # when the abort has to be answered
         self._admitted: tuple[int, bytes | None, int, bool] = (0, None, 0, False)
 
@@ -44,7 +46,8 @@ class Judge:
 
     def aborted(self, end: End, reason: Reason, *, attached: bool) -> None:
         """This end aborts; ``attached``: over a link that both ends have."""
-        self._aborter, self._reason = end, reason
+        self._aborter, self._reason, self._aborted_at = end, reason, self._world.now
+        self._known = end.session.established or end.session.attached
         if attached and self.peaceful:
             self._heard_by = self._world.now + ABORTED_WITHIN
 
@@ -105,8 +108,8 @@ class Judge:
         """Both ends have left. Raises Wrong if they had no reason to report what they report."""
         if self.successor is not None and self.successor.session.links:
             raise Wrong("a session that was lost was continued with somebody else")
-        if self._heard_by is not None and self._aborter is not None:
-            self._judge_abort(self._aborter, self._heard_by)
+        if self._aborter is not None:
+            self._judge_abort(self._aborter)
         for near, far in self._directions:
             if near.over_at is None:
                 continue
@@ -115,12 +118,22 @@ class Judge:
             else:
                 self._judge_failure(near, far)
 
-    def _judge_abort(self, end: End, heard_by: float) -> None:
-        if (end.over_at or heard_by) > heard_by:
-            raise Wrong(f"{end.name} learned too late that its abort was heard")
+    def _judge_abort(self, end: End) -> None:
+        """Who aborts is heard where that is possible, and waits for it as long as it has to."""
         (other,) = (each for each in self._ends if each is not end)
-        if not (other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)):
-            raise Wrong(f"{other.name} never heard of the abort")
+        heard = other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)
+        if self._heard_by is not None:
+            if (end.over_at or self._heard_by) > self._heard_by:
+                raise Wrong(f"{end.name} learned too late that its abort was heard")
+            if not heard:
+                raise Wrong(f"{other.name} never heard of the abort")
+        waited = (end.over_at or self._world.now) - self._aborted_at
+        limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.limits.linger
+        gone = other.killed or (other.over_at or end.over_at or 0) < (end.over_at or 0)
+        if end.over_at is None or heard or gone or not self._known:
+            return
+        if waited < limit - 0.001:
+            raise Wrong(f"{end.name} left {waited:.1f} s after its abort, which nobody heard")
 
     def _judge_success(self, near: End, far: End) -> None:
         """An end reports success only if all of it is true."""

@@ -163,7 +163,10 @@ class Loop:
         try:
             for _ in range(len(self._ready)):
                 callback, args = self._ready.popleft()
-                callback(*args)
+                try:
+                    callback(*args)
+                except Exception as error:
+                    self.call_exception_handler({"exception": error})
                 if self.ended:
                     return
                 if self._pause and self._pause_soon():

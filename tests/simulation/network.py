@@ -15,12 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE
+from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE, VERDICT_SIZE
 from tests.simulation.loop import Loop, World
 
 SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
 
 RECORDED = HELLO_SIZE + HEADER_SIZE  # bytes: a caller's part of a greeting
+SEAMS_UP = (HELLO_SIZE, RECORDED)  # bytes: where a message of the greeting ends
+SEAMS_DOWN = (VERDICT_SIZE, VERDICT_SIZE + HEADER_SIZE)
 
 
 class Fate(enum.Enum):
@@ -29,7 +31,7 @@ class Fate(enum.Enum):
     RESET = enum.auto()  # both ends hear of it
     CLOSE = enum.auto()  # an end of file at both ends
     ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
-    LATE = enum.auto()  # one end hears a reset; what it had sent arrives all the same
+    LATE = enum.auto()  # the sender hears a reset; what it had sent arrives all the same
     SILENCE = enum.auto()  # neither hears anything
     DEAF = enum.auto()  # one direction is lost, the other goes on
 
@@ -179,11 +181,15 @@ class Connection:
         down = Channel(self, self.callee, self.caller)
         self.caller.join(down, up)
         self.callee.join(up, down)
+        self.fate: Fate | None = None
         if weather.fates and rng.random() < weather.faulty:
             self.fate = rng.choice(weather.fates)
-            struck = rng.choice((up, up, down))
-            greeting = rng.random() < 0.35
-            struck.limit = rng.randrange(130 if greeting else weather.reach)
+            struck, seams = rng.choice(((up, SEAMS_UP), (up, SEAMS_UP), (down, SEAMS_DOWN)))
+            place = rng.random()
+            if place < 0.15:
+                struck.limit = rng.choice(seams)
+            else:
+                struck.limit = rng.randrange(130 if place < 0.4 else weather.reach)
 
     def record(self, source: Socket, data: bytes) -> None:
         """Somebody listens, and may say it again later."""
@@ -195,9 +201,9 @@ class Connection:
 
     def strike(self, struck: Channel) -> None:
         """The fault."""
+        assert self.fate is not None
         self.network.faults += 1
         self.network.log("!", f"connection {self.number}: {self.fate.name}")
-        rng = self.network.weather.rng
         ends = [self.caller, self.callee]
         if self.fate is Fate.CLOSE:
             for end in ends:
@@ -205,9 +211,8 @@ class Connection:
                 end.outgoing.lost = True
             return
         if self.fate is Fate.LATE:
-            victim = rng.choice(ends)
-            victim.hear_reset()
-            victim.incoming.lost = True
+            struck.source.hear_reset()
+            struck.source.incoming.lost = True
             return
         struck.lost = True
         if self.fate is Fate.DEAF:
@@ -218,7 +223,7 @@ class Connection:
             for end in ends:
                 end.hear_reset()
         elif self.fate is Fate.ABANDON:
-            rng.choice(ends).hear_reset()
+            self.network.weather.rng.choice(ends).hear_reset()
 
 
 class Channel:
@@ -245,13 +250,15 @@ class Channel:
     def send(self, data: bytes) -> None:
         """These bytes set out."""
         self.on_the_way += len(data)
-        rng = self._weather.rng
+        sent, rng = len(data), self._weather.rng
         if self._weather.chunky and rng.random() < 0.5:
             count = rng.randint(1, len(data))
             self._at_arrival(self._arrive, data[:count])
             data = data[count:]
         if data:
             self._at_arrival(self._arrive, data)
+        if self._connection.fate is Fate.LATE:
+            self._pass_limit(sent)
 
     def send_end(self) -> None:
         """The end of file follows."""
@@ -289,15 +296,24 @@ class Channel:
 
     def _arrive(self, data: bytes) -> None:
         self.on_the_way -= len(data)
-        if self.limit is None or self.limit > len(data):
-            self.limit = self.limit and self.limit - len(data)
+        if self.limit is None or self._connection.fate is Fate.LATE:
             self.sink.hear(data)
             return
-        data, rest, self.limit = data[: self.limit], data[self.limit :], None
-        self.sink.hear(data)
-        self._connection.strike(self)
+        before, rest = data[: self.limit], data[self.limit :]
+        self.sink.hear(before)
+        self._pass_limit(len(data))
         if rest and not self.lost:
             self.sink.hear(rest)
+
+    def _pass_limit(self, count: int) -> None:
+        """So many bytes more: the fault may strike."""
+        if self.limit is None:
+            return
+        if self.limit > count:
+            self.limit -= count
+        else:
+            self.limit = None
+            self._connection.strike(self)
 
     def _arrive_end(self) -> None:
         self.sink.hear_end()

@@ -93,7 +93,9 @@ class Scenario:
             hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
             purging=rng.random() < 0.3,
         )
-        if rng.random() < 0.4:
+        if rng.random() < 0.1:
+            weather.faulty = weather.hiccups = weather.stragglers = 0.0
+        elif rng.random() < 0.4:
             since = self.world.now
             while since < self.faults_until:
                 since += rng.expovariate(1 / 5)
@@ -155,6 +157,7 @@ class Scenario:
             self._sometime(span, self._abort, end, reason)
         elif kind == "restart":
             self._sometime(span, self._restart)
+            return
         else:
             self._sometime(span, end.kill)
         for each in self.ends:  # the other end may never hear of it
@@ -198,6 +201,8 @@ class Scenario:
             self.judge.successor = self.successor
 
     def _pause(self, end: End) -> None:
+        if self.world.now >= self.faults_until:
+            return
         seconds = self.rng.choice((0.5, 5.0, 30.0))
         asleep = self.rng.random() < 0.5
         after = self.rng.choice((0, 0, self.rng.randint(1, 50)))
@@ -262,6 +267,8 @@ class Scenario:
 
     def _time_to_finish(self) -> float:
         """How long it takes at most from now on, in seconds."""
+        if self.successor is not None:
+            return CALM_WITHIN
         if not self.patient or self.judge.stopped or self.judge.broken:
             return LATEST
         return PEACEFUL_WITHIN if self.judge.steady else CALM_WITHIN
