@@ -102,6 +102,7 @@ class End:
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
         self._stood = (-1, -1)
         self._cues: list[tuple[int, Callable[[], None]]] = []
+        self._loss_cues: list[Callable[[], None]] = []
         self.session.tick = self._tick
         self.session.detach = self._detach
         self._producing = self._consuming = True  # the next time is in the world's calendar
@@ -142,6 +143,8 @@ class End:
         stands = session.writer.acked, session.reader.received
         if stands != self._stood:
             self._stood, self.outage_at = stands, now
+        while self._loss_cues:
+            self._world.at(now, self._loss_cues.pop())
         Session.detach(session, cause, now)
 
     def kill(self) -> None:
@@ -158,6 +161,10 @@ class End:
     def cue(self, taken: int, callback: Callable[..., None], *args: Any) -> None:
         """Call this as soon as the consumer has taken so many bytes."""
         self._cues.append((taken, lambda: callback(*args)))
+
+    def cue_loss(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as a link is lost."""
+        self._loss_cues.append(lambda: callback(*args))
 
     # --- the producer and the consumer, as threads of the process ---
 

@@ -106,7 +106,8 @@ class Judge:
 
     def finish(self) -> None:
         """Both ends have left. Raises Wrong if they had no reason to report what they report."""
-        if self.successor is not None and self.successor.session.links:
+        caller, successor = self._ends[0], self.successor
+        if successor is not None and successor.session.id == caller.session.id:
             raise Wrong("a session that was lost was continued with somebody else")
         if self._aborter is not None:
             self._judge_abort(self._aborter)

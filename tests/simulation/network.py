@@ -31,7 +31,7 @@ class Fate(enum.Enum):
     RESET = enum.auto()  # both ends hear of it
     CLOSE = enum.auto()  # an end of file at both ends
     ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
-    LATE = enum.auto()  # the sender hears a reset; what it had sent arrives all the same
+    LATE = enum.auto()  # the sender hears a reset; what it had sent arrives all the same, later
     SILENCE = enum.auto()  # neither hears anything
     DEAF = enum.auto()  # one direction is lost, the other goes on
 
@@ -213,6 +213,7 @@ class Connection:
         if self.fate is Fate.LATE:
             struck.source.hear_reset()
             struck.source.incoming.lost = True
+            self.latency += self.network.weather.rng.random()
             return
         struck.lost = True
         if self.fate is Fate.DEAF:
@@ -250,15 +251,15 @@ class Channel:
     def send(self, data: bytes) -> None:
         """These bytes set out."""
         self.on_the_way += len(data)
-        sent, rng = len(data), self._weather.rng
+        if self._connection.fate is Fate.LATE:
+            self._pass_limit(len(data))
+        rng = self._weather.rng
         if self._weather.chunky and rng.random() < 0.5:
             count = rng.randint(1, len(data))
             self._at_arrival(self._arrive, data[:count])
             data = data[count:]
         if data:
             self._at_arrival(self._arrive, data)
-        if self._connection.fate is Fate.LATE:
-            self._pass_limit(sent)
 
     def send_end(self) -> None:
         """The end of file follows."""

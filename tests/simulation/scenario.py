@@ -166,11 +166,14 @@ class Scenario:
             )
 
     def _sometime(self, span: float, callback: Callable[..., None], *args: object) -> None:
-        """Call this within the time of the faults, or when some of a stream was taken."""
+        """Call this at some time, when some of a stream was taken, or when a link is lost."""
         rng = self.rng
         taker, giver = rng.sample(self.ends, 2)
-        if giver.plan.length and rng.random() < 0.6:
+        occasion = rng.random()
+        if giver.plan.length and occasion < 0.5:
             taker.cue(rng.randint(1, giver.plan.length), callback, *args)
+        elif occasion < 0.7:
+            taker.cue_loss(callback, *args)
         else:
             delay = rng.choice((0.0, rng.random(), rng.random() * span))
             self.world.at(self.world.now + delay, callback, *args)
@@ -181,16 +184,17 @@ class Scenario:
             end.loop.run(getattr(end.pipe, method), *args)
 
     def _abort(self, end: End, reason: Reason) -> None:
-        if end.session.over or end.session.done or end.session.aborting:
-            return
-        attached = all(each.session.attached for each in self.ends)
-        self.judge.aborted(end, reason, attached=attached)
+        if not (end.session.over or end.session.done or end.session.aborting):
+            attached = all(each.session.attached for each in self.ends)
+            self.judge.aborted(end, reason, attached=attached)
         self._in(end, "abort", reason, "simulated")
 
     def _restart(self) -> None:
         """The listener is killed, and somebody starts it again: it knows nothing."""
+        if not self.caller.session.established:
+            return  # it might open a session with the new one, and rightly so
         self.callee.kill()
-        if self.callee.killed and self.caller.session.established:
+        if self.callee.killed:
             self.successor = End(
                 "successor",
                 self.world,
