@@ -140,13 +140,9 @@ class Listener:
             self._admitted.get_nowait()  # a link that was lost before anybody took it
         self._admitted.put_nowait(link)
         for other in self._pending[:]:
-            if _hello_of(other) == _hello_of(link):
-                other.fail(LinkLost("another greeting of this session came first"))
-
-
-def _hello_of(link: Link) -> bytes | None:
-    assert isinstance(link.greeting, AnswererGreeting)
-    return link.greeting.hello.session if link.greeting.hello else None
+            assert isinstance(other.greeting, AnswererGreeting)
+            if other.greeting.hello is not None:  # of this session, or of one that it has replaced
+                other.fail(LinkLost("another greeting came first"))
 
 
 def _name(sock: socket.socket) -> str:
