@@ -133,16 +133,24 @@ class Listener:
 
     def _greeted(self, link: Link) -> None:
         self._pending.remove(link)
+        if link.greeting.attached:
+            self._drop_greetings()
         if link.cause is not None:
             return
         self._link = link
         while not self._admitted.empty():
             self._admitted.get_nowait()  # a link that was lost before anybody took it
         self._admitted.put_nowait(link)
-        for other in self._pending[:]:
-            assert isinstance(other.greeting, AnswererGreeting)
-            if other.greeting.hello is not None:  # of this session, or of one that it has replaced
-                other.fail(LinkLost("another greeting came first"))
+
+    def _drop_greetings(self) -> None:
+        """A link was attached: a CONFIRM for what was judged before it would come too late.
+
+        That may be a greeting of this session, or of one that its caller has given up.
+        """
+        for link in self._pending[:]:
+            assert isinstance(link.greeting, AnswererGreeting)
+            if link.greeting.hello is not None and not link.greeting.attached:
+                link.fail(LinkLost("another greeting came first"))
 
 
 def _name(sock: socket.socket) -> str:

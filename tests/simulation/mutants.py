@@ -281,21 +281,14 @@ def _ignore_the_epoch(patch: Patch) -> None:
 @mutant
 def _judge_once(patch: Patch) -> None:
     """a greeting judged at M1 only, and not dropped when a later one has come first"""
-    greeted = Listener._greeted
 
     def admit(self: Any, hello: Hello, now: float) -> None:
         self._drop_link()
         self.session.adopt(hello)
         self.session.attach(hello.position, now, caller=False)
 
-    def keep(self: Listener, link: Link) -> None:
-        others = [other for other in self._pending if other is not link]
-        self._pending = [link]
-        greeted(self, link)
-        self._pending = others
-
     patch.setattr(Answerer, "admit", admit)
-    patch.setattr(Listener, "_greeted", keep)
+    patch.setattr(Listener, "_drop_greetings", lambda self: None)
 
 
 # --- the end ---

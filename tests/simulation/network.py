@@ -213,7 +213,9 @@ class Connection:
         if self.fate is Fate.LATE:
             struck.source.hear_reset()
             struck.source.incoming.lost = True
-            self.latency += self.network.weather.rng.random()
+            rng = self.network.weather.rng
+            self.latency *= rng.uniform(1, 12)  # so it can arrive within the next greeting
+            self.latency += rng.choice((0.0, rng.random()))  # or after it
             return
         struck.lost = True
         if self.fate is Fate.DEAF:

@@ -10,9 +10,9 @@ import pytest
 from tests.simulation.scenario import run_seed
 
 REGRESSIONS = (
-    552,  # BUSY with a session of the caller's own, that a late CONFIRM had made, ended the caller
-    1003,  # a done end that found nobody reported success although its stream had been cut short
-    204550,  # a late CONFIRM of a session that was given up replaced the one that came after it
+    365,  # BUSY with a session of the caller's own, that a late CONFIRM had made, ended the caller
+    2464,  # a done end that found nobody reported success although its stream had been cut short
+    200773,  # a late CONFIRM of a session that was given up replaced the one that came after it
 )
 
 
