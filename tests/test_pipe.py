@@ -114,6 +114,11 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.005)
 
 
+def taken(pipe: bpipe.BackedPipe) -> bool:
+    """Whether the link that is attached is the pipe's: until then there is none to drop."""
+    return pipe._link is not None and pipe._link.cause is None
+
+
 # --- the stream ---
 
 
@@ -416,6 +421,7 @@ def test_force_reconnect_in_mid_transfer(who: str) -> None:
             for turn in range(1, 11):
                 while len(got) < turn * 1_000_000:
                     got += await listener.read()
+                await until(lambda: taken(caller) and taken(listener))
                 before = caller.status().links
                 if who != "listener":
                     caller.force_reconnect()
