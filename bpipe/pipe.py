@@ -413,8 +413,8 @@ class BackedPipe:
         try:
             self._session.tick(clock())
         except LinkLost as cause:
-            assert self._link is not None
-            self._link.fail(cause)
+            if self._link is not None:  # else nobody has taken it yet, and `tick` is due again
+                self._link.fail(cause)
         self._settle()
 
 

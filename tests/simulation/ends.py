@@ -12,7 +12,7 @@ from typing import Any
 import bpipe.net.dialer
 import bpipe.net.link
 import bpipe.pipe
-from bpipe.errors import SessionEnded
+from bpipe.errors import LinkLost, ProtocolError, SessionEnded
 from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as real_clock
@@ -101,7 +101,12 @@ class End:
         self._rng = rng
         self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
         self.session: Session = self.pipe._session
+        self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
+        self._stood = (-1, -1)
+        self._cues: list[tuple[int, Callable[[], None]]] = []
+        self._loss_cues: list[Callable[[], None]] = []
         self.session.tick = self._tick
+        self.session.detach = self._detach
         self._producing = self._consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
@@ -135,6 +140,18 @@ class End:
             late = now - deadline
             self.wrong = self.wrong or f"{self.name}: a timer stays {late:.3f} s in the past"
 
+    def _detach(self, cause: LinkLost, now: float) -> None:
+        """The session's own; and two ends that are right never say what may not be said."""
+        session = self.session
+        if isinstance(cause, ProtocolError):
+            self.wrong = self.wrong or f"{self.name}: a protocol error: {cause}"
+        stands = session.writer.acked, session.reader.received
+        if stands != self._stood:
+            self._stood, self.outage_at = stands, now
+        while self._loss_cues:
+            self._world.at(now, self._loss_cues.pop())
+        Session.detach(session, cause, now)
+
     def kill(self) -> None:
         """SIGKILL: the kernel closes the sockets."""
         if self.over_at is None:
@@ -145,6 +162,14 @@ class End:
     def _close_sockets(self) -> None:
         for sock in list(self.loop._readers):
             sock.close()
+
+    def cue(self, taken: int, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as the consumer has taken so many bytes."""
+        self._cues.append((taken, lambda: callback(*args)))
+
+    def cue_loss(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as a link is lost."""
+        self._loss_cues.append(lambda: callback(*args))
 
     # --- the producer and the consumer, as threads of the process ---
 
@@ -197,3 +222,7 @@ class End:
             self.taken += len(view)
             reader.took(len(view))
             self.loop.run(pipe.nudge)
+        for cue in self._cues[:]:
+            if self.taken >= cue[0]:
+                self._cues.remove(cue)
+                self._world.at(self._world.now, cue[1])
