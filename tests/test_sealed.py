@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import cast
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +48,7 @@ from tests.loopback import (
     take,
     write,
 )
+from tests.oracle import Oracle
 
 NOW = 0.0
 OTHER = Secret(b"another secret")
@@ -591,3 +595,82 @@ def test_anything_sealed_but_confirm_is_a_protocol_error() -> None:
                 with pytest.raises(ProtocolError):
                     feed(greeting, stranger.frames.pack(kind, number), NOW)
                 assert state(listener) == was
+
+
+# --- another implementation at the other end, made of nothing that is bpipe's ---
+
+K = HKDF(SHA256(), 32, salt=b"bpipe/1 key", info=b"").derive(bytes(range(32)))
+
+
+def say(oracle: Oracle, kind: int, number: int, payload: bytes = b"") -> bytes:
+    header = struct.pack(">B3xIQ", kind, len(payload), number)
+    return header + bytes(oracle.sending.encrypt_with_ad(header, payload))
+
+
+def hear(oracle: Oracle, data: bytes) -> tuple[int, int, bytes]:
+    kind, length, number = struct.unpack(">B3xIQ", data[:16])
+    payload = oracle.receiving.decrypt_with_ad(data[:16], data[16:])
+    assert len(payload) == length
+    return kind, number, payload
+
+
+def check_frames(oracle: Oracle, here: Session, offset: int, said: bytes) -> None:
+    """What both ends say on an attached link is what they hear."""
+    out = drain(here, NOW)
+    assert hear(oracle, out[:32]) == (3, offset, b"")  # ACK
+    assert hear(oracle, out[32:]) == (1, 0, said)  # DATA
+    feed(here, say(oracle, 1, offset, b"abc") + say(oracle, 5, 77), NOW)
+    assert take(here).endswith(b"abc")
+    assert hear(oracle, drain(here, NOW)[-32:]) == (6, 77, b"")  # PONG
+
+
+def test_another_implementation_calls_and_resumes() -> None:
+    pair = fresh()
+    listener = pair.sessions[LISTENER]
+    resume_secret = bytes(32)
+    for opening, epoch, received in ((1, 1, 0), (2, 2, 3), (2, 9, 6)):
+        head = b"bpip" + bytes([1, opening, 1, 0])
+        oracle = Oracle(head, [K, resume_secret], caller=True)
+        greeting = knock(pair)
+        hello = struct.pack(">16sQQQQ", b"i" * 16, epoch, 0, 0, WINDOW)
+        feed(greeting, head + oracle.write(hello), NOW)
+        answer = drain(greeting, NOW)
+        assert answer[0] == 1
+        assert struct.unpack(">QQQQ", oracle.read(answer[1:])) == (0, received, received, WINDOW)
+        if opening == 1:
+            resume_secret = oracle.derive(b"bpipe/1 resume")
+        feed(greeting, say(oracle, 9, 0), NOW)
+        assert hear(oracle, drain(greeting, NOW)) == (10, received, b"")
+        check_frames(oracle, listener, received, b"from the listener")
+        listener.detach(LinkLost("cut"), NOW)
+
+
+def test_another_implementation_answers_and_is_resumed() -> None:
+    caller = fresh().sessions[CALLER]
+    resume_secret = bytes(32)
+    for opening, epoch, received in ((1, 1, 0), (2, 2, 3), (2, 3, 6)):
+        greeting = CallerGreeting(caller)
+        hello = drain(greeting, NOW)
+        assert hello[:8] == b"bpip" + bytes([1, opening, 1, 0])
+        oracle = Oracle(hello[:8], [K, resume_secret], caller=False)
+        said = struct.unpack(">16sQQQQ", oracle.read(hello[8:]))
+        assert said[1:] == (epoch, received, received, WINDOW)
+        feed(greeting, b"\1" + oracle.write(struct.pack(">QQQQ", 0, 0, 0, WINDOW)), NOW)
+        if opening == 1:
+            resume_secret = oracle.derive(b"bpipe/1 resume")
+        assert hear(oracle, drain(greeting, NOW)) == (9, 0, b"")
+        feed(greeting, say(oracle, 10, 0), NOW)
+        check_frames(oracle, caller, received, b"from the caller")
+        caller.detach(LinkLost("cut"), NOW)
+
+
+@pytest.mark.parametrize("opening", Opening)
+def test_another_implementation_is_refused(opening: Opening) -> None:
+    head = b"bpip" + bytes([1, opening, 1, 0])
+    oracle = Oracle(head, [K, bytes(32)], caller=True)
+    greeting = knock(held())
+    feed(greeting, head + oracle.write(struct.pack(">16sQQQQ", b"i" * 16, 5, 0, 0, 1)), NOW)
+    answer = drain(greeting, NOW)
+    status = Status.BUSY if opening is Opening.OPEN else Status.UNKNOWN
+    assert answer[0] == 2
+    assert struct.unpack(">QQQQ", oracle.read(answer[1:])) == (status, 0, 0, 0)
