@@ -497,6 +497,8 @@ def test_an_address_that_cannot_be_used(text: str) -> None:
 def test_an_error_in_the_reconnect_function_is_no_hang() -> None:
     class Broken:
         name = "nowhere"
+        attempts = 0
+        next_at = None
 
         def __init__(self) -> None:
             self.on_change: Callable[[], None] = lambda: None

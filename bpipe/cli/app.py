@@ -12,7 +12,7 @@ import typer
 
 from bpipe import __version__
 from bpipe.cli import values
-from bpipe.cli.values import FAILED, USAGE, Level, Usage
+from bpipe.cli.values import FAILED, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, explain
 
 _Value = TypeVar("_Value")
@@ -55,13 +55,13 @@ def _complain(message: str) -> None:
 
 
 def _option(
-    parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, shown: str
+    parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, shown: str = ""
 ) -> Any:
     """An option whose text is parsed by this function; its ValueError becomes a usage error.
 
-    ``shown`` is how people would write the default.
+    ``shown`` is how people would write the default, if there is one.
     """
-    help = f"{help} [default: {shown}]"
+    help = f"{help} [default: {shown}]" if shown else help
 
     def convert(text: str | _Value) -> _Value:
         if not isinstance(text, str):
@@ -123,7 +123,32 @@ Insecure = Annotated[
         "--insecure", help="Allow addresses that others can reach; nothing protects the data."
     ),
 ]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
+StatusLine = Annotated[
+    When, typer.Option("--status", help="When to draw the status line.", show_default=True)
+]
+Size = Annotated[
+    int | None,
+    _option(values.size, "--size", "SIZE", "How much is to come, for the percentage."),
+]
+LogJson = Annotated[
+    str | None,
+    typer.Option(
+        "--log-json",
+        metavar="FILE",
+        help="Append the events as JSON; - is stderr.",
+        show_default=False,
+    ),
+]
+LogInterval = Annotated[
+    float | None,
+    _option(values.interval, "--log-interval", "TIME", "Tell the progress every so often."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v", "--verbose", count=True, help="Say more; twice: every frame.", show_default=False
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
@@ -153,7 +178,11 @@ def connect(
         ),
     ] = 1.0,
     insecure: Insecure = False,
-    verbose: Verbose = False,
+    status: StatusLine = When.AUTO,
+    size: Size = None,
+    log_json: LogJson = None,
+    log_interval: LogInterval = None,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
@@ -162,7 +191,8 @@ def connect(
     from bpipe.net.address import parse
     from bpipe.protocol.patience import Limits
 
-    usage = _usage(send_only, recv_only, verbose, quiet)
+    level = _level(verbose, quiet)
+    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = parse(address, port)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
     return run_session(
@@ -171,6 +201,7 @@ def connect(
         ),
         usage,
         str(where),
+        listens=False,
     )
 
 
@@ -184,7 +215,11 @@ def listen(
     heartbeat: Heartbeat = 2.0,
     give_up_after: GiveUpAfter = 86400.0,
     insecure: Insecure = False,
-    verbose: Verbose = False,
+    status: StatusLine = When.AUTO,
+    size: Size = None,
+    log_json: LogJson = None,
+    log_interval: LogInterval = None,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
@@ -193,24 +228,28 @@ def listen(
     from bpipe.net.address import parse
     from bpipe.protocol.patience import Limits
 
-    usage = _usage(send_only, recv_only, verbose, quiet)
+    level = _level(verbose, quiet)
+    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = parse(address, port)
     limits = Limits(heartbeat, give_up_after=give_up_after)
     return run_session(
         lambda: pipe.listen(where, insecure=insecure, buffer_size=buffer, limits=limits),
         usage,
         str(where),
-        announce="listening on",
+        listens=True,
     )
 
 
-def _usage(send_only: bool, recv_only: bool, verbose: bool, quiet: bool) -> Usage:
-    if send_only and recv_only:
-        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+def _level(verbose: int, quiet: bool) -> Level:
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet contradict each other")
-    level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
-    return Usage(send_only, recv_only, level)
+    return Level.QUIET if quiet else Level(min(Level.NORMAL + verbose, Level.TRACE))
+
+
+def _usage(send_only: bool, recv_only: bool, *rest: Any) -> Usage:
+    if send_only and recv_only:
+        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+    return Usage(send_only, recv_only, *rest)
 
 
 @app.command()

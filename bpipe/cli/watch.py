@@ -1,0 +1,122 @@
+"""What is seen of one run: its events, its status line, its log, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from bpipe.cli.events import Done, Frame, Listening, Progress, Totals, WaitingForStdin
+from bpipe.cli.report import Log, Narrator, Reporter
+from bpipe.cli.status import Meter
+from bpipe.cli.streams import Streams, reads_stdin, remaining
+from bpipe.cli.terminal import REDRAW, Terminal, same_terminal, wants_status
+from bpipe.cli.values import Level, Usage, When
+from bpipe.errors import BpipeError, explain
+from bpipe.net.address import parse
+from bpipe.net.clock import clock
+from bpipe.pipe import BackedPipe, Status
+
+
+class LogError(BpipeError):
+    """The log cannot be opened."""
+
+
+class Watch:
+    """Tells what happens to a pipe. ``open`` comes first, and ``close`` in any case."""
+
+    def __init__(self, usage: Usage, streams: Streams) -> None:
+        sends = reads_stdin(streams, usage)
+        self.draws = wants_status(usage)
+        # Where the terminal shows the data, or what is typed, it shows the status line only after.
+        careful = usage.status is When.AUTO
+        self._after_output = careful and not usage.send_only and same_terminal(streams.stdout)
+        self._after_input = careful and sends and same_terminal(streams.stdin)
+        self._usage = usage
+        self._terminal = Terminal()
+        self._reporter = Reporter(usage.level, self._terminal)
+        size = usage.size
+        if size is None and sends:
+            size = remaining(streams.stdin)
+        self._meter = Meter(size, clock())
+        self._stdin_is_terminal = streams.stdin_is_terminal
+
+    def open(self) -> None:
+        """Open the log, if there is to be one; LogError if that cannot be."""
+        path = self._usage.log_json
+        if path == "-":
+            self._reporter.log = self._terminal
+        elif path is not None:
+            try:
+                self._reporter.log = Log(path, self._log_failed)
+            except OSError as error:
+                raise LogError(f"cannot open the log {path}: {explain(error)}") from None
+
+    def _log_failed(self, why: str) -> None:
+        self._terminal.say(f"bpipe: {self._usage.log_json}: {why}; nothing more is logged")
+
+    def begin(self, pipe: BackedPipe, *, listens: bool) -> None:
+        """From now on, tell what happens to this pipe."""
+        tell, usage = self._reporter.tell, self._usage
+        if listens:
+            name = pipe.status().peer
+            tell(Listening(name, parse(name).port))
+        if usage.level >= Level.TRACE:
+            pipe.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
+        pipe.observe(Narrator(self._reporter, pipe.status).look)
+        if self.draws:
+            self._show(pipe)
+        if usage.log_interval is not None:
+            level = Level.VERBOSE if usage.log_json else Level.NORMAL
+            self._report_often(pipe, usage.log_interval, level)
+
+    def _show(self, pipe: BackedPipe) -> None:
+        """Draw the status line, now and then again."""
+        status = pipe.status()
+        view = self._meter.view(status, clock())
+        output = status.peer_finished and status.received == status.delivered
+        if (output or not self._after_output) and (status.finished or not self._after_input):
+            self._terminal.show(view)
+        asyncio.get_running_loop().call_later(REDRAW, self._show, pipe)
+
+    def _report_often(self, pipe: BackedPipe, interval: float, level: Level) -> None:
+        self.report(pipe, level)
+        loop = asyncio.get_running_loop()
+        loop.call_later(interval, self._report_often, pipe, interval, level)
+
+    def report(self, pipe: BackedPipe, level: Level) -> None:
+        """Tell where things stand."""
+        status = pipe.status()
+        progress = Progress(
+            state=status.state,
+            peer=status.peer,
+            outage=status.outage,
+            round_trip=status.round_trip,
+            **self._totals(status),
+        )
+        self._reporter.tell(progress, level)
+
+    def waiting_for_stdin(self) -> None:
+        """Tell that the peer has finished, and only stdin has not."""
+        self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
+
+    def clear(self) -> None:
+        """Erase the status line until it is drawn the next time."""
+        self._terminal.clear()
+
+    def refuse(self, status: int, reason: str) -> int:
+        """Tell that there is nothing to run; returns the exit status."""
+        self._reporter.tell(Done(status=status, reason=reason), Level.QUIET)
+        return status
+
+    def conclude(self, pipe: BackedPipe, status: int, level: Level) -> None:
+        """Tell how it ended, from this level on."""
+        reason = None if pipe.failure is None else str(pipe.failure)
+        done = Done(status=status, reason=reason, **self._totals(pipe.status()))
+        self._reporter.tell(done, level)
+
+    def close(self) -> None:
+        """Erase the status line, and wait a moment until everything is written."""
+        self._reporter.close()
+
+    def _totals(self, status: Status) -> dict[str, Any]:
+        return Totals.of(status, self._meter.elapsed(status, clock()))
