@@ -243,9 +243,7 @@ def test_each_change_of_state_is_one_event(history: list[Status], said: str) -> 
             line = event.words()
             lines.append(line if level is Level.NORMAL else f"({line})")
 
-    moments = [BEFORE, *history]
-    narrator = Narrator(Recorder(), lambda: moments[0])
-    while len(moments) > 1:
-        del moments[0]
-        narrator.look()
+    narrator = Narrator(Recorder(), BEFORE)
+    for status in history:
+        narrator.look(status)
     assert "|".join(lines) == said

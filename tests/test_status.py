@@ -81,6 +81,11 @@ def text(status: Status, width: int, **view: Any) -> str:
             {},
             "waiting for the peer  sent 500.0 MiB  22.4 MiB/s  ------",
         ),
+        (
+            replace(RECEIVING, peer_finished=True, finished=False, delivered=300 * MIB),
+            {},
+            "connected  received 300.0 MiB  22.4 MiB/s",
+        ),
         (replace(RECEIVING, peer_finished=True), {}, "finishing  received 290.0 MiB  22.4 MiB/s"),
         (SENDING, {"rate": 0}, "connected  sent 480.0 MiB  stalled  ##----"),
         (RECEIVING, {"rate": 0}, "connected  received 290.0 MiB  stdout takes nothing  #-----"),
@@ -208,6 +213,9 @@ def test_an_outage_does_not_count_for_the_rate() -> None:
 
 def test_the_time_counts_from_the_first_connection() -> None:
     meter = Meter(None, 100.0)
-    assert meter.elapsed(CALLING, 103.0) == 3
-    assert meter.elapsed(SENDING, 110.0) == 0
-    assert meter.elapsed(AWAY, 115.0) == 5
+    meter.note(CALLING, 103.0)
+    assert meter.elapsed(103.0) == 3
+    meter.note(SENDING, 110.0)
+    meter.note(AWAY, 115.0)
+    assert meter.elapsed(115.0) == 5
+    assert meter.view(AWAY, 116.0).elapsed == 6

@@ -126,17 +126,16 @@ class Reporter:
 
 
 class Narrator:
-    """Looks at a pipe whenever it has changed, and tells what is new."""
+    """Compares each status of a pipe with the one before, and tells what is new."""
 
-    def __init__(self, reporter: Reporter, status: Callable[[], Status]) -> None:
+    def __init__(self, reporter: Reporter, first: Status) -> None:
         self._tell = reporter.tell
-        self._status = status
-        self._last = self._told = status()  # the last one, and that of the last connection
+        self._last = self._told = first  # the last one, and that of the last connection
         self._outage: float | None = None  # how long the last one was
 
-    def look(self) -> None:
+    def look(self, now: Status) -> None:
         """Something may have changed."""
-        now, last, told = self._status(), self._last, self._told
+        last, told = self._last, self._told
         if now.state is State.RECONNECTING and now.outage is not None:
             self._outage = now.outage
         if now.state is State.CONNECTED and now.links > told.links:

@@ -63,10 +63,13 @@ class Meter:
         self._up = False
         self._samples: deque[tuple[float, int]] = deque(maxlen=100)
 
-    def elapsed(self, status: Status, now: float) -> float:
-        """Seconds since the first connection, or without one since the start."""
+    def note(self, status: Status, now: float) -> None:
+        """The first connection may be up."""
         if status.links and not self._up:
             self._up, self._since = True, now
+
+    def elapsed(self, now: float) -> float:
+        """Seconds since the first connection, or without one since the start."""
         return now - self._since
 
     def view(self, status: Status, now: float) -> View:
@@ -78,7 +81,7 @@ class Meter:
             self._samples.popleft()
         began, before = self._samples[0]
         rate = max(0, moved(status) - before) / max(now - began, 0.1)
-        return View(status, rate, self._size, self.elapsed(status, now))
+        return View(status, rate, self._size, self.elapsed(now))
 
 
 def moved(status: Status) -> int:
@@ -156,7 +159,9 @@ def _waiting_for_peer(status: Status) -> bool:
 
 def _ending(status: Status) -> bool:
     """Whether the longer stream is complete, and only the last of it is still under way."""
-    return status.peer_finished if inward(status) else status.finished and status.written > 0
+    if inward(status):
+        return status.peer_finished and (status.finished or status.received > status.delivered)
+    return status.finished and status.written > 0
 
 
 def _search(status: Status) -> list[Segment]:

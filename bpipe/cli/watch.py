@@ -14,7 +14,7 @@ from bpipe.cli.values import Level, Usage, When
 from bpipe.errors import BpipeError, explain
 from bpipe.net.address import parse
 from bpipe.net.clock import clock
-from bpipe.pipe import BackedPipe, Status
+from bpipe.pipe import BackedPipe, State, Status
 
 
 class LogError(BpipeError):
@@ -38,6 +38,7 @@ class Watch:
         if size is None and sends:
             size = remaining(streams.stdin)
         self._meter = Meter(size, clock())
+        self._shown: State | None = None  # what the status line says
         self._stdin_is_terminal = streams.stdin_is_terminal
 
     def open(self) -> None:
@@ -62,21 +63,32 @@ class Watch:
             tell(Listening(name, parse(name).port))
         if usage.level >= Level.TRACE:
             pipe.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
-        pipe.observe(Narrator(self._reporter, pipe.status).look)
+        self._narrator = Narrator(self._reporter, pipe.status())
+        pipe.observe(lambda: self._look(pipe))
         if self.draws:
-            self._show(pipe)
+            self._show_often(pipe)
         if usage.log_interval is not None:
             level = Level.VERBOSE if usage.log_json else Level.NORMAL
             self._report_often(pipe, usage.log_interval, level)
 
-    def _show(self, pipe: BackedPipe) -> None:
-        """Draw the status line, now and then again."""
+    def _look(self, pipe: BackedPipe) -> None:
+        """Something may have changed: tell it, above a status line that knows of it."""
         status = pipe.status()
+        self._meter.note(status, clock())
+        if self.draws and status.state is not self._shown:
+            self._show(status)
+        self._narrator.look(status)
+
+    def _show(self, status: Status) -> None:
+        self._shown = status.state
         view = self._meter.view(status, clock())
         output = status.peer_finished and status.received == status.delivered
         if (output or not self._after_output) and (status.finished or not self._after_input):
             self._terminal.show(view)
-        asyncio.get_running_loop().call_later(REDRAW, self._show, pipe)
+
+    def _show_often(self, pipe: BackedPipe) -> None:
+        self._show(pipe.status())
+        asyncio.get_running_loop().call_later(REDRAW, self._show_often, pipe)
 
     def _report_often(self, pipe: BackedPipe, interval: float, level: Level) -> None:
         self.report(pipe, level)
@@ -119,4 +131,4 @@ class Watch:
         self._reporter.close()
 
     def _totals(self, status: Status) -> dict[str, Any]:
-        return Totals.of(status, self._meter.elapsed(status, clock()))
+        return Totals.of(status, self._meter.elapsed(clock()))
