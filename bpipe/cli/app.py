@@ -38,7 +38,10 @@ def run(arguments: list[str]) -> int:
         return FAILED
     except Exception as error:
         if not hasattr(error, "format_message"):  # the base of the parser's errors has no name
-            raise
+            if "-vv" in arguments:
+                raise
+            _complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
+            return FAILED
         message = error.format_message().strip()
         if not message:
             return USAGE
@@ -90,6 +93,20 @@ def _bpipe(
     ] = False,
 ) -> None:
     """A pipe between two machines that does not break."""
+
+
+def _complete(incomplete: str) -> list[str]:
+    """The paths that ``unix:`` can be followed by; others, the shells complete by themselves."""
+    import glob
+    import os
+
+    if not incomplete.startswith("unix:"):
+        return []
+    path = os.path.expanduser(incomplete.removeprefix("unix:"))
+    return [
+        f"unix:{found}{'/' * os.path.isdir(found)}"
+        for found in sorted(glob.glob(glob.escape(path) + "*"))
+    ]
 
 
 _ADDRESS = (
@@ -154,7 +171,9 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but erro
 
 @app.command()
 def connect(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help=_ADDRESS)],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help=_ADDRESS, autocompletion=_complete)
+    ],
     port: Port = None,
     send_only: SendOnly = False,
     recv_only: RecvOnly = False,
@@ -207,7 +226,9 @@ def connect(
 
 @app.command()
 def listen(
-    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help=_ADDRESS)] = ":27473",
+    address: Annotated[
+        str, typer.Argument(metavar="[ADDRESS]", help=_ADDRESS, autocompletion=_complete)
+    ] = ":27473",
     port: Port = None,
     send_only: SendOnly = False,
     recv_only: RecvOnly = False,

@@ -1,40 +1,46 @@
 """What happens in a run, as values: the words for people and the JSON are both made of them.
 
-Each event is one class; its fields are those of the JSON object, beside ``time`` (seconds since
-1970) and ``event``, the name of the event. The manual page describes them all. Counts are bytes,
-times are seconds.
+Each event is one class. Its name (``peer-finished`` for PeerFinished) and its fields, those of
+``Totals`` among them, are those of the JSON object; the manual page describes them all. Counts
+are bytes, times are seconds.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+import re
+from typing import Any, NamedTuple, Protocol
 
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, format_duration, format_size
 from bpipe.pipe import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that has happened."""
-
-    name: ClassVar[str]
+class Event(Protocol):
+    """Something that has happened: a named tuple."""
 
     def words(self) -> str:
         """One line for people."""
-        raise NotImplementedError
 
-    def json(self, now: float) -> str:
-        """One line for programs; ``now`` is in seconds since 1970."""
-        return json.dumps({"time": round(now, 3), "event": self.name, **asdict(self)})
+    def _asdict(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Listening(Event):
+def name(event: type) -> str:
+    """What programs call this kind of event."""
+    return re.sub("(?<=.)(?=[A-Z])", "-", event.__name__).lower()
+
+
+def to_json(event: Event, now: float) -> str:
+    """One line for programs; ``now`` is in seconds since 1970."""
+    import json  # most runs have no log
+
+    fields = {"time": round(now, 3), "event": name(type(event)), **event._asdict()}
+    if isinstance(totals := fields.pop("totals", None), Totals):
+        fields.update(totals._asdict())
+    return json.dumps(fields)
+
+
+class Listening(NamedTuple):
     """A listener can be called."""
 
-    name = "listening"
     address: str
     port: int | None  # None: a Unix socket
 
@@ -42,33 +48,27 @@ class Listening(Event):
         return f"listening on {self.address}"
 
 
-@dataclass(frozen=True, slots=True)
-class Connected(Event):
+class Connected(NamedTuple):
     """The first connection is up."""
 
-    name = "connected"
     peer: str
 
     def words(self) -> str:
         return f"connected to {self.peer}"
 
 
-@dataclass(frozen=True, slots=True)
-class Lost(Event):
+class Lost(NamedTuple):
     """The connection is gone, and the next one is looked for."""
 
-    name = "lost"
     reason: str
 
     def words(self) -> str:
         return f"connection lost: {self.reason}; reconnecting"
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying(Event):
+class Retrying(NamedTuple):
     """An attempt to connect has failed; not each of them is told."""
 
-    name = "retrying"
     reason: str
     attempt: int  # how many there were in this outage
     delay: float  # until the next one
@@ -77,11 +77,9 @@ class Retrying(Event):
         return f"attempt {self.attempt}: {self.reason}; again in {format_duration(self.delay)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Resumed(Event):
+class Resumed(NamedTuple):
     """A later connection is up, and the streams go on where they were."""
 
-    name = "resumed"
     peer: str
     outage: float | None
     replayed: int  # sent again for this reconnect
@@ -92,22 +90,18 @@ class Resumed(Event):
         return f"connected again to {self.peer}{outage}{again}"
 
 
-@dataclass(frozen=True, slots=True)
-class PeerFinished(Event):
+class PeerFinished(NamedTuple):
     """The peer's stream has come to its end."""
 
-    name = "peer-finished"
     received: int
 
     def words(self) -> str:
         return f"the peer has finished, after {format_size(self.received)}"
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingForStdin(Event):
+class WaitingForStdin(NamedTuple):
     """The peer has finished, but stdin stays open and silent."""
 
-    name = "waiting-for-stdin"
     terminal: bool
 
     def words(self) -> str:
@@ -115,11 +109,9 @@ class WaitingForStdin(Event):
         return f"the peer has finished; waiting for the end of stdin ({way_out})"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame(Event):
+class Frame(NamedTuple):
     """A frame heard (<) or said (>), a change of the session's state (=), an error (!)."""
 
-    name = "frame"
     sign: str
     text: str
 
@@ -127,8 +119,7 @@ class Frame(Event):
         return f"{self.sign} {self.text}"
 
 
-@dataclass(frozen=True, slots=True)
-class Totals(Event):
+class Totals(NamedTuple):
     """What both directions have moved so far."""
 
     sent: int = 0  # read from stdin, to be sent
@@ -139,80 +130,81 @@ class Totals(Event):
     reconnects: int = 0
     elapsed: float = 0.0  # since the first connection, or without one since the start
 
-    @staticmethod
-    def of(status: Status, elapsed: float) -> dict[str, Any]:
-        """The values for these fields."""
-        return {
-            "sent": status.written,
-            "confirmed": status.confirmed,
-            "received": status.received,
-            "delivered": status.delivered,
-            "replayed": status.replayed,
-            "reconnects": status.reconnects,
-            "elapsed": round(elapsed, 3),
-        }
+
+def totals(status: Status, elapsed: float) -> Totals:
+    """What this status says of them."""
+    return Totals(
+        sent=status.written,
+        confirmed=status.confirmed,
+        received=status.received,
+        delivered=status.delivered,
+        replayed=status.replayed,
+        reconnects=status.reconnects,
+        elapsed=round(elapsed, 3),
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress(Totals):
+class Progress(NamedTuple):
     """Where things stand, because it was asked for."""
 
-    name = "progress"
     state: str
     peer: str
     outage: float | None  # how long no progress has been made for want of a connection
     round_trip: float | None
+    totals: Totals
 
     def words(self) -> str:
+        totals = self.totals
         parts = [f"{self.state} {self.peer}"]
         if self.outage is not None:
             parts.append(f"no progress for {format_duration(self.outage)}")
-        parts.append(f"sent {format_size(self.sent)}, {format_size(self.confirmed)} confirmed")
-        parts.append(
-            f"received {format_size(self.received)}, {format_size(self.delivered)} delivered"
-        )
-        parts.append(count(self.reconnects, "reconnect"))
+        for verb, number, result, safe in (
+            ("sent", totals.sent, "confirmed", totals.confirmed),
+            ("received", totals.received, "delivered", totals.delivered),
+        ):
+            parts.append(f"{verb} {format_size(number)}, {format_size(safe)} {result}")
+        parts.append(count(totals.reconnects, "reconnect"))
         return "; ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done(Totals):
+class Done(NamedTuple):
     """The end of the run."""
 
-    name = "done"
     status: int  # the exit status
     reason: str | None  # of a failure
+    totals: Totals = Totals()
 
     def words(self) -> str:
         return self._success() if self.reason is None else self._failure(self.reason)
 
     def _success(self) -> str:
+        totals = self.totals
         moved = [
             f"{verb} {format_size(number)}"
-            for verb, number in (("sent", self.sent), ("received", self.received))
+            for verb, number in (("sent", totals.sent), ("received", totals.received))
             if number
         ]
         if not moved:
             return "done; both streams were empty"
-        rate = format_size(max(self.sent, self.received) / max(self.elapsed, 0.001))
-        summary = f"{' and '.join(moved)} in {format_duration(self.elapsed)} ({rate}/s)"
-        if self.reconnects:
-            summary += f", {count(self.reconnects, 'reconnect')}"
+        rate = format_size(max(totals.sent, totals.received) / max(totals.elapsed, 0.001))
+        summary = f"{' and '.join(moved)} in {format_duration(totals.elapsed)} ({rate}/s)"
+        if totals.reconnects:
+            summary += f", {count(totals.reconnects, 'reconnect')}"
         return f"{summary}, all delivered"
 
     def _failure(self, reason: str) -> str:
         """What has happened, how far it got, and what to do."""
-        parts = [reason]
-        rest = self.sent - self.confirmed
-        if self.sent and self.status != LOST:  # there the reason says it
-            parts.append(f"{count(self.confirmed, 'byte')} confirmed, {rest} more not")
-        if self.received:
-            parts.append(f"{count(self.delivered, 'byte')} received")
-        if self.status == LOST and self.sent and not rest:
+        parts, totals = [reason], self.totals
+        rest = totals.sent - totals.confirmed
+        if totals.sent and self.status != LOST:  # there the reason says it
+            parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
+        if totals.received:
+            parts.append(f"{count(totals.delivered, 'byte')} received")
+        if self.status == LOST and totals.sent and not rest:
             parts.append("look there before it is sent again")
         elif self.status == NOT_CONNECTED:
             parts.append("nothing was read from stdin: it can be started again")
-        elif self.status == LOST or (self.status == FAILED and (self.sent or self.received)):
+        elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
             parts.append("start both ends again")
         return "; ".join(parts)
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bpipe.cli.events import Connected, Event, Lost, PeerFinished, Resumed, Retrying
+from bpipe.cli.events import Connected, Event, Lost, PeerFinished, Resumed, Retrying, to_json
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
@@ -114,7 +114,7 @@ class Reporter:
     def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
         """Something has happened; people hear of it from this level on."""
         if self.log is not None:
-            self.log.say(event.json(time.time()))
+            self.log.say(to_json(event, time.time()))
         if self.log is not self._stderr and self.level >= level:
             self._stderr.say(f"bpipe: {event.words()}")
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-from bpipe.cli.events import Done, Frame, Listening, Progress, Totals, WaitingForStdin
+from bpipe.cli.events import Done, Frame, Listening, Progress, Totals, WaitingForStdin, totals
 from bpipe.cli.report import Log, Narrator, Reporter
 from bpipe.cli.status import Meter
 from bpipe.cli.streams import Streams, reads_stdin, remaining
@@ -103,7 +102,7 @@ class Watch:
             peer=status.peer,
             outage=status.outage,
             round_trip=status.round_trip,
-            **self._totals(status),
+            totals=self._totals(status),
         )
         self._reporter.tell(progress, level)
 
@@ -123,12 +122,12 @@ class Watch:
     def conclude(self, pipe: BackedPipe, status: int, level: Level) -> None:
         """Tell how it ended, from this level on."""
         reason = None if pipe.failure is None else str(pipe.failure)
-        done = Done(status=status, reason=reason, **self._totals(pipe.status()))
+        done = Done(status=status, reason=reason, totals=self._totals(pipe.status()))
         self._reporter.tell(done, level)
 
     def close(self) -> None:
         """Erase the status line, and wait a moment until everything is written."""
         self._reporter.close()
 
-    def _totals(self, status: Status) -> dict[str, Any]:
-        return Totals.of(status, self._meter.elapsed(clock()))
+    def _totals(self, status: Status) -> Totals:
+        return totals(status, self._meter.elapsed(clock()))
