@@ -22,7 +22,7 @@ from tests.end_to_end.data import until
 from tests.end_to_end.helpers import Proxy
 from tests.end_to_end.screen import Screen
 
-WIDTH: Final = 106  # columns
+WIDTH: Final = 118  # columns
 PICTURE: Final = Path(__file__).parent.parent / "man" / "outage.svg"
 
 _TAKEN: Final = 1 << 16  # bytes that the far side takes at once, a few hundred times a second
@@ -43,8 +43,10 @@ def main() -> None:
     threading.Thread(target=_take_slowly, args=(listener.stdout.fileno(),), daemon=True).start()
     try:
         port = proxy.address.rpartition(":")[2]
-        folder = sysconfig.get_path("stdlib")
-        screen.enter(f"tar cf - {folder} | bpipe connect localhost:{port} --size 300M")
+        screen.enter(f"cd {sysconfig.get_path('stdlib')}; PS1='$ '")
+        screen.wait_last(r"\$")
+        before = len(screen.output) - len("$ ")
+        screen.enter(f"tar c . | bpipe connect localhost:{port} --size 300M")
         screen.wait_last(r"connected.* \d+\.\d MiB/s .*elapsed [4-9]s|connected.* [4-9]s")
         proxy.freeze()
         screen.wait_last(r"reconnecting.* 3s .*")
@@ -54,7 +56,7 @@ def main() -> None:
         until(lambda: proxy.faults.relayed > relayed + (10 << 20), "more bytes")
         proxy.freeze()
         screen.wait_last(r"reconnecting.* 7s .*")
-        _save(screen.output.decode())
+        _save(screen.output[before:].decode())
     finally:
         screen.end()
         proxy.end()
@@ -72,7 +74,7 @@ def _save(output: str) -> None:
     shown = re.sub(r"[^\n]*\r\x1b\[J", "", output).replace("\r", "")  # what was erased again
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown))
-    svg = console.export_svg(title="bpipe")
+    svg = re.sub(r"<!--.*?-->\s*", "", console.export_svg(title="bpipe"))
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched for it
     PICTURE.write_text(re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE))
 
