@@ -94,9 +94,10 @@ class Terminal:
             return ""
         if self._dumb:
             return "\r" + " " * drawn + "\r"
-        # A terminal that has become narrower has wrapped it.
-        above = (drawn - 1) // width()
-        return "\r" + (f"\x1b[{above}A" if above else "") + "\x1b[J"
+        # A terminal that has become narrower has wrapped it. Line by line, because some terminals
+        # keep in their history what is erased to the end of the screen.
+        wrapped = (drawn - 1) // width()
+        return "\r\x1b[K" + "\x1b[A\x1b[K" * wrapped
 
 
 def plain(pieces: list[Piece]) -> str:

@@ -68,7 +68,7 @@ class Watch:
             self._show_often(pipe)
         if usage.log_interval is not None:
             level = Level.VERBOSE if usage.log_json else Level.NORMAL
-            self._report_often(pipe, usage.log_interval, level)
+            self._report_later(pipe, usage.log_interval, level)
 
     def _look(self, pipe: BackedPipe) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
@@ -89,10 +89,12 @@ class Watch:
         self._show(pipe.status())
         asyncio.get_running_loop().call_later(REDRAW, self._show_often, pipe)
 
-    def _report_often(self, pipe: BackedPipe, interval: float, level: Level) -> None:
-        self.report(pipe, level)
-        loop = asyncio.get_running_loop()
-        loop.call_later(interval, self._report_often, pipe, interval, level)
+    def _report_later(self, pipe: BackedPipe, interval: float, level: Level) -> None:
+        def report() -> None:
+            self.report(pipe, level)
+            self._report_later(pipe, interval, level)
+
+        asyncio.get_running_loop().call_later(interval, report)
 
     def report(self, pipe: BackedPipe, level: Level) -> None:
         """Tell where things stand."""

@@ -201,7 +201,7 @@ def test_data_on_the_same_terminal_is_not_garbled(
         screen.enter("")  # a key that is pressed is an event, too
         far.stdin.write(b"two\n")
         screen.wait_last("two")
-        assert b"\x1b[J" not in screen.output.partition(b"one")[2]
+        assert b"\x1b[K" not in screen.output.partition(b"one")[2]
         far.stdin.close()
         screen.wait_last(r"connected( to \S+)?  received 8 B.*")
         stdin.write(b"answer")
