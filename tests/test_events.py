@@ -90,7 +90,7 @@ def test_the_totals_are_fields_among_the_others() -> None:
         ),
         (
             {"status": 4, "reason": "delivery not confirmed", "sent": 7, "confirmed": 7},
-            "delivery not confirmed; look there before it is sent again",
+            "delivery not confirmed; see what the far side has before it is sent again",
         ),
         (
             {"status": 1, "reason": "the other end: full", "sent": 7, "confirmed": 1},

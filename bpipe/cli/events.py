@@ -201,7 +201,7 @@ class Done(NamedTuple):
         if totals.received:
             parts.append(f"{count(totals.delivered, 'byte')} received")
         if self.status == LOST and totals.sent and not rest:
-            parts.append("look there before it is sent again")
+            parts.append("see what the far side has before it is sent again")
         elif self.status == NOT_CONNECTED:
             parts.append("nothing was read from stdin: it can be started again")
         elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):

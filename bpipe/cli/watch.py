@@ -10,7 +10,7 @@ from bpipe.cli.status import Meter
 from bpipe.cli.streams import Streams, reads_stdin, remaining
 from bpipe.cli.terminal import REDRAW, Terminal, same_terminal, wants_status
 from bpipe.cli.values import Level, Usage, When
-from bpipe.errors import BpipeError, explain
+from bpipe.errors import BpipeError, NotConnected, explain
 from bpipe.net.address import parse
 from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe, State, Status
@@ -121,11 +121,14 @@ class Watch:
         self._reporter.tell(Done(status=status, reason=reason), Level.QUIET)
         return status
 
-    def conclude(self, pipe: BackedPipe, status: int, level: Level) -> None:
+    def conclude(self, pipe: BackedPipe, exit_status: int, level: Level) -> None:
         """Tell how it ended, from this level on."""
-        reason = None if pipe.failure is None else str(pipe.failure)
-        done = Done(status=status, reason=reason, totals=self._totals(pipe.status()))
-        self._reporter.tell(done, level)
+        status, reason = pipe.status(), None
+        if pipe.failure is not None:
+            reason = str(pipe.failure)
+            if isinstance(pipe.failure, NotConnected) and status.peer not in reason:
+                reason = f"{status.peer}: {reason}"
+        self._reporter.tell(Done(exit_status, reason, self._totals(status)), level)
 
     def close(self) -> None:
         """Erase the status line, and wait a moment until everything is written."""

@@ -165,7 +165,10 @@ def test_a_second_caller_is_told_that_the_listener_is_busy(start: Start, path: P
     assert second.wait() == 3
     assert time.monotonic() - began < SOON
     (line,) = second.lines
-    assert line.startswith("bpipe: busy: the listener is serving another session; nothing was read")
+    assert line == (
+        f"bpipe: unix:{path}: busy: the listener is serving another session;"
+        " nothing was read from stdin: it can be started again"
+    )
     first.feed(MIB)
     assert listener.drain().wait_end() == MIB
     listener.stdin.close()
