@@ -522,6 +522,8 @@ def test_an_error_in_the_reconnect_function_is_no_hang() -> None:
         name = "nowhere"
         exposed = False
         refused = 0
+        attempts = 0
+        next_at = None
 
         def __init__(self) -> None:
             self.on_change: Callable[[], None] = lambda: None

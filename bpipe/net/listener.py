@@ -32,6 +32,9 @@ class Listener:
     know before we do that this link is dead.
     """
 
+    attempts: Final = 0  # it can only wait
+    next_at: Final = None
+
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
         self.exposed = False
