@@ -567,7 +567,13 @@ DOWN = VERDICT_SIZE + HEADER_SIZE * 6 + FIRST
 @pytest.mark.slow
 @pytest.mark.parametrize(("upward", "size"), [(True, UP), (False, DOWN)], ids=["up", "down"])
 def test_a_cut_after_each_byte_of_a_short_session(upward: bool, size: int) -> None:
+    few = asyncio.Semaphore(16)  # more would be so slow that their dials are repeated
+
     async def session(offset: int) -> bool:
+        async with few:
+            return await cut_at(offset)
+
+    async def cut_at(offset: int) -> bool:
         fault = Fault.RESET if offset % 2 else Fault.EOF
         caller, listener, proxy = await open_through_proxy([Cut(fault, upward, offset)])
         await connect_both(caller, listener)
