@@ -82,6 +82,10 @@ def test_a_generated_key_is_a_line_that_can_be_parsed_and_no_other_is_the_same()
         LINE[:20] + "ä" + LINE[21:],
         LINE + "\n" + LINE,
         "bpipe1:" + PASSPHRASE,
+        " " + LINE,
+        "\ufeff" + LINE,
+        LINE.replace("bpipe1", "Bpipe1"),
+        LINE[:-1] + chr(ord(LINE[-1]) + 1),  # the same bytes, as nobody writes them
     ],
 )
 def test_a_damaged_key_is_said_to_be_one_and_is_no_passphrase(damaged: str) -> None:
