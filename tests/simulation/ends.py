@@ -152,6 +152,11 @@ class End:
             self._world.at(now, self._loss_cues.pop())
         Session.detach(session, cause, now)
 
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended, by itself or not."""
+        return self.over_at is not None or self.killed
+
     def kill(self) -> None:
         """SIGKILL: the kernel closes the sockets."""
         if self.over_at is None:

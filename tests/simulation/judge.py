@@ -30,12 +30,15 @@ class Judge:
         self._callee = callee
         self._ends = (caller, callee)
         self._directions = (self._ends, self._ends[::-1])
+        self._streams = [
+            (near, far, near.session.writer, far.session.reader) for near, far in self._directions
+        ]
         self._aborter: End | None = None
         self._reason: Reason | None = None
         self._aborted_at = 0.0
         self._known = False  # the other end knew of the session, as far as the aborter knows
         self._heard_by: float | None = None  # when the abort has to be answered
-        self._admitted: tuple[int, bytes | None, int, bool] = (0, None, 0, False)
+        self._admitted: tuple[int, bytes | None, int] = (0, None, 0)
 
     @property
     def steady(self) -> bool:
@@ -65,21 +68,19 @@ class Judge:
 
     def look(self) -> None:
         """Raises Wrong if anything is not as it must be now."""
-        for near, far in self._directions:
-            writer, reader = near.session.writer, far.session.reader
+        for near, far, writer, reader in self._streams:
+            delivered = reader.delivered
             if far.wrong:
                 raise Wrong(far.wrong)
             if far.loop.errors:
                 raise Wrong(f"{far.name}: {far.loop.errors[0]!r}")
-            if not (
-                writer.acked <= reader.delivered <= reader.received <= writer.high <= writer.end
-            ):
+            if not writer.acked <= delivered <= reader.received <= writer.high <= writer.end:
                 raise Wrong(
                     f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
-                    f" {far.name}: delivered {reader.delivered}, received {reader.received}"
+                    f" {far.name}: delivered {delivered}, received {reader.received}"
                 )
             if reader.stopped is None:
-                if reader.delivered > far.taken + far.closed:
+                if delivered > far.taken + far.closed:
                     raise Wrong(f"{far.name} acknowledges what was not taken")
             elif reader.stopped != far.taken:
                 raise Wrong(f"{far.name} stopped at {far.taken}, and says {reader.stopped}")
@@ -87,20 +88,20 @@ class Judge:
                 raise Wrong(f"{near.name} holds more than its buffer")
             if reader.buffered > far.plan.buffer_size:
                 raise Wrong(f"{far.name} holds more than its buffer")
-        self._look_at_the_session()
+        if self._callee.session.links != self._admitted[0]:
+            self._look_who_came()
 
-    def _look_at_the_session(self) -> None:
+    def _look_who_came(self) -> None:
         """Who was let in by the listener had a later greeting, or nobody was there before."""
         session = self._callee.session
-        links, was, epoch, established = self._admitted
-        if session.links != links:
-            if session.id == was and session.epoch <= epoch:
-                raise Wrong(f"an old greeting was let in: epoch {session.epoch} after {epoch}")
-            if session.id != was and established:
-                raise Wrong("a session that was up gave way to another one")
-            if links and self.steady:
-                raise Wrong("a good link was lost")
-        self._admitted = session.links, session.id, session.epoch, session.established
+        links, was, epoch = self._admitted
+        if session.id == was and session.epoch <= epoch:
+            raise Wrong(f"an old greeting was let in: epoch {session.epoch} after {epoch}")
+        if session.id != was and session.established:
+            raise Wrong("a session that was up gave way to another one")
+        if links and self.steady:
+            raise Wrong("a good link was lost")
+        self._admitted = session.links, session.id, session.epoch
 
     # --- at the end ---
 

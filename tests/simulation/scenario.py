@@ -48,7 +48,7 @@ class Scenario:
         self._turns = 0  # of all processes, when they were looked at last
         self._finished = False
         a, b = self._make_plan(), self._make_plan()
-        retry_max = rng.choice((0.1, 1.0, 1.0, 5.0))
+        retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
         self.callee = End(
             "listener",
@@ -299,13 +299,14 @@ class Scenario:
 
     def _left_alone(self) -> bool:
         """Whether one end waits for the other, which has left, and may do so for long."""
-        gone = [end for end in self.ends if end.over_at is not None or end.killed]
+        gone = [end for end in self.ends if end.gone]
         return len(gone) == 1 and self.world.now < self.faults_until + LATEST
 
     def _has_finished(self) -> bool:
         if self.caller.loop.ended and not self.callee.session.established:
             return True  # a listener waits for ever for the first caller
-        return all(end.over_at is not None or end.killed for end in self.ends)
+        caller, callee = self.ends
+        return caller.gone and callee.gone
 
     def _step(self) -> None:
         if self.world.idle:
