@@ -44,6 +44,14 @@ class ReconnectFunc(Protocol):
     refused: int  # greetings of those who do not belong here
     on_change: Callable[[], None]  # called when something happened that no link tells
 
+    @property
+    def attempts(self) -> int:
+        """How many were started in this outage; 0 where one can only wait."""
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next attempt starts; None where one can only wait."""
+
     def __call__(self, session: Session) -> Awaitable[Link]:
         """The next link that is greeted and attached; waits for it as long as it takes."""
 
@@ -76,11 +84,20 @@ class Status:
     received: int  # arrived from the peer
     delivered: int  # of these: taken by the local consumer
     links: int  # attached so far
+    finished: bool  # the local producer has ended
+    peer_finished: bool  # the end of the peer's stream has arrived
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
     round_trip: float | None
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
+    attempts: int  # to connect, in this outage; 0 where one can only wait
+    retry_in: float | None  # until the next one; None where one can only wait
+
+    @property
+    def reconnects(self) -> int:
+        """The links that have replaced another."""
+        return max(0, self.links - 1)
 
     @property
     def unconfirmed(self) -> int:
@@ -284,7 +301,7 @@ class BackedPipe:
     def status(self) -> Status:
         """What the pipe is doing now."""
         session, writer, reader = self._session, self.writer, self.reader
-        outage = session.outage_since
+        outage, next_at = session.outage_since, self._reconnect.next_at
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -294,11 +311,15 @@ class BackedPipe:
             received=reader.delivered - reader.done + reader.buffered,
             delivered=reader.delivered - reader.done,
             links=session.links,
+            finished=writer.mark is not None,
+            peer_finished=reader.mark is not None,
             replayed=session.replayed,
             outage=None if outage is None else clock() - outage,
             round_trip=session.round_trip,
             refused=self._reconnect.refused,
             cause=session.last_cause,
+            attempts=self._reconnect.attempts,
+            retry_in=None if next_at is None else max(0.0, next_at - clock()),
         )
 
     def _state(self) -> State:
@@ -322,6 +343,10 @@ class BackedPipe:
         self._outlet = outlet
         if self._link is not None:
             self._link.outlet = outlet
+
+    def trace(self, callback: Callable[[str, str], None]) -> None:
+        """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
+        self._session.trace = callback
 
     def nudge(self) -> None:
         """Bytes were written or taken. May be called from any thread."""
@@ -422,8 +447,8 @@ class BackedPipe:
         try:
             self._session.tick(clock())
         except LinkLost as cause:
-            assert self._link is not None
-            self._link.fail(cause)
+            if self._link is not None:  # else nobody has taken it yet, and `tick` is due again
+                self._link.fail(cause)
         self._settle()
 
 

@@ -58,7 +58,7 @@ class Link:
         self._driver: Greeting | Session = greeting
         self._writing = False
         self.outlet: Outlet | None = None  # past the memory of this process, if there is a way
-        self._stall: asyncio.TimerHandle | None = None  # the outlet is full
+        self._stall: tuple[Outlet, asyncio.TimerHandle] | None = None  # the outlet is full
         self._detour = False  # what comes next goes through memory
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(
@@ -166,7 +166,7 @@ class Link:
         if count is None:  # for a moment it is the consumer that is waited for, not the socket
             self._loop.remove_reader(self._sock)
             self._loop.add_writer(outlet, self._end_stall)
-            self._stall = self._loop.call_later(MOMENT, self._end_stall)
+            self._stall = outlet, self._loop.call_later(MOMENT, self._end_stall)
             return False
         if not count:
             raise LinkLost("the connection was closed")
@@ -175,16 +175,16 @@ class Link:
 
     def _end_stall(self) -> None:
         """The outlet has room, or the moment is over: then the socket is read all the same."""
-        assert self.outlet is not None
         assert self._stall is not None
-        self._detour = self._stall.when() <= self._loop.time()
-        self._stall.cancel()
-        self._stall = None
-        self._loop.remove_writer(self.outlet)
+        (outlet, timer), self._stall = self._stall, None
+        self._detour = timer.when() <= self._loop.time()
+        timer.cancel()
+        self._loop.remove_writer(outlet)
         self._loop.add_reader(self._sock, self._readable)
 
     def _hear_out(self, cause: LinkLost) -> None:
         """Nothing can be sent any more; what had arrived before, an ABORT perhaps, counts."""
+        self.outlet = None  # which may be full
         with contextlib.suppress(OSError, LinkLost):
             while self.cause is None and self._receive():
                 pass

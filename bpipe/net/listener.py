@@ -32,6 +32,9 @@ class Listener:
     know before we do that this link is dead.
     """
 
+    attempts: Final = 0  # it can only wait
+    next_at: Final = None
+
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
         self.exposed = False
@@ -138,7 +141,7 @@ class Listener:
         """Drop somebody, at random: first of those who have not yet said that they belong here."""
         if not self._pending:
             return False
-        silent = [link for link in self._pending if _hello_of(link) is None]
+        silent = [link for link in self._pending if not link.greeting.answered]
         random.choice(silent or self._pending).fail(LinkLost(why))
         return True
 
@@ -150,6 +153,8 @@ class Listener:
 
     def _greeted(self, link: Link) -> None:
         self._pending.remove(link)
+        if link.greeting.attached:
+            self._drop_greetings()
         if link.cause is not None:
             if isinstance(link.cause, ProtocolError | Forged):
                 self.refused += 1
@@ -159,14 +164,16 @@ class Listener:
         while not self._admitted.empty():
             self._admitted.get_nowait()  # a link that was lost before anybody took it
         self._admitted.put_nowait(link)
-        for other in self._pending[:]:
-            if _hello_of(other) == _hello_of(link):
-                other.fail(LinkLost("another greeting of this session came first"))
 
+    def _drop_greetings(self) -> None:
+        """A link was attached: a CONFIRM for what was judged before it would come too late.
 
-def _hello_of(link: Link) -> bytes | None:
-    assert isinstance(link.greeting, AnswererGreeting)
-    return link.greeting.hello.session if link.greeting.hello else None
+        That may be a greeting of this session, or of one that its caller has given up.
+        """
+        for link in self._pending[:]:
+            assert isinstance(link.greeting, AnswererGreeting)
+            if link.greeting.hello is not None and not link.greeting.attached:
+                link.fail(LinkLost("another greeting came first"))
 
 
 def _name(sock: socket.socket) -> str:

@@ -76,6 +76,7 @@ class Session:
         self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
+        self._renewed = False  # the CONFIRM for an id that was given up may arrive yet
         self._traffic: Traffic | None = None
         self._ending = Ending()
 
@@ -222,6 +223,9 @@ class Session:
     def _refused_early(self, status: Status) -> None:
         if status is Status.UNKNOWN:
             self.id = None  # nothing was consumed there: a new OPEN is safe
+            self._renewed = True
+        elif status is Status.BUSY and self._renewed:
+            pass  # perhaps by that session, whose link is dead: it gives way when that is noticed
         elif status is Status.BUSY:
             self._leave(Busy("busy: the listener is serving another session"))
         else:
