@@ -25,6 +25,7 @@ from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
+from bpipe.net.outlet import Outlet
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
@@ -133,6 +134,7 @@ class BackedPipe:
         self._timer: asyncio.TimerHandle | None = None
         self._observers: list[Callable[[], None]] = []
         self._nudged = False
+        self._outlet: Outlet | None = None
         reconnect.on_change = self._notice
 
     async def __aenter__(self) -> BackedPipe:
@@ -336,6 +338,12 @@ class BackedPipe:
         """Call this, in the event loop's thread, whenever bytes have moved or the state has."""
         self._observers.append(callback)
 
+    def use_outlet(self, outlet: Outlet) -> None:
+        """Plain payload may go to the consumer this way, past the reader, while it is idle."""
+        self._outlet = outlet
+        if self._link is not None:
+            self._link.outlet = outlet
+
     def trace(self, callback: Callable[[str, str], None]) -> None:
         """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
         self._session.trace = callback
@@ -365,6 +373,7 @@ class BackedPipe:
                 self._link = await self._next_link()
                 if self._link is None:
                     break
+                self._link.outlet = self._outlet
                 self._settle()
                 await asyncio.wait(
                     [self._link.lost, self._over], return_when=asyncio.FIRST_COMPLETED

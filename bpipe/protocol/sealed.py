@@ -133,6 +133,10 @@ class SealedFrames(Frames):
         self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
         return unpack_header(data[:HEADER_SIZE])
 
+    @property
+    def passable(self) -> int:
+        return 0  # nobody may have them before their tag has verified
+
     def _begin(self, reader: BackedReader) -> None:
         try:
             self._coming = unpack_header(self._header)

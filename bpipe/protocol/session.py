@@ -381,6 +381,21 @@ class Session:
             if self.reader.received > before:
                 self._progress(traffic)
 
+    @property
+    def passable(self) -> int:
+        """How many of the bytes that come next may go straight to the consumer, unseen."""
+        traffic = self._traffic
+        return traffic.frames.passable if traffic is not None and self.reader.passing else 0
+
+    def passed(self, count: int, now: float) -> None:
+        """``count`` of them did, and the consumer has them."""
+        traffic = self._traffic
+        assert traffic is not None
+        traffic.liveness.heard(now)
+        traffic.frames.passed(count)
+        self.reader.receive_passed(count)
+        self._progress(traffic)
+
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
         kind, length, number = header
         self._log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))

@@ -7,7 +7,7 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import bpipe.net.dialer
 import bpipe.net.link
@@ -17,7 +17,9 @@ from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as real_clock
 from bpipe.net.dialer import Dialer, Schedule
+from bpipe.net.link import MOMENT
 from bpipe.net.listener import Listener
+from bpipe.net.outlet import Outlet
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -73,9 +75,37 @@ class Plan:
     buffer_size: int
     limits: Limits
     secret: Secret | None = None
+    piped: bool = False  # what it receives may go past its memory
     produce_every: float = 0.01
     consume_every: float = 0.01
     appetite: int = 4096  # bytes that are taken at once, at most
+
+
+class SimulatedOutlet(Outlet):
+    """The production outlet, but for the system calls: a consumer's pipe of unknown depth."""
+
+    def __init__(self, end: End, world: World, rng: random.Random) -> None:
+        super().__init__(-1, lambda: not end.consuming)
+        self.writable = True
+        self._end = end
+        self._world = world
+        self._rng = rng
+
+    def take(self, sock: Any, limit: int) -> int | None:
+        if not sock.readable:
+            raise BlockingIOError
+        if not self.writable or self._rng.random() < 0.2:
+            self.writable = False
+            self._world.at(self._world.now + self._rng.random() * 2 * MOMENT, self._drain)
+            return None
+        room = memoryview(bytearray(min(limit, self._rng.randint(1, self._end.plan.appetite))))
+        count: int = sock.recvmsg_into([room])[0]
+        self._end.take(room[:count])
+        return count
+
+    def _drain(self) -> None:
+        self.writable = True
+        self._end.loop.ready_to_write(cast(Any, self))
 
 
 class End:
@@ -107,7 +137,7 @@ class End:
         self._loss_cues: list[Callable[[], None]] = []
         self.session.tick = self._tick
         self.session.detach = self._detach
-        self._producing = self._consuming = True  # the next time is in the world's calendar
+        self._producing = self.consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
         self.pipe.observe(self._look)
@@ -120,6 +150,8 @@ class End:
             secret=self.plan.secret,
         )
         pipe.writer.producing = True
+        if self.plan.piped:
+            pipe.use_outlet(SimulatedOutlet(self, self._world, self._rng))
         self.loop.create_task(self._main(pipe))
         return pipe
 
@@ -165,6 +197,8 @@ class End:
             self.loop.end()
 
     def _close_sockets(self) -> None:
+        if self.pipe._link is not None:
+            self.pipe._link._sock.close()  # nobody reads it while its outlet is full
         for sock in list(self.loop._readers):
             sock.close()
 
@@ -184,8 +218,8 @@ class End:
         if not self._producing and (writer.room or pipe.refusing):
             self._producing = True
             self._after(self.plan.produce_every, self._produce)
-        if not self._consuming and (reader.buffered or reader.drained):
-            self._consuming = True
+        if not self.consuming and (reader.buffered or reader.drained):
+            self.consuming = True
             self._after(self.plan.consume_every, self._consume)
 
     def _after(self, mean: float, callback: Callable[[], None]) -> None:
@@ -220,13 +254,17 @@ class End:
             self.closed = True
             self.loop.run(pipe.call, pipe.delivered_end)
             return
-        self._consuming = False
+        self.consuming = False
         for view in reader.readable(self._rng.randint(1, self.plan.appetite)):
-            if view != PATTERN[self.taken : self.taken + len(view)]:
-                self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
-            self.taken += len(view)
+            self.take(view)
             reader.took(len(view))
             self.loop.run(pipe.nudge)
+
+    def take(self, data: memoryview) -> None:
+        """The consumer has these bytes, whichever way they came."""
+        if data != PATTERN[self.taken : self.taken + len(data)]:
+            self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
+        self.taken += len(data)
         for cue in self._cues[:]:
             if self.taken >= cue[0]:
                 self._cues.remove(cue)

@@ -41,6 +41,7 @@ class Scenario:
         self.began = self.world.now
         self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
         self.secret = SECRET if seed % 4 == 3 else None
+        self.piped = seed % 3 == 2
         self.weather = self._make_weather()
         self.network = Network(self.world, self.weather, self._note, type(begin(self.secret)))
         self.strangers = Loop(self.world, "strangers")
@@ -126,6 +127,7 @@ class Scenario:
             buffer_size=rng.choice((1, 17, 600, 5000, 60000)),
             limits=limits,
             secret=self.secret,
+            piped=self.piped,
             produce_every=rng.choice((0.001, 0.05, 0.5)),
             consume_every=rng.choice((0.001, 0.05, 0.5)),
             appetite=rng.choice((10, 1000, 60000)),
