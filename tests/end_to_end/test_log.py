@@ -76,7 +76,7 @@ def test_twice_verbose_tells_the_frames(start: Start, path: Path) -> None:
     for end, expected in (
         (
             caller,
-            [r"= attached", r"> ACK 0", r"> stream 0\.\.10", r"< ACK 11", r"> BYE", r"= over"],
+            [r"= attached", r"> ACK 0", r"> DATA 0 \+10", r"< ACK 11", r"> BYE", r"= over"],
         ),
         (listener, [r"= attached", r"< DATA 0 \+10", r"< FIN 10", r"> ACK 11", r"< BYE"]),
     ):
