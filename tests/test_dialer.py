@@ -16,6 +16,7 @@ from bpipe.net.address import Address, Endpoint, parse
 from bpipe.net.backoff import Backoff
 from bpipe.net.dialer import ATTEMPT_TIMEOUT, ATTEMPTS, OVERLAP, Dialer, Schedule
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -175,6 +176,27 @@ def test_it_greets_whoever_answers() -> None:
     assert [len(hello) for hello in heard] == [HELLO_SIZE] * 3
     assert len(set(heard)) == 3  # the epoch grows
     assert session.epoch >= 3
+
+
+@pytest.mark.parametrize(
+    ("secret", "advice"),
+    [(Secret(bytes(32)), "is it bpipe, with the same secret?"), (None, "and without a secret?")],
+)
+def test_what_may_be_wrong_with_one_who_does_not_answer(secret: Secret | None, advice: str) -> None:
+    async def check() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            session = Session(1000, secret=secret)
+            search = asyncio.ensure_future(Dialer(Address(*server.getsockname()))(session))
+            peer, _ = await asyncio.get_running_loop().sock_accept(server)
+            peer.close()
+            async with asyncio.timeout(10):
+                while advice not in session.last_cause:
+                    await asyncio.sleep(0.01)
+            search.cancel()
+            await asyncio.wait([search])
+
+    asyncio.run(check())
 
 
 def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:

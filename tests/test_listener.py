@@ -9,7 +9,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,28 @@ import pytest
 from bpipe.errors import AddressError
 from bpipe.net.address import Address, parse
 from bpipe.net.listener import PENDING, Listener
+from bpipe.protocol.handshake import begin
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import VERDICT_SIZE, Hello, Opening, Position, pack_hello
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    VERDICT_SIZE,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    pack_frame,
+    pack_hello,
+)
 
 
 @contextlib.asynccontextmanager
-async def bound(text: str, *, anywhere: bool = False) -> AsyncIterator[Listener]:
+async def bound(
+    text: str, *, anywhere: bool = False, secret: Secret | None = None
+) -> AsyncIterator[Listener]:
     """A listener that accepts, and is closed in the end."""
     listener = await Listener.bind(parse(text), anywhere=anywhere)
-    search = asyncio.ensure_future(listener(Session(1000)))
+    search = asyncio.ensure_future(listener(Session(1000, secret=secret)))
     await asyncio.sleep(0)
     try:
         yield listener
@@ -133,7 +146,8 @@ def test_a_port_can_be_used_again_at_once() -> None:
         async with bound("127.0.0.1:0") as listener:
             port = port_of(listener)
             with socket.create_connection(("127.0.0.1", port)) as caller:
-                caller.sendall(b"x" * 8)
+                caller.sendall(hello(1, Opening.RESUME))
+                assert len(await asyncio.to_thread(caller.recv, 100)) == VERDICT_SIZE
                 assert await asyncio.to_thread(caller.recv, 1) == b""
                 # The listener has closed first, so its side is the one that waits.
         async with bound(f"127.0.0.1:{port}"):
@@ -302,6 +316,20 @@ def test_one_wins_when_many_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 # --- accepting ---
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until that is so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def end_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end, which may be a reset."""
+    with contextlib.suppress(ConnectionResetError):
+        return await reader.read()
+    return b""
+
+
 def test_greetings_under_way_are_bounded() -> None:
     async def check() -> None:
         async with bound("127.0.0.1:0") as listener:
@@ -309,7 +337,7 @@ def test_greetings_under_way_are_bounded() -> None:
             for _ in range(PENDING + 10):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
                 callers.append((reader, writer))
-            ends = [asyncio.ensure_future(reader.read()) for reader, _ in callers]
+            ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in callers]
             async with asyncio.timeout(10):
                 while len([end for end in ends if end.done()]) < 10:
                     await asyncio.sleep(0.01)
@@ -320,6 +348,119 @@ def test_greetings_under_way_are_bounded() -> None:
                 end.cancel()
                 writer.close()
             await asyncio.gather(*ends, return_exceptions=True)
+
+    asyncio.run(check())
+
+
+Caller = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@contextlib.asynccontextmanager
+async def crowd(listener: Listener) -> AsyncIterator[Callable[[bytes], Awaitable[Caller]]]:
+    """Makes connections that say this, are accepted, and stay."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def come(said: bytes) -> Caller:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+            stack.callback(writer.close)
+            writer.write(said)
+            await asyncio.sleep(0)  # the listener is in the same loop
+            return reader, writer
+
+        yield come
+
+
+def hello(number: int, opening: Opening = Opening.OPEN) -> bytes:
+    """The first message of a caller of its own."""
+    return pack_hello(Hello(opening, number.to_bytes(16), 1, Position(0, 0, 1)))
+
+
+def test_those_who_say_nothing_drive_out_nobody_who_has_greeted() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            reader, writer = await come(hello(1))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+            others = [await come(b"") for _ in range(PENDING + 100)]
+            dropped = [asyncio.ensure_future(end_of(reader)) for reader, _ in others]
+            await until(lambda: len([end for end in dropped if end.done()]) == 101)
+            writer.write(pack_frame(Kind.CONFIRM, 0))
+            assert len(await reader.readexactly(HEADER_SIZE)) == HEADER_SIZE
+            for end in dropped:
+                end.cancel()
+
+    asyncio.run(check())
+
+
+def test_those_who_greet_and_do_not_confirm_drive_out_nobody_who_has_just_come() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            for number in range(PENDING):
+                await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
+            reader, writer = await come(b"")
+            for number in range(PENDING, PENDING + 100):
+                await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
+            writer.write(hello(999))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+
+    asyncio.run(check())
+
+
+def test_those_who_were_refused_and_do_not_hang_up_are_bounded_too() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            before = descriptors()
+            callers = 3 * PENDING
+            for number in range(callers):
+                await (await come(hello(number, Opening.RESUME)))[0].readexactly(VERDICT_SIZE)
+            assert descriptors() - before - callers <= PENDING + 1
+
+    asyncio.run(check())
+
+
+def test_who_does_not_know_the_secret_is_counted_and_hears_nothing() -> None:
+    ours, theirs = Secret(bytes(32)), Secret(bytes(range(32)))
+    sealed = begin(theirs).pack_hello(Hello(Opening.OPEN, bytes(16), 1, Position(0, 0, 1)))
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0", secret=ours) as listener, crowd(listener) as come:
+            changes: list[int] = []
+            listener.on_change = lambda: changes.append(listener.refused)
+            for said in (sealed, hello(1), b"GET / HTTP/1.1\r\n"):
+                assert await end_of((await come(said))[0]) == b""
+            assert changes == [1, 2, 3]
+            _, writer = await come(sealed[:50])
+            writer.close()  # who leaves was not refused
+            await asyncio.sleep(0.05)
+            assert listener.refused == 3
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    ("text", "exposed"),
+    [("*:0", True), ("0.0.0.0:0", True), ("127.0.0.1:0", False), (":0", False)],
+)
+def test_whether_other_machines_can_reach_it(text: str, exposed: bool) -> None:
+    async def check() -> None:
+        async with bound(text, anywhere=True) as listener:
+            assert listener.exposed is exposed
+            assert listener.name.startswith(
+                (text.removesuffix("0") if text[0] != ":" else "", "localhost:")
+            )
+            assert can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
+            assert can_connect(socket.AF_INET, "127.0.0.2", port_of(listener)) is exposed
+
+    asyncio.run(check())
+
+
+@needs_ipv6
+def test_everywhere_is_in_both_families() -> None:
+    async def check() -> None:
+        async with bound("*:0", anywhere=True) as listener:
+            assert can_connect(socket.AF_INET6, "::1", port_of(listener))
 
     asyncio.run(check())
 
