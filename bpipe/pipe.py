@@ -116,7 +116,7 @@ class BackedPipe:
         self._timer: asyncio.TimerHandle | None = None
         self._observers: list[Callable[[], None]] = []
         self._nudged = False
-        reconnect.on_change = self._settle
+        reconnect.on_change = self._notice
 
     async def __aenter__(self) -> BackedPipe:
         try:
@@ -375,6 +375,10 @@ class BackedPipe:
         self._session.settle(clock())
         if self._link is not None:
             self._link.flush()
+        self._notice()
+
+    def _notice(self) -> None:
+        """Wake those whom it concerns; a link that has moved bytes has sent what is due."""
         if self._session.over and not self._over.done():
             self._over.set_result(None)
         self._set_timer()

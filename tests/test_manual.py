@@ -7,13 +7,17 @@ import re
 import shutil
 import subprocess
 from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.cli.app import run
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.noise import Handshake
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Answer, Kind, Opening, Reason, Status
 
@@ -77,10 +81,10 @@ class End:
             self.session.settle(NOW)
 
 
-def example() -> list[Said]:
+def example(secret: Secret | None = None) -> list[Said]:
     """What the two ends say to each other when the caller sends ``hi`` and the answerer nothing."""
-    caller_session = Session(BUFFER_SIZE, new_id=lambda: SESSION_ID)
-    answerer_session = Session(BUFFER_SIZE)
+    caller_session = Session(BUFFER_SIZE, new_id=lambda: SESSION_ID, secret=secret)
+    answerer_session = Session(BUFFER_SIZE, secret=secret)
     caller_session.writer.space(3)[0][:] = b"hi\n"
     caller_session.writer.wrote(3)
     caller_session.writer.finish()
@@ -109,10 +113,11 @@ def turns(said: list[Said]) -> list[Said]:
     ]
 
 
-def example_in_the_page() -> list[Said]:
-    """The lines of hexadecimal digits in the page; each message begins with who says it."""
+def example_in_the_page(section: str) -> list[Said]:
+    """The lines of hexadecimal digits in a section; each message begins with who says it."""
     said: list[Said] = []
-    for line in PROTOCOL.read_text().splitlines():
+    text = PROTOCOL.read_text().partition(f"\n.Sh {section}\n")[2].partition("\n.Sh ")[0]
+    for line in text.splitlines():
         if match := re.match(r"([CA ]) ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line):
             by = match[1] if match[1] != " " else said[-1].by
             said.append(Said(by, bytes.fromhex(match[2])))
@@ -120,7 +125,21 @@ def example_in_the_page() -> list[Said]:
 
 
 def test_the_example_session_is_what_the_two_ends_really_say() -> None:
-    assert turns(example_in_the_page()) == turns(example())
+    assert turns(example_in_the_page("EXAMPLES")) == turns(example())
+
+
+def test_the_sealed_example_is_what_the_two_ends_really_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    private = map(X25519PrivateKey.from_private_bytes, (b"\x01" * 32, b"\x02" * 32))
+    monkeypatch.setattr(
+        "bpipe.protocol.sealed.NoiseHandshake",
+        partial(Handshake, generate=lambda: next(private)),
+    )
+    key = re.search(r"^\.Dl (bpipe1:\S+)$", PROTOCOL.read_text(), re.MULTILINE)
+    assert key is not None
+    secret = Secret.parse(key[1].encode())
+    assert turns(example_in_the_page("WITH A SECRET")) == turns(example(secret))
 
 
 def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
@@ -177,7 +196,7 @@ def long_options(text: str) -> list[str]:
 
 def test_the_synopsis_has_the_options_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     commands = commands_of_the_program(capsys)
-    assert set(commands) == {"", "connect", "listen", "demo"}
+    assert set(commands) == {"", "connect", "listen", "keygen", "demo"}
     everywhere = {"--help"}
     for command, options in options_in_the_synopsis().items():
         assert options | everywhere == set(commands.pop(command))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -182,6 +183,7 @@ def connect(
     from bpipe.net.address import parse
     from bpipe.protocol.patience import Limits
 
+    _collect_garbage()
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
@@ -221,6 +223,7 @@ def listen(
     from bpipe.net.address import parse
     from bpipe.protocol.patience import Limits
 
+    _collect_garbage()
     usage = _usage(send_only, recv_only, verbose, quiet)
     where = parse(address, port)
     limits = Limits(heartbeat, give_up_after=give_up_after)
@@ -233,6 +236,12 @@ def listen(
         str(where),
         announce="listening on",
     )
+
+
+def _collect_garbage() -> None:
+    """From here on (see ``__main__``). What was imported stays, and is not looked at again."""
+    gc.freeze()
+    gc.enable()
 
 
 def _usage(send_only: bool, recv_only: bool, verbose: bool, quiet: bool) -> Usage:
@@ -289,4 +298,5 @@ def demo(
     """Send a folder over a network that keeps breaking."""
     from bpipe.cli.demo import run_demo
 
+    _collect_garbage()
     return run_demo(path)

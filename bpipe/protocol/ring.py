@@ -36,7 +36,7 @@ class Ring:
         self.capacity = capacity
         self.start = 0  # the offset of the oldest byte held
         self.end = 0  # the offset after the newest byte held
-        self._page = min(LARGEST_PAGE, 1 << (capacity // 16).bit_length())
+        self._page = min(LARGEST_PAGE, 1 << (capacity // 4).bit_length())
         # `capacity` bytes can begin and end in mid-page, and so touch one page more.
         pages = -(-capacity // self._page) + 1
         self._memory = memoryview(

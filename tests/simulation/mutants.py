@@ -242,7 +242,7 @@ def _greet_beside_the_old_link(patch: Patch) -> None:
                 for _ in range(4):
                     count = sock.recvmsg_into(traffic.incoming(session.reader))[0]
                     if count:
-                        traffic.received(count, session.reader, 0.0)
+                        list(traffic.received(count, session.reader, 0.0))
             except (OSError, LinkLost):
                 pass
             close()

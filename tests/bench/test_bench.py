@@ -1,0 +1,97 @@
+"""Every benchmark runs: one tiny round, in which nothing about its figures is asserted."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.bench import latency, recovery, startup, throughput, wire
+from tests.bench.peers import BPIPE, PEERS
+from tests.bench.table import Column, Table, show_seconds
+
+NC = PEERS[0]
+HAVE_NC = not NC.missing()
+NO_WIRE = wire.missing()
+
+
+def bench(*arguments: str) -> list[dict[str, Any]]:
+    """Run one as people do, with nc beside bpipe; returns its tables."""
+    command = [sys.executable, "-m", "tests.bench", *arguments, "--json", "--rounds", "1"]
+    run = subprocess.run(
+        [*command, "--only", BPIPE.name, NC.name], capture_output=True, text=True, timeout=60
+    )
+    assert run.stderr == ""
+    assert run.returncode == 0
+    return [json.loads(line) for line in run.stdout.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "tables", "floor"),
+    [
+        ("throughput --size 4M", 3, [throughput.FLOOR]),
+        ("recovery --seconds 0.2", 1 if NO_WIRE else 2, [recovery.FLOOR]),
+        ("latency --count 20", 1, [latency.FLOOR]),
+        ("startup", 1, [startup.PYTHON, startup.FLOOR]),
+        ("memory --size 1M 4M", 2, []),
+        ("sessions --count 1 --seconds 0.2", 1, []),
+        pytest.param(
+            "slow --size 64K --seconds 2",
+            1,
+            ["bpipe, cut every 2s"],
+            marks=pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE),
+        ),
+    ],
+)
+def test_one_round(command: str, tables: int, floor: list[str]) -> None:
+    found = bench(*command.split())
+    assert len(found) == tables
+    for table in found:
+        assert set(table["rows"]) == {*floor, BPIPE.name, *([NC.name] if HAVE_NC else [])}
+        assert [note for note in table["notes"] if "failed" in note] == []
+        assert all(len(row["samples"]) == 1 for row in table["rows"].values())
+        assert table["rows"][BPIPE.name]["ratios"] == {BPIPE.name: 1.0}
+        assert table["rows"][BPIPE.name]["figures"].get("lost", 0) == 0
+
+
+def test_what_is_missing_is_said() -> None:
+    command = [sys.executable, "-m", "tests.bench", "startup", "--only", NC.name, "--rounds", "1"]
+    run = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, timeout=60)
+    assert "without nc: nc is not installed" in run.stdout
+    assert run.returncode == 0
+
+
+def test_medians_and_ratios() -> None:
+    columns = [Column("t", "time", show_seconds), Column("t", "worst", show_seconds, max)]
+    table = Table("title", columns, ["bpipe", "absent"])
+    for seconds in (1.0, 3.0, 8.0):
+        table.add("bpipe", {"t": seconds})
+        table.add("other", {"t": seconds / 2})
+    table.add("never", {"t": math.inf})
+    table.add("nothing", {})
+    assert table.value("bpipe", columns[0]) == 3.0
+    assert table.value("bpipe", columns[1]) == 8.0
+    assert table.ratio("bpipe", "other") == 2.0
+    rows = json.loads(table.as_json())["rows"]
+    assert rows["other"]["figures"] == {"time": 1.5, "worst": 4.0}
+    assert rows["other"]["ratios"] == {"bpipe": 2.0}
+    assert rows["never"]["figures"]["time"] is None
+    assert rows["nothing"]["ratios"] == {"bpipe": None}
+
+
+def test_a_table_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("title", [Column("t", "time", show_seconds)], ["bpipe"], notes=["a [note]"])
+    table.add("bpipe", {"t": 1.0})
+    table.add("never", {"t": math.inf})
+    table.add("nothing", {})
+    table.print()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["bpipe", "1.00", "s", "1.00"] in lines
+    assert ["never", "never", "0.00"] in lines
+    assert ["nothing", "-", "-"] in lines
+    assert ["a", "[note]"] in lines

@@ -1,0 +1,50 @@
+"""The wire carries bytes, until it is cut, and again when it is whole."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bench import wire
+from tests.bench.peers import BPIPE, Session
+from tests.bench.processes import Children, read_byte
+from tests.bench.wire import FAR, Weather, Wire
+
+NO_WIRE = wire.missing()
+
+
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+@pytest.mark.parametrize(
+    ("cut", "restore"), [(Wire.darken, Wire.lighten), (Wire.unplug, Wire.plug)]
+)
+def test_nothing_passes_a_wire_that_is_cut(
+    tmp_path: Path, cut: Callable[[Wire], None], restore: Callable[[Wire], None]
+) -> None:
+    with Wire(Weather(delay=0.001)) as path, Children() as children:
+        session = Session(children, BPIPE, tmp_path, host=FAR, near=path.near, far=path.far)
+        receiver = session.listen().main
+        sender = session.connect(stdin=subprocess.PIPE).main
+        os.write(sender.stdin.fileno(), b"x")
+        read_byte(receiver)
+        cut(path)
+        os.write(sender.stdin.fileno(), b"x")
+        assert select.select([receiver.stdout], [], [], 0.3)[0] == []
+        restore(path)
+        read_byte(receiver)
+
+
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_nothing_is_left_behind() -> None:
+    def namespaces() -> set[str]:
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, check=True)
+        return {line.split()[0] for line in listed.stdout.decode().splitlines()}
+
+    with Wire() as path:
+        names = {path.near[-1], path.far[-1]}
+        assert names <= namespaces()
+    assert not names & namespaces()
