@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -416,6 +417,64 @@ def test_those_who_were_refused_and_do_not_hang_up_are_bounded_too() -> None:
             for number in range(callers):
                 await (await come(hello(number, Opening.RESUME)))[0].readexactly(VERDICT_SIZE)
             assert descriptors() - before - callers <= PENDING + 1
+
+    asyncio.run(check())
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        highest = stack.enter_context(open(os.devnull)).fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(open(os.devnull))
+        yield
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_without_descriptors_somebody_is_dropped_or_the_next_one_waits(others: int) -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            silent = [await come(b"") for _ in range(others)]
+            with socket.socket() as late:
+                late.setblocking(False)
+                with no_descriptors():
+                    await loop.sock_connect(late, ("127.0.0.1", port_of(listener)))
+                    await loop.sock_sendall(late, hello(1))
+                    if others:
+                        assert len(await loop.sock_recv(late, 1000)) == VERDICT_SIZE
+                    else:
+                        await asyncio.sleep(0.05)  # it has tried
+                if not others:
+                    assert len(await loop.sock_recv(late, 1000)) == VERDICT_SIZE
+            ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in silent]
+            await asyncio.sleep(0.01)
+            assert len([end for end in ends if end.done()]) == (1 if others else 0)
+            for end in ends:
+                end.cancel()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("limit", "room"), [(4096, PENDING), (60, 40), (20, 1), (-1, PENDING)])
+def test_callers_do_not_get_the_last_descriptors(
+    monkeypatch: pytest.MonkeyPatch, limit: int, room: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            ends = [asyncio.ensure_future(end_of((await come(b""))[0])) for _ in range(100)]
+            await until(lambda: any(end.done() for end in ends))
+            await asyncio.sleep(0.05)
+            assert room - 20 <= len([end for end in ends if not end.done()]) <= room
+            for end in ends:
+                end.cancel()
 
     asyncio.run(check())
 

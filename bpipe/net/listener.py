@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import random
+import resource
 import socket
 import stat
 import time
@@ -23,6 +24,7 @@ from bpipe.protocol.session import Session
 PENDING: Final = 64  # greetings under way at once; one more drops one of them
 _BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
 _BATCH: Final = 4  # connections that are accepted before others have their turn
+_SPARE: Final = 16  # descriptors that are left for the session, where few are allowed
 _PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
 
 
@@ -41,6 +43,7 @@ class Listener:
         self._sockets = sockets
         self._path = path
         self._identity = _identity(path)
+        self._room = _room(sockets[-1])
         self._pending: list[Link] = []
         self._link: Link | None = None  # the one that is attached
         self._admitted: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
@@ -102,17 +105,14 @@ class Listener:
                 return link
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_BATCH):
+        for turn in range(_BATCH):
             try:
                 sock, _ = listening.accept()
             except (BlockingIOError, ConnectionError):
                 return
-            except OSError:
-                # Out of descriptors. The connection waits in the kernel; the loop would spin.
-                if not self._make_room("out of descriptors"):
-                    loop = asyncio.get_running_loop()
-                    loop.remove_reader(listening)
-                    loop.call_later(_PAUSE, self._accept_again, listening)
+            except OSError:  # out of descriptors
+                if turn == 0:  # else there may be nobody who waits
+                    self._find_descriptor(listening)
                 return
             self._greet(sock)
 
@@ -129,11 +129,18 @@ class Listener:
             sock.close()
             return
         self._pending = [link for link in self._pending if not link.lost.done()]
-        if len(self._pending) >= PENDING:
+        if len(self._pending) >= self._room:
             self._make_room("too many greetings")
         link = Link(sock, AnswererGreeting(self._answerer), peer)
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
+
+    def _find_descriptor(self, listening: socket.socket) -> None:
+        """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
+        if not self._make_room("out of descriptors"):
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(_PAUSE, self._accept_again, listening)
 
     def _accept_again(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
@@ -184,6 +191,14 @@ class Listener:
 def _hello_of(link: Link) -> bytes | None:
     assert isinstance(link.greeting, AnswererGreeting)
     return link.greeting.hello.session if link.greeting.hello else None
+
+
+def _room(sock: socket.socket) -> int:
+    """How many greetings may be under way: callers do not get the last descriptors."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return PENDING
+    return max(1, min(PENDING, limit - sock.fileno() - _SPARE))
 
 
 def _name(sock: socket.socket) -> str:
