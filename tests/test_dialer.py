@@ -17,8 +17,18 @@ from bpipe.net.address import Address, Endpoint, parse
 from bpipe.net.backoff import Backoff
 from bpipe.net.dialer import ATTEMPT_TIMEOUT, ATTEMPTS, OVERLAP, Dialer, Schedule
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import HELLO_SIZE
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    HELLO_SIZE,
+    Kind,
+    Position,
+    Status,
+    Verdict,
+    pack_frame,
+    pack_verdict,
+)
 
 
 class Steady(Backoff):
@@ -190,6 +200,27 @@ def test_it_greets_whoever_answers() -> None:
     assert session.epoch >= 3
 
 
+@pytest.mark.parametrize(
+    ("secret", "advice"),
+    [(Secret(bytes(32)), "is it bpipe, with the same secret?"), (None, "and without a secret?")],
+)
+def test_what_may_be_wrong_with_one_who_does_not_answer(secret: Secret | None, advice: str) -> None:
+    async def check() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            session = Session(1000, secret=secret)
+            search = asyncio.ensure_future(Dialer(Address(*server.getsockname()))(session))
+            peer, _ = await asyncio.get_running_loop().sock_accept(server)
+            peer.close()
+            async with asyncio.timeout(10):
+                while advice not in session.last_cause:
+                    await asyncio.sleep(0.01)
+            search.cancel()
+            await asyncio.wait([search])
+
+    asyncio.run(check())
+
+
 def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     accepted: list[socket.socket] = []
     with socket.create_server(("127.0.0.2", 0)) as server:
@@ -208,6 +239,33 @@ def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(dial_until(Address("both", port), look))
     for peer in accepted:
         peer.close()
+
+
+def test_a_search_that_is_cancelled_just_when_its_answer_comes() -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        errors: list[object] = []
+        loop.set_exception_handler(lambda loop, context: errors.append(context))
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            server.setblocking(False)
+            bell, rope = map(stack.enter_context, socket.socketpair())
+            session = Session(1000)
+            dialer = Dialer(Address(*server.getsockname()))
+            search = asyncio.ensure_future(dialer(session))
+            peer = stack.enter_context((await loop.sock_accept(server))[0])
+            assert len(await loop.sock_recv(peer, 1000)) == HELLO_SIZE
+            await loop.sock_sendall(peer, pack_verdict(Verdict(Status.OK, Position(0, 0, 1))))
+            assert len(await loop.sock_recv(peer, 1000)) == HEADER_SIZE
+            loop.add_reader(bell, lambda: (loop.remove_reader(bell), search.cancel()))
+            rope.send(b"!")  # the loop finds both at once, and this first
+            peer.send(pack_frame(Kind.READY, 0))
+            await asyncio.wait([search])
+            assert search.cancelled()
+            assert not session.attached
+            assert errors == []
+
+    asyncio.run(check())
 
 
 @pytest.mark.slow

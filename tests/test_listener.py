@@ -6,26 +6,42 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from bpipe.errors import AddressError
+from bpipe.errors import AddressError, Forged
 from bpipe.net.address import Address, parse
 from bpipe.net.listener import PENDING, Listener
+from bpipe.protocol.greeting import REMEMBERED, Answerer
+from bpipe.protocol.handshake import begin
+from bpipe.protocol.sealed import SealedHandshake
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import VERDICT_SIZE, Hello, Opening, Position, pack_hello
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    VERDICT_SIZE,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    pack_frame,
+    pack_hello,
+)
 
 
 @contextlib.asynccontextmanager
-async def bound(text: str, *, anywhere: bool = False) -> AsyncIterator[Listener]:
+async def bound(
+    text: str, *, anywhere: bool = False, secret: Secret | None = None
+) -> AsyncIterator[Listener]:
     """A listener that accepts, and is closed in the end."""
     listener = await Listener.bind(parse(text), anywhere=anywhere)
-    search = asyncio.ensure_future(listener(Session(1000)))
+    search = asyncio.ensure_future(listener(Session(1000, secret=secret)))
     await asyncio.sleep(0)
     try:
         yield listener
@@ -133,7 +149,8 @@ def test_a_port_can_be_used_again_at_once() -> None:
         async with bound("127.0.0.1:0") as listener:
             port = port_of(listener)
             with socket.create_connection(("127.0.0.1", port)) as caller:
-                caller.sendall(b"x" * 8)
+                caller.sendall(hello(1, Opening.RESUME))
+                assert len(await asyncio.to_thread(caller.recv, 100)) == VERDICT_SIZE
                 assert await asyncio.to_thread(caller.recv, 1) == b""
                 # The listener has closed first, so its side is the one that waits.
         async with bound(f"127.0.0.1:{port}"):
@@ -302,6 +319,20 @@ def test_one_wins_when_many_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 # --- accepting ---
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until that is so."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def end_of(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the end, which may be a reset."""
+    with contextlib.suppress(ConnectionResetError):
+        return await reader.read()
+    return b""
+
+
 def test_greetings_under_way_are_bounded() -> None:
     async def check() -> None:
         async with bound("127.0.0.1:0") as listener:
@@ -309,7 +340,7 @@ def test_greetings_under_way_are_bounded() -> None:
             for _ in range(PENDING + 10):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
                 callers.append((reader, writer))
-            ends = [asyncio.ensure_future(reader.read()) for reader, _ in callers]
+            ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in callers]
             async with asyncio.timeout(10):
                 while len([end for end in ends if end.done()]) < 10:
                     await asyncio.sleep(0.01)
@@ -320,6 +351,210 @@ def test_greetings_under_way_are_bounded() -> None:
                 end.cancel()
                 writer.close()
             await asyncio.gather(*ends, return_exceptions=True)
+
+    asyncio.run(check())
+
+
+Caller = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@contextlib.asynccontextmanager
+async def crowd(listener: Listener) -> AsyncIterator[Callable[[bytes], Awaitable[Caller]]]:
+    """Makes connections that say this, are accepted, and stay."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def come(said: bytes) -> Caller:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(listener))
+            stack.callback(writer.close)
+            writer.write(said)
+            await asyncio.sleep(0)  # the listener is in the same loop
+            return reader, writer
+
+        yield come
+
+
+def hello(number: int, opening: Opening = Opening.OPEN) -> bytes:
+    """The first message of a caller of its own."""
+    return pack_hello(Hello(opening, number.to_bytes(16), 1, Position(0, 0, 1)))
+
+
+def test_those_who_say_nothing_drive_out_nobody_who_has_greeted() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            reader, writer = await come(hello(1))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+            others = [await come(b"") for _ in range(PENDING + 100)]
+            dropped = [asyncio.ensure_future(end_of(reader)) for reader, _ in others]
+            await until(lambda: len([end for end in dropped if end.done()]) == 101)
+            writer.write(pack_frame(Kind.CONFIRM, 0))
+            assert len(await reader.readexactly(HEADER_SIZE)) == HEADER_SIZE
+            for end in dropped:
+                end.cancel()
+
+    asyncio.run(check())
+
+
+def test_those_who_greet_and_do_not_confirm_drive_out_nobody_who_has_just_come() -> None:
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            for number in range(PENDING):
+                await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
+            reader, writer = await come(b"")
+            for number in range(PENDING, PENDING + 100):
+                await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
+            writer.write(hello(999))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+
+    asyncio.run(check())
+
+
+def test_those_who_were_refused_and_do_not_hang_up_are_bounded_too() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            before = descriptors()
+            callers = 3 * PENDING
+            for number in range(callers):
+                await (await come(hello(number, Opening.RESUME)))[0].readexactly(VERDICT_SIZE)
+            assert descriptors() - before - callers <= PENDING + 1
+
+    asyncio.run(check())
+
+
+def sealed_hello(secret: Secret) -> bytes:
+    """The first message of one who knows the secret; never twice the same."""
+    return begin(secret).pack_hello(Hello(Opening.OPEN, bytes(16), 1, Position(0, 0, 1)))
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing can be opened meanwhile."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as stack:
+        highest = stack.enter_context(open(os.devnull)).fileno()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        with contextlib.suppress(OSError):
+            while True:
+                stack.enter_context(open(os.devnull))
+        yield
+
+
+@pytest.mark.parametrize("others", [0, 3])
+def test_without_descriptors_somebody_is_dropped_or_the_next_one_waits(others: int) -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            silent = [await come(b"") for _ in range(others)]
+            with socket.socket() as late:
+                late.setblocking(False)
+                with no_descriptors():
+                    await loop.sock_connect(late, ("127.0.0.1", port_of(listener)))
+                    await loop.sock_sendall(late, hello(1))
+                    if others:
+                        assert len(await loop.sock_recv(late, 1000)) == VERDICT_SIZE
+                    else:
+                        await asyncio.sleep(0.05)  # it has tried
+                if not others:
+                    assert len(await loop.sock_recv(late, 1000)) == VERDICT_SIZE
+            ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in silent]
+            await asyncio.sleep(0.01)
+            assert len([end for end in ends if end.done()]) == (1 if others else 0)
+            for end in ends:
+                end.cancel()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("limit", "room"), [(4096, PENDING), (60, 40), (20, 1), (-1, PENDING)])
+def test_callers_do_not_get_the_last_descriptors(
+    monkeypatch: pytest.MonkeyPatch, limit: int, room: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            ends = [asyncio.ensure_future(end_of((await come(b""))[0])) for _ in range(100)]
+            await until(lambda: any(end.done() for end in ends))
+            await asyncio.sleep(0.05)
+            assert room - 20 <= len([end for end in ends if not end.done()]) <= room
+            for end in ends:
+                end.cancel()
+
+    asyncio.run(check())
+
+
+def test_who_does_not_know_the_secret_is_counted_and_hears_nothing() -> None:
+    ours, theirs = Secret(bytes(32)), Secret(bytes(range(32)))
+    sealed = sealed_hello(theirs)
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0", secret=ours) as listener, crowd(listener) as come:
+            changes: list[int] = []
+            listener.on_change = lambda: changes.append(listener.refused)
+            for said in (sealed, hello(1), b"GET / HTTP/1.1\r\n"):
+                assert await end_of((await come(said))[0]) == b""
+            assert changes == [1, 2, 3]
+            _, writer = await come(sealed[:50])
+            writer.close()  # who leaves was not refused
+            await asyncio.sleep(0.05)
+            assert listener.refused == 3
+
+    asyncio.run(check())
+
+
+def test_a_greeting_that_was_overheard_is_answered_once_and_drives_out_nobody() -> None:
+    secret = Secret(bytes(32))
+    overheard = sealed_hello(secret)
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0", secret=secret) as listener, crowd(listener) as come:
+            reader, _ = await come(overheard)
+            assert await reader.readexactly(SealedHandshake.verdict_size)
+            newcomer, writer = await come(b"")
+            for _ in range(PENDING + 10):
+                assert await end_of((await come(overheard))[0]) == b""
+            assert listener.refused == PENDING + 10
+            writer.write(sealed_hello(secret))
+            assert await newcomer.readexactly(SealedHandshake.verdict_size)
+
+    asyncio.run(check())
+
+
+def test_only_the_last_greetings_are_remembered() -> None:
+    answerer = Answerer(Session(1000), lambda: None)
+    for number in range(REMEMBERED + 1):
+        answerer.remember(number.to_bytes(4))
+    answerer.recognize((0).to_bytes(4))
+    for number in (1, REMEMBERED):
+        with pytest.raises(Forged, match="come before"):
+            answerer.recognize(number.to_bytes(4))
+
+
+@pytest.mark.parametrize(
+    ("text", "exposed"),
+    [("*:0", True), ("0.0.0.0:0", True), ("127.0.0.1:0", False), (":0", False)],
+)
+def test_whether_other_machines_can_reach_it(text: str, exposed: bool) -> None:
+    async def check() -> None:
+        async with bound(text, anywhere=True) as listener:
+            assert listener.exposed is exposed
+            assert listener.name.startswith(
+                (text.removesuffix("0") if text[0] != ":" else "", "localhost:")
+            )
+            assert can_connect(socket.AF_INET, "127.0.0.1", port_of(listener))
+            assert can_connect(socket.AF_INET, "127.0.0.2", port_of(listener)) is exposed
+
+    asyncio.run(check())
+
+
+@needs_ipv6
+def test_everywhere_is_in_both_families() -> None:
+    async def check() -> None:
+        async with bound("*:0", anywhere=True) as listener:
+            assert can_connect(socket.AF_INET6, "::1", port_of(listener))
 
     asyncio.run(check())
 

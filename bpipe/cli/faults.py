@@ -12,6 +12,7 @@ import random
 import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 GREETING_SIZE: Final = 150  # bytes each way, about: the greeting, and the first frames
@@ -47,10 +48,20 @@ def random_cuts(rng: random.Random, count: int, largest: int) -> Iterator[Cut]:
             yield Cut(fault, True, rng.randrange(largest))
 
 
+Tamper = Callable[[int, bool, int, bytes], bytes]
+
+
+def leave(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
+    """The tampering of a proxy that forwards everything as it comes."""
+    return data
+
+
 class FaultProxy:
     """Relays each connection to ``target``; the n-th meets the n-th of the ``cuts``, if any.
 
-    Addresses are ``(host, port)``, or the path of a Unix socket.
+    Addresses are ``(host, port)``, or the path of a Unix socket. ``tamper`` sees all that is
+    relayed, and says what is forwarded in its place: it is called with the number of the
+    connection, from 1 on, whether the bytes go upward, their offset, and the bytes.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class FaultProxy:
         target: tuple[str, int] | str,
         cuts: Iterable[Cut] = (),
         on_cut: Callable[[Cut], None] = lambda cut: None,
+        tamper: Tamper = leave,
     ) -> None:
         self.connections = 0
         self.made: list[Cut] = []  # so far
@@ -65,6 +77,7 @@ class FaultProxy:
         self._target = target
         self._cuts = iter(cuts)
         self._on_cut = on_cut
+        self._tamper = tamper
         self._open = asyncio.Event()
         self._open.set()
         self._kept: list[socket.socket] = []
@@ -110,9 +123,12 @@ class FaultProxy:
             caller, _ = await asyncio.get_running_loop().sock_accept(listening)
             caller.setblocking(False)
             self.connections += 1
-            self._spawn(self._serve(caller, next(self._cuts, None)))
+            tamper = partial(self._tamper, self.connections)
+            self._spawn(self._serve(caller, next(self._cuts, None), tamper))
 
-    async def _serve(self, caller: socket.socket, cut: Cut | None) -> None:
+    async def _serve(
+        self, caller: socket.socket, cut: Cut | None, tamper: Callable[[bool, int, bytes], bytes]
+    ) -> None:
         loop = asyncio.get_running_loop()
         unix = isinstance(self._target, str)
         callee = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
@@ -129,7 +145,14 @@ class FaultProxy:
                 if sock.family != socket.AF_UNIX:
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         ways = [
-            loop.create_task(self._relay(source, sink, cut and cut.upward == upward and cut))
+            loop.create_task(
+                self._relay(
+                    source,
+                    sink,
+                    cut if cut and cut.upward == upward else None,
+                    partial(tamper, upward),
+                )
+            )
             for source, sink, upward in ((caller, callee, True), (callee, caller, False))
         ]
         try:
@@ -149,11 +172,16 @@ class FaultProxy:
             callee.close()
 
     async def _relay(
-        self, source: socket.socket, sink: socket.socket, cut: Cut | bool | None
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        cut: Cut | None,
+        tamper: Callable[[int, bytes], bytes],
     ) -> bool:
         """Forward one direction until its end; returns whether the cut was reached."""
         loop = asyncio.get_running_loop()
-        left = cut.offset if isinstance(cut, Cut) else None
+        offset = 0
+        left = None if cut is None else cut.offset
         with contextlib.suppress(OSError):
             while left != 0:
                 data = await loop.sock_recv(source, _CHUNK if left is None else min(left, _CHUNK))
@@ -161,8 +189,9 @@ class FaultProxy:
                 if not data:
                     sink.shutdown(socket.SHUT_WR)
                     return False
-                await loop.sock_sendall(sink, data)
+                await loop.sock_sendall(sink, tamper(offset, data))
                 self.relayed += len(data)
+                offset += len(data)
                 if left is not None:
                     left -= len(data)
         return left == 0

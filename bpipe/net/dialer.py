@@ -201,7 +201,7 @@ class Dialer:
             link = Link(sock, greeting, str(endpoint))
             link.on_traffic = self.on_change
             try:
-                await link.greeted
+                await asyncio.shield(link.greeted)  # it is the link's, and not to be cancelled
             except asyncio.CancelledError:
                 link.fail(LinkLost("cancelled"))
                 raise

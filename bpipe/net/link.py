@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,7 @@ from bpipe.protocol.session import Session
 MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from being read
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kernel after a close
 _TURNS: Final = 16  # system calls in one callback, before others have their turn
 
 
@@ -60,11 +62,12 @@ class Link:
         self.outlet: Outlet | None = None  # past the memory of this process, if there is a way
         self._stall: tuple[Outlet, asyncio.TimerHandle] | None = None  # the outlet is full
         self._detour = False  # what comes next goes through memory
+        self._closing: asyncio.Task[None] | None = None  # the farewell to one who was refused
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(
             GREETING_TIMEOUT, lambda: self.fail(LinkLost("no answer to the greeting"))
         )
-        self.flush()
+        self._readable()  # what the peer has said already
 
     def flush(self) -> None:
         """Send what there is to send, as far as the kernel takes it at once."""
@@ -90,6 +93,8 @@ class Link:
     def fail(self, cause: LinkLost, *, politely: bool = False) -> None:
         """End this link at once, or after what was written has reached the peer."""
         if self.cause is not None:
+            if self._closing is not None:
+                self._closing.cancel()
             return
         self.cause = cause
         self._unwatch()
@@ -97,12 +102,20 @@ class Link:
             self.greeting.session.detach(cause, clock())
         if politely:
             self._closing = self._loop.create_task(self._see_off(b""))
+            self._closing.add_done_callback(lambda _: self._closed())
         else:
-            self._sock.close()
+            self._closed()
         if not self.greeted.done():
             self.greeted.set_exception(cause)
             self.greeted.exception()  # not everybody waits for it
-        self.lost.set_result(cause)
+
+    def _closed(self) -> None:
+        if not self.greeting.answered:  # then the kernel need not see it off either
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._sock.close()
+        assert self.cause is not None
+        self.lost.set_result(self.cause)
 
     async def close(self) -> None:
         """End this link after everything that is begun was written; takes at most 1 s.

@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import random
+import resource
 import socket
 import stat
 import time
@@ -20,8 +21,10 @@ from bpipe.net.link import Link, prepare
 from bpipe.protocol.greeting import Answerer, AnswererGreeting
 from bpipe.protocol.session import Session
 
-PENDING: Final = 64  # greetings under way at once; one more drops one of them, at random
-_BACKLOG: Final = 128
+PENDING: Final = 64  # greetings under way at once; one more drops one of them
+_BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
+_BATCH: Final = 4  # connections that are accepted before others have their turn
+_SPARE: Final = 16  # descriptors that are left for the session, where few are allowed
 _PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
 
 
@@ -43,6 +46,7 @@ class Listener:
         self._sockets = sockets
         self._path = path
         self._identity = _identity(path)
+        self._room = _room(sockets[-1])
         self._pending: list[Link] = []
         self._link: Link | None = None  # the one that is attached
         self._admitted: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
@@ -104,45 +108,61 @@ class Listener:
                 return link
 
     def _accept(self, listening: socket.socket) -> None:
-        assert self._answerer is not None
-        try:
-            sock, _ = listening.accept()
-        except (BlockingIOError, ConnectionError):
-            return
-        except OSError:
-            # Out of descriptors. The connection stays in the backlog, and the loop would spin.
-            if self._make_room("out of descriptors"):
+        for turn in range(_BATCH):
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, ConnectionError):
                 return
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(listening)
-            loop.call_later(_PAUSE, self._accept_again, listening)
-            return
+            except OSError:  # out of descriptors
+                if turn == 0:  # else there may be nobody who waits
+                    self._find_descriptor(listening)
+                return
+            self._greet(sock)
+
+    def _greet(self, sock: socket.socket) -> None:
+        """Begin to hear who this is. What has arrived is read at once: it may save him below."""
+        assert self._answerer is not None
         if sock.family == socket.AF_UNIX and not same_user(sock):
             sock.close()
             return
-        if len(self._pending) >= PENDING:
-            self._make_room("too many greetings")
         try:
             peer = _name(sock)
             prepare(sock, self._answerer.session.limits.heartbeat)
         except OSError:
             sock.close()
             return
+        self._pending = [link for link in self._pending if not link.lost.done()]
+        if len(self._pending) >= self._room:
+            self._make_room("too many greetings")
         link = Link(sock, AnswererGreeting(self._answerer), peer)
-        link.on_traffic = self.on_change  # what ends the session may come at once
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
+
+    def _find_descriptor(self, listening: socket.socket) -> None:
+        """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
+        if not self._make_room("out of descriptors"):
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(listening)
+            loop.call_later(_PAUSE, self._accept_again, listening)
 
     def _accept_again(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _make_room(self, why: str) -> bool:
-        """Drop somebody, at random: first of those who have not yet said that they belong here."""
-        if not self._pending:
+        """Drop one at random: of those whose first message was right, or of the others.
+
+        Of whichever are more: who says nothing drives out nobody who does, and who repeats what
+        he has overheard drives out nobody who has just come.
+        """
+        droppable = [link for link in self._pending if not link.greeting.attached]
+        heard = [link for link in droppable if link.greeting.answered]
+        crowd = max(heard, [link for link in droppable if not link.greeting.answered], key=len)
+        if not crowd:
             return False
-        silent = [link for link in self._pending if not link.greeting.answered]
-        random.choice(silent or self._pending).fail(LinkLost(why))
+        victim = random.choice(crowd)
+        self._pending.remove(victim)
+        victim.fail(LinkLost(why))
         return True
 
     def _drop_link(self) -> None:
@@ -152,14 +172,17 @@ class Listener:
                 link.fail(LinkLost("the peer has come back over another connection"))
 
     def _greeted(self, link: Link) -> None:
-        self._pending.remove(link)
-        if link.greeting.attached:
-            self._drop_greetings()
-        if link.cause is not None:
+        if not link.greeting.attached:
             if isinstance(link.cause, ProtocolError | Forged):
                 self.refused += 1
                 self.on_change()
             return
+        self._drop_greetings()
+        link.on_traffic = self.on_change
+        self.on_change()  # what ends the session may have come already
+        if link.cause is not None:
+            return
+        self._pending.remove(link)
         self._link = link
         while not self._admitted.empty():
             self._admitted.get_nowait()  # a link that was lost before anybody took it
@@ -172,8 +195,17 @@ class Listener:
         """
         for link in self._pending[:]:
             assert isinstance(link.greeting, AnswererGreeting)
-            if link.greeting.hello is not None and not link.greeting.attached:
+            judged = link.greeting.hello is not None and not link.greeting.attached
+            if judged and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))
+
+
+def _room(sock: socket.socket) -> int:
+    """How many greetings may be under way: callers do not get the last descriptors."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit == resource.RLIM_INFINITY:
+        return PENDING
+    return max(1, min(PENDING, limit - sock.fileno() - _SPARE))
 
 
 def _name(sock: socket.socket) -> str:

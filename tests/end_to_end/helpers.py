@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
-from bpipe.cli.faults import Cut, FaultProxy
+from bpipe.cli.faults import Cut, FaultProxy, Tamper, leave
 from tests.end_to_end.data import PATIENCE, Consumer, Producer, until
 
 File = int | IO[bytes]
@@ -176,17 +176,25 @@ class Bpipe(Program):
 class Proxy:
     """The fault proxy, in a thread with an event loop of its own."""
 
-    def __init__(self, target: str, cuts: Iterable[Cut] = (), path: Path | None = None) -> None:
+    def __init__(
+        self,
+        target: str,
+        cuts: Iterable[Cut] = (),
+        path: Path | None = None,
+        tamper: Tamper = leave,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self.address = ""
-        self.faults = self._run(self._open(target, cuts, path))
+        self.faults = self._run(self._open(target, cuts, path, tamper))
 
-    async def _open(self, target: str, cuts: Iterable[Cut], path: Path | None) -> FaultProxy:
+    async def _open(
+        self, target: str, cuts: Iterable[Cut], path: Path | None, tamper: Tamper
+    ) -> FaultProxy:
         host, _, port = target.rpartition(":")
         goal = port if host == "unix" else (host, int(port))
-        proxy = FaultProxy(goal, cuts)
+        proxy = FaultProxy(goal, cuts, tamper=tamper)
         where = proxy.start(None if path is None else str(path))
         self.address = f"unix:{where}" if isinstance(where, str) else "{}:{}".format(*where)
         return proxy
@@ -276,9 +284,15 @@ class Start:
         if isinstance(stdin, Program):
             stdin.stdout.close()  # the new process has it
 
-    def proxy(self, target: str, cuts: Iterable[Cut] = (), path: Path | None = None) -> Proxy:
+    def proxy(
+        self,
+        target: str,
+        cuts: Iterable[Cut] = (),
+        path: Path | None = None,
+        tamper: Tamper = leave,
+    ) -> Proxy:
         """Start a fault proxy in front of this address, at a free port or at this path."""
-        proxy = Proxy(target, cuts, path)
+        proxy = Proxy(target, cuts, path, tamper)
         self._started.append(proxy)
         return proxy
 
