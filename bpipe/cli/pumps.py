@@ -162,9 +162,9 @@ class StdoutPump(Pump):
     """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
-        super().__init__(pipe, descriptor, 0)
-        if Outlet.possible(descriptor):
+        if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
             pipe.use_outlet(Outlet(descriptor, lambda: self._parked))
+        super().__init__(pipe, descriptor, 0)
 
     def _wanted(self) -> bool:
         reader = self._pipe.reader
