@@ -116,7 +116,7 @@ def test_a_passphrase_is_the_same_from_whatever_keyboard() -> None:
 
 @pytest.mark.parametrize(
     "short",
-    ["", "\n", "x" * 11, "x" * 11 + "\n", "ä" * 11, "a\u0308" * 11, "x" * 11 + "\r\n"],
+    ["x", "x" * 11, "x" * 11 + "\n", "ä" * 11, "a\u0308" * 11, "x" * 11 + "\r\n"],
 )
 def test_a_passphrase_of_fewer_than_12_characters_is_too_short(
     short: str, monkeypatch: pytest.MonkeyPatch
@@ -124,6 +124,12 @@ def test_a_passphrase_of_fewer_than_12_characters_is_too_short(
     monkeypatch.setattr(secret, "_stretch", None)
     with pytest.raises(ValueError, match="too short: a passphrase has at least 12 characters"):
         Secret.parse(short.encode())
+
+
+@pytest.mark.parametrize("empty", ["", "\n", "\r\n"])
+def test_an_empty_file_is_said_to_be_one(empty: str) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        Secret.parse(empty.encode())
 
 
 def test_twelve_characters_are_enough() -> None:
