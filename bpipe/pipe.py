@@ -322,6 +322,23 @@ class BackedPipe:
             retry_in=None if next_at is None else max(0.0, next_at - clock()),
         )
 
+    @property
+    def occasion(self) -> tuple[object, ...]:
+        """Differs from the last one when more has changed than counts of bytes.
+
+        It costs much less than ``status``, and is asked for with every frame.
+        """
+        session, reconnect = self._session, self._reconnect
+        return (
+            self._state(),
+            session.links,
+            session.last_cause,
+            reconnect.attempts,
+            reconnect.refused,
+            self.writer.mark,
+            self.reader.mark,
+        )
+
     def _state(self) -> State:
         session = self._session
         if session.over:

@@ -47,6 +47,7 @@ class Watch:
             size = remaining(streams.stdin)
         self._meter = Meter(size, clock())
         self._shown: State | None = None  # what the status line says
+        self._occasion: tuple[object, ...] = ()  # what was told of last
         self._stdin_is_terminal = streams.stdin_is_terminal
 
     def open(self) -> None:
@@ -83,6 +84,9 @@ class Watch:
 
     def _look(self, pipe: BackedPipe) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
+        if (occasion := pipe.occasion) == self._occasion:
+            return
+        self._occasion = occasion
         status = pipe.status()
         self._meter.note(status, clock())
         if self.draws and status.state is not self._shown:
