@@ -182,7 +182,7 @@ class FaultProxy:
         loop = asyncio.get_running_loop()
         offset = 0
         left = None if cut is None else cut.offset
-        with contextlib.suppress(OSError):
+        try:
             while left != 0:
                 data = await loop.sock_recv(source, _CHUNK if left is None else min(left, _CHUNK))
                 await self._open.wait()
@@ -194,6 +194,10 @@ class FaultProxy:
                 offset += len(data)
                 if left is not None:
                     left -= len(data)
+        except OSError:  # one side is reset: the other is to know
+            for sock in (source, sink):
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
         return left == 0
 
     def _break(self, cut: Cut, caller: socket.socket, callee: socket.socket) -> None:
