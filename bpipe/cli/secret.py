@@ -29,22 +29,27 @@ def load_secret(path: Path) -> Secret:
     """
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise SecretError(f"the secret {path}: no such file; bpipe keygen makes one") from None
     except OSError as error:
         raise SecretError(f"the secret {path}: {explain(error)}") from None
-    with open(opened, "rb", buffering=0) as file:
-        status = os.fstat(opened)
-        if status.st_uid not in (os.geteuid(), 0):
-            raise SecretError(f"the secret {path} belongs to another user")
-        if status.st_mode & _OTHERS:
-            mode = stat.S_IMODE(status.st_mode)
-            raise SecretError(
-                f"the secret {path} is open to others (mode {mode:04o}): chmod 600 it"
-            )
-        try:
-            data = _read(file.fileno())
-        except OSError as error:
-            raise SecretError(f"the secret {path}: {explain(error)}") from None
+    try:
+        _check(os.fstat(opened), path)
+        data = _read(opened)
+    except OSError as error:
+        raise SecretError(f"the secret {path}: {explain(error)}") from None
+    finally:
+        os.close(opened)
     return _parse(data, str(path))
+
+
+def _check(status: os.stat_result, path: Path) -> None:
+    """SecretError for a file that somebody else could have read or written."""
+    if status.st_uid not in (os.geteuid(), 0):
+        raise SecretError(f"the secret {path} belongs to another user: use a copy of your own")
+    if status.st_mode & _OTHERS and not stat.S_ISDIR(status.st_mode):
+        mode = stat.S_IMODE(status.st_mode)
+        raise SecretError(f"the secret {path} is open to others (mode {mode:04o}): chmod 600 it")
 
 
 def _read(descriptor: int) -> bytes:
@@ -56,7 +61,9 @@ def _read(descriptor: int) -> bytes:
 
 def _parse(data: bytes, name: str) -> Secret:
     if len(data) > LARGEST:
-        raise SecretError(f"the secret {name} is longer than {LARGEST} bytes")
+        raise SecretError(
+            f"the secret {name} is longer than {LARGEST} bytes: bpipe keygen makes one"
+        )
     try:
         return Secret.parse(data)
     except ValueError as error:

@@ -78,7 +78,7 @@ class _Runner:
             self._reporter.say(f"{self._announce} {pipe.status().peer}")
         if pipe.exposed:
             self._reporter.say(
-                "without a secret: whoever reaches this address can connect and read"
+                "without a secret: whoever reaches this address gets in; --secret FILE helps"
             )
         pipe.observe(Narrator(self._reporter, pipe.status).look)
         self._choose_directions(pipe)

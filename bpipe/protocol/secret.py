@@ -46,6 +46,8 @@ class Secret:
         text = text.removesuffix("\n").removesuffix("\r")
         if text.startswith(_PREFIX):
             return cls(_parse_key(text))
+        if not text:
+            raise ValueError("is empty: bpipe keygen makes a key")
         # As RFC 8265 has it: one passphrase, whatever keyboard it was typed on.
         text = unicodedata.normalize("NFC", text)
         if len(text) < SHORTEST_PASSPHRASE:
