@@ -198,7 +198,8 @@ def record(link: Link) -> list[bytes]:
 
 
 def knock(pair: Pair) -> AnswererGreeting:
-    """A connection to the listener."""
+    """A connection to the listener, which has forgotten the greetings that it has heard."""
+    pair.answerer._remembered.clear()
     return AnswererGreeting(pair.answerer)
 
 
@@ -249,8 +250,12 @@ def test_an_m1_that_comes_again_does_not_disturb_the_greeting_that_it_belongs_to
     pair = held()
     link = pair.connect()
     link.send(CALLER, NOW)
+    overheard = link.ends[LISTENER].inbox
+    link.arrive(LISTENER, NOW)
+    with pytest.raises(Forged, match="has come before"):
+        feed(AnswererGreeting(pair.answerer), overheard, NOW)
     replayed = knock(pair)
-    feed(replayed, link.ends[LISTENER].inbox, NOW)
+    feed(replayed, overheard, NOW)
     link.run(NOW)
     assert all(each.attached for each in pair.sessions)
     with pytest.raises(Forged):

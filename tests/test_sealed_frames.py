@@ -326,13 +326,13 @@ def test_chunks_never_change_the_outcome(
     assert hear(bytes(data), step) == hear(bytes(data), EVERYTHING)
 
 
-@pytest.mark.parametrize("before", range(28, 37))
-@pytest.mark.parametrize("size", [1, 4, 5, 32, 33, 100, 200])
+@pytest.mark.parametrize("before", range(124, 133))
+@pytest.mark.parametrize("size", [1, 4, 5, 127, 128, 129, 180])
 @pytest.mark.parametrize("flip", [0, 1])
 def test_a_payload_that_crosses_pages_is_put_together(before: int, size: int, flip: int) -> None:
     near, far = link()
     session = Session(320, secret=SECRET)
-    assert len(session.reader.lend(EVERYTHING)[0]) == 32  # a page
+    assert len(session.reader.lend(EVERYTHING)[0]) == 128  # a page
     session.attach(Position(0, 0, WINDOW), far, NOW, caller=True)
     payload = bytes(range(1, size + 1))
     feed(session, seal(near, Frame(Kind.DATA, 0, b"#" * before)), NOW)
@@ -460,7 +460,7 @@ def test_no_nonce_comes_twice_over_many_links(recorded: Counter[tuple[bytes, byt
             if left == before:
                 break
         between.cut(pair.now)
-    assert min(moved) > 4000
+    assert min(moved) > 2000
     assert all(session.links > 100 and session.replayed for session in pair.sessions)
     assert len({key for key, _ in recorded}) > 600
     check_unique(recorded)

@@ -54,7 +54,7 @@ class Exposed(NamedTuple):
     address: str
 
     def words(self) -> str:
-        return f"no secret: whoever reaches {self.address} can connect, and nothing is encrypted"
+        return f"without a secret: whoever reaches {self.address} gets in; --secret FILE helps"
 
 
 class Refused(NamedTuple):

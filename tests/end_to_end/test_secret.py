@@ -1,242 +1,444 @@
-"""A secret on both ends: where it may come from, what else is refused, and that nobody tells it."""
+"""A secret, through the doors of a user: files, passphrases, a terminal, and every refusal."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import os
-import random
+import re
+import shlex
+import signal
+import socket
 import stat
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
-from typing import Final
 
 import pytest
 
 from bpipe.cli.faults import Cut, Fault
+from bpipe.cli.secret import load_secret, write_key
 from bpipe.protocol.sealed import SealedHandshake
 from tests.end_to_end.data import MIB, until
-from tests.end_to_end.helpers import Bpipe, Program, Start, finish
+from tests.end_to_end.helpers import Bpipe, Start, finish
 
-PASSPHRASE: Final = "correct horse battery staple"
-ONCE: Final = ("--connect-timeout", "500ms")
-CUTS: Final = 20
+PASSPHRASE = "correct horse battery staple"
+UP = SealedHandshake.hello_size + SealedHandshake.frame_size  # bytes of a greeting
+DOWN = SealedHandshake.verdict_size + SealedHandshake.frame_size
+QUICK = ("--heartbeat", "100ms")
+EAGER = (*QUICK, "--retry-max", "5ms")
 
 
 @pytest.fixture
-def key(start: Start, tmp_path: Path) -> Path:
-    """A key that `bpipe keygen` made."""
+def key(tmp_path: Path) -> Path:
+    """The file of a fresh key."""
     path = tmp_path / "key"
-    assert start.bpipe("keygen", str(path)).wait() == 0
+    write_key(path)
     return path
 
 
-@pytest.fixture
-def phrase(tmp_path: Path) -> Path:
-    """A file with a passphrase."""
-    return write(tmp_path / "phrase", f"{PASSPHRASE}\n".encode())
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """A terminal: the descriptor of who types and reads, and that of the program at it."""
-    typist, program = os.openpty()
-    yield typist, program
-    for descriptor in (typist, program):
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-
-
-def write(path: Path, data: bytes) -> Path:
-    """Make a file that only its owner can read."""
-    path.write_bytes(data)
-    path.chmod(0o600)
-    return path
-
-
-def key_bytes(key: Path) -> bytes:
-    """What the text of a key stands for."""
-    return base64.urlsafe_b64decode(key.read_text().strip().removeprefix("bpipe1:") + "=")
-
-
-def public(program: Program) -> bytes:
-    """What other people of the machine can see of a program that runs, and what it inherits."""
-    return b"".join(
-        Path(f"/proc/{program.pid}/{name}").read_bytes() for name in ("cmdline", "environ")
-    )
-
-
-def transfer(caller: Bpipe, listener: Bpipe) -> bytes:
-    """Move bytes both ways, up to the end; returns all that was to be seen beside them."""
-    caller.wait_connected()
-    seen = public(caller) + public(listener)
-    caller.feed(2 * MIB)
-    listener.feed(MIB, offset=7)
-    assert listener.drain().wait_end() == 2 * MIB
-    assert caller.drain(offset=7).wait_end() == MIB
+def exchange(listener: Bpipe, caller: Bpipe, total: int = MIB) -> None:
+    """Bytes go both ways, all of them arrive, and both ends say so."""
+    caller.feed(total)
+    listener.feed(total, offset=5)
+    there, back = listener.drain(), caller.drain(offset=5)
+    assert [there.wait_end(), back.wait_end()] == [total, total]
     assert finish(caller, listener) == [0, 0]
-    return seen + (caller.text + listener.text).encode()
 
 
-def pair(start: Start, *options: str) -> tuple[Bpipe, Bpipe]:
-    """A caller and a listener that say all they can."""
-    listener = start.bpipe("listen", "127.0.0.1:0", "-v", *options, stdin=PIPE, stdout=PIPE)
-    caller = start.bpipe("connect", listener.address, "-v", *options, stdin=PIPE, stdout=PIPE)
-    return caller, listener
+# --- keygen ---
 
 
-# --- with the right one ---
-
-
-def test_a_key_is_new_and_for_its_owner_alone(start: Start, key: Path) -> None:
-    assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert len(key_bytes(key)) == 32
-    text = key.read_text()
-    again = start.bpipe("keygen", str(key))
-    assert again.wait() == 1
-    assert again.lines == [f"bpipe: {key} exists, and may be in use: name a new file"]
-    assert key.read_text() == text
-
-
-def test_with_a_key_everything_arrives_and_the_key_is_nowhere(start: Start, key: Path) -> None:
-    seen = transfer(*pair(start, "--secret", str(key)))
-    raw = key_bytes(key)
-    for form in (raw, raw.hex().encode(), key.read_bytes().strip().removeprefix(b"bpipe1:")):
-        assert form not in seen
-
-
-def test_the_environment_may_name_the_file(
-    start: Start, key: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("umask", ["000", "022", "777"])
+def test_keygen_writes_a_key_that_only_its_owner_can_read(
+    start: Start, tmp_path: Path, umask: str
 ) -> None:
-    monkeypatch.setenv("BPIPE_SECRET_FILE", str(key))
-    caller, listener = pair(start)
-    monkeypatch.delenv("BPIPE_SECRET_FILE")
-    plain = start.bpipe("connect", listener.address, *ONCE)
-    assert plain.wait() == 3  # so it is a secret indeed
-    transfer(caller, listener)
+    path = tmp_path / "key"
+    keygen = start.bpipe("keygen", str(path), shell=f'umask {umask}; exec "$@"', stdout=PIPE)
+    assert keygen.read_all() == b""
+    assert keygen.wait() == 0
+    assert keygen.lines == []
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert re.fullmatch(r"bpipe1:[A-Za-z0-9_-]{43}\n", path.read_text())
+    load_secret(path)
 
 
-def test_with_a_passphrase_everything_arrives_and_it_is_nowhere(start: Start, phrase: Path) -> None:
-    assert PASSPHRASE.encode() not in transfer(*pair(start, "--secret", str(phrase)))
+@pytest.mark.parametrize("what", ["file", "link", "folder"])
+def test_keygen_never_overwrites(start: Start, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "key"
+    if what == "file":
+        path.write_text("precious")
+    elif what == "link":
+        path.symlink_to(tmp_path / "nothing")
+    else:
+        path.mkdir()
+    keygen = start.bpipe("keygen", str(path))
+    assert keygen.wait() == 1
+    assert keygen.lines == [f"bpipe: {path} exists, and may be in use: name a new file"]
+    assert what != "file" or path.read_text() == "precious"
+    assert os.listdir(tmp_path) == ["key"]
 
 
-def test_a_secret_may_be_typed(start: Start, phrase: Path, terminal: tuple[int, int]) -> None:
-    typist, program = terminal
-    screen = b""
-
-    def look() -> bool:
-        nonlocal screen
-        with contextlib.suppress(BlockingIOError):
-            screen += os.read(typist, 1000)
-        return b"Secret: " in screen
-
-    listener = start.bpipe("listen", "127.0.0.1:0", "--secret", str(phrase), stdin=PIPE)
-    at_terminal = 'exec setsid --ctty "$@"'
-    arguments = "connect", listener.address, "--ask-secret", "-v"
-    caller = start.bpipe(*arguments, stdin=program, stdout=PIPE, shell=at_terminal)
-    os.set_blocking(typist, False)
-    until(look, "the question on the terminal")
-    os.write(typist, f"{PASSPHRASE}\n".encode())
-    listener.feed(MIB)
-    assert caller.drain().wait_end() == MIB
-    assert finish(caller, listener) == [0, 0]
-    look()
-    assert PASSPHRASE.encode() not in screen + caller.text.encode()
+def test_keygen_where_no_file_can_be(start: Start, tmp_path: Path) -> None:
+    keygen = start.bpipe("keygen", str(tmp_path / "no" / "key"))
+    assert keygen.wait() == 1
+    assert keygen.lines == [f"bpipe: {tmp_path}/no/key: no such file or directory"]
 
 
-def test_sealed_streams_arrive_whole_through_cuts(start: Start, key: Path) -> None:
-    rng = random.Random(CUTS)
-    greeting = SealedHandshake.hello_size + SealedHandshake.frame_size
-    cuts = [
-        Cut(
-            rng.choice([Fault.RESET, Fault.EOF]),
-            rng.random() < 0.5,
-            rng.randrange(greeting if number % 3 == 0 else 2 * MIB),
-        )
-        for number in range(CUTS)
-    ]
-    options = "--secret", str(key), "--heartbeat", "100ms"
-    listener = start.bpipe("listen", "127.0.0.1:0", *options, stdin=PIPE, stdout=PIPE)
-    proxy = start.proxy(listener.address, cuts)
-    eager = (*options, "--retry-max", "5ms")
-    caller = start.bpipe("connect", proxy.address, *eager, stdin=PIPE, stdout=PIPE)
+# --- where the secret comes from ---
+
+
+def sources(key: Path, tmp_path: Path) -> dict[str, tuple[list[str], str]]:
+    """Options, and what a shell does, for each way to give the same key."""
+    (tmp_path / "link").symlink_to(key)
+    quoted = shlex.quote(str(key))
+    plain = 'exec "$@"'
+    return {
+        "file": (["--secret", str(key)], plain),
+        "environment": ([], f'export BPIPE_SECRET_FILE={quoted}; exec "$@"'),
+        "link": (["--secret", str(tmp_path / "link")], plain),
+        "substitution": ([], f"""exec bash -c 'exec "$@" --secret <(cat {quoted})' bash "$@" """),
+        "descriptor": (["--secret", "/dev/fd/3"], f'exec "$@" 3<{quoted}'),
+        "option first": (["--secret", str(key)], 'export BPIPE_SECRET_FILE=/no; exec "$@"'),
+    }
+
+
+@pytest.mark.parametrize(
+    "way", ["environment", "link", "substitution", "descriptor", "option first"]
+)
+def test_the_ways_to_give_a_secret(start: Start, key: Path, tmp_path: Path, way: str) -> None:
+    ways = sources(key, tmp_path)
+    options, shell = ways["file"]
+    listener = start.bpipe("listen", "127.0.0.1:0", *options, shell=shell, stdin=PIPE, stdout=PIPE)
+    options, shell = ways[way]
+    address = listener.address
+    caller = start.bpipe("connect", address, *options, shell=shell, stdin=PIPE, stdout=PIPE)
+    exchange(listener, caller)
+
+
+@pytest.mark.parametrize(
+    "end", ["\n", *(pytest.param(end, marks=pytest.mark.slow) for end in ("", "\r\n"))]
+)
+def test_a_passphrase_with_and_without_a_final_newline(
+    start: Start, tmp_path: Path, path: Path, end: str
+) -> None:
+    files = [tmp_path / "one", tmp_path / "two"]
+    for file, text in zip(files, (PASSPHRASE, PASSPHRASE + end), strict=True):
+        file.touch(0o600)
+        file.write_bytes(text.encode())
+    one, two = (("--secret", str(file)) for file in files)
+    listener = start.bpipe("listen", str(path), *one, stdin=PIPE, stdout=PIPE)
+    listener.wait_line("listening")
+    caller = start.bpipe("connect", str(path), *two, stdin=PIPE, stdout=PIPE)
+    exchange(listener, caller)
+
+
+# --- a terminal ---
+
+
+class Terminal:
+    """A real terminal, at whose other side a test sits."""
+
+    def __init__(self) -> None:
+        self.master, self.slave = os.openpty()
+        self.name = os.ttyname(self.slave)
+        self.shown = ""
+
+    def run(self, start: Start, *arguments: str) -> Bpipe:
+        """A bpipe whose terminal this is, and whose stdin and stdout are pipes."""
+        take = f"""exec setsid sh -c ': <{self.name}; exec "$@"' sh "$@" """
+        return start.bpipe(*arguments, shell=take, stdin=PIPE, stdout=PIPE)
+
+    def wait_asked(self) -> None:
+        """Wait until it asks, and does not show what is typed."""
+        while "Secret: " not in self.shown:
+            self.shown += os.read(self.master, 1000).decode()
+        assert not self.echoes
+
+    def type(self, text: str) -> None:
+        """Press these keys."""
+        os.write(self.master, text.encode())
+
+    @property
+    def echoes(self) -> bool:
+        """Whether what is typed is shown."""
+        return bool(termios.tcgetattr(self.slave)[3] & termios.ECHO)
+
+    def close(self) -> None:
+        """Hang up."""
+        os.set_blocking(self.master, False)
+        os.close(self.slave)
+        os.close(self.master)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A terminal, hung up in the end."""
+    terminal = Terminal()
+    yield terminal
+    terminal.close()
+
+
+def test_a_secret_is_asked_for_on_the_terminal_beside_the_data(
+    start: Start, terminal: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "phrase"
+    file.touch(0o600)
+    file.write_text(PASSPHRASE)
+    listener = start.bpipe("listen", ":0", "--secret", str(file), stdin=PIPE, stdout=PIPE)
+    port = listener.address.rpartition(":")[2]
+    caller = terminal.run(start, "connect", port, "--ask-secret")
+    terminal.wait_asked()
+    terminal.type(PASSPHRASE + "\n")
+    exchange(listener, caller)
+    assert terminal.echoes
+    os.set_blocking(terminal.master, False)
+    assert PASSPHRASE not in terminal.shown + os.read(terminal.master, 1000).decode()
+
+
+def test_an_interrupt_at_the_question_leaves_the_terminal_as_it_was(
+    start: Start, terminal: Terminal
+) -> None:
+    caller = terminal.run(start, "connect", "1", "--ask-secret")
+    terminal.wait_asked()
+    terminal.type("half a sec\x03")
+    assert caller.wait() == -signal.SIGINT
+    assert caller.lines == []
+    assert terminal.echoes
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("\x04", "no secret was typed"), ("short\n", "the secret that was typed is too short: a .*")],
+)
+def test_an_answer_that_is_no_secret(
+    start: Start, terminal: Terminal, typed: str, said: str
+) -> None:
+    caller = terminal.run(start, "connect", "1", "--ask-secret")
+    terminal.wait_asked()
+    terminal.type(typed)
+    assert caller.wait() == 2
+    assert re.fullmatch(f"bpipe: {said}", caller.text)
+    assert terminal.echoes
+
+
+def test_without_a_terminal_there_is_nobody_to_ask(start: Start) -> None:
+    caller = start.bpipe("connect", "1", "--ask-secret", shell='exec setsid "$@"')
+    assert caller.wait() == 2
+    assert caller.lines == ["bpipe: no terminal to ask for the secret on: use --secret FILE"]
+
+
+# --- a network that breaks and one that lies ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_cuts_anywhere(start: Start, key: Path, path: Path, kind: str) -> None:
+    faults = Fault.RESET, Fault.EOF
+    cuts = [Cut(faults[offset % 2], True, offset) for offset in range(0, UP + 100, 7)]
+    cuts += [Cut(faults[offset % 2], False, offset) for offset in range(0, DOWN + 100, 7)]
+    cuts += [Cut(fault, up, 3 * MIB + 1) for fault in faults for up in (True, False)]
+    unix = kind == "unix"
+    secret = "--secret", str(key)
+    where = str(path) if unix else "127.0.0.1:0"
+    listener = start.bpipe("listen", where, *secret, *QUICK, stdin=PIPE, stdout=PIPE)
+    proxy = start.proxy(listener.address, cuts, path.with_name("proxy") if unix else None)
+    caller = start.bpipe("connect", proxy.address, *secret, *EAGER, stdin=PIPE, stdout=PIPE)
     producers = caller.feed(None), listener.feed(None, offset=5)
     consumers = listener.drain(), caller.drain(offset=5)
-    until(lambda: proxy.faults.connections > CUTS, "the connection after the last cut")
+    until(lambda: proxy.faults.connections > len(cuts), "the connection after the last cut", 60)
     for producer, consumer in zip(producers, consumers, strict=True):
         producer.finish()
         assert consumer.wait_end() == producer.written
     assert finish(caller, listener) == [0, 0]
-    assert len(proxy.faults.made) > CUTS // 2  # the others, where another attempt overtook
 
 
-# --- with a wrong one ---
+@pytest.mark.slow
+def test_a_flipped_bit_ends_the_link_and_not_the_session(start: Start, key: Path) -> None:
+    places = [
+        *((True, offset) for offset in range(0, UP + 40, 5)),
+        *((False, offset) for offset in range(0, DOWN + 40, 5)),
+        *((upward, MIB + offset) for upward in (True, False) for offset in range(3)),
+    ]
+    flipped = []
+
+    def tamper(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
+        where = places[connection - 1] if connection <= len(places) else None
+        if where is None or where[0] != upward or not offset <= where[1] < offset + len(data):
+            return data
+        flipped.append(where)
+        changed = bytearray(data)
+        changed[where[1] - offset] ^= 1 << connection % 8
+        return bytes(changed)
+
+    secret = "--secret", str(key)
+    listener = start.bpipe("listen", "127.0.0.1:0", *secret, *QUICK, stdin=PIPE, stdout=PIPE)
+    proxy = start.proxy(listener.address, tamper=tamper)
+    caller = start.bpipe("connect", proxy.address, *secret, *EAGER, stdin=PIPE, stdout=PIPE)
+    producers = caller.feed(None), listener.feed(None, offset=5)
+    consumers = listener.drain(), caller.drain(offset=5)
+    until(lambda: proxy.faults.connections > len(places), "the link after the last flip", 60)
+    for producer, consumer in zip(producers, consumers, strict=True):
+        producer.finish()
+        assert consumer.wait_end() == producer.written
+    assert finish(caller, listener) == [0, 0]
+    assert len(flipped) > len(places) * 9 // 10
+    assert "protocol error" not in listener.text + caller.text
+
+
+# --- where it listens ---
+
+
+def reaches(port: str, host: str) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex((host, int(port))) == 0
 
 
 @pytest.mark.parametrize(
-    ("listens", "calls", "advice"),
+    ("address", "sealed", "everywhere"),
+    [(":0", True, True), ("*:0", True, True), ("0", True, True), (":0", False, False)],
+)
+def test_no_host_is_every_address_with_a_secret_and_loopback_without(
+    start: Start, key: Path, address: str, sealed: bool, everywhere: bool
+) -> None:
+    listener = start.bpipe("listen", address, *(("--secret", str(key)) if sealed else ()))
+    host, _, port = listener.address.rpartition(":")
+    assert reaches(port, "127.0.0.1")
+    assert reaches(port, "127.0.0.2") is everywhere
+    assert host == "*" if everywhere else host in ("localhost", "127.0.0.1")
+    assert len(listener.lines) == 1
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "*:0"])
+def test_a_listener_that_is_open_to_a_network_says_so(start: Start, address: str) -> None:
+    listener = start.bpipe("listen", address, "--insecure")
+    line = listener.wait_line("without a secret")
+    assert line == (
+        f"bpipe: without a secret: whoever reaches {listener.address} gets in; --secret FILE helps"
+    )
+
+
+# --- what is refused ---
+
+
+def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
+    """Files that are no secret, and what is said about each."""
+
+    def make(name: str, content: bytes, mode: int = 0o600) -> str:
+        path = folder / name
+        path.write_bytes(content)
+        path.chmod(mode)
+        return str(path)
+
+    write_key(folder / "good")
+    good = (folder / "good").read_bytes()
+    return {
+        "missing": (str(folder / "no"), "no such file; bpipe keygen makes one"),
+        "folder": (str(folder), "is a directory"),
+        "open": (make("open", good, 0o640), r"mode 0640.*chmod 600"),
+        "empty": (make("empty", b""), "empty.*keygen"),
+        "newline": (make("newline", b"\n"), "empty.*keygen"),
+        "short": (make("short", b"hunter2"), "too short.*12 characters.*keygen"),
+        "damaged": (make("damaged", good[:-5] + b"\n"), "damaged.*whole line"),
+        "two lines": (make("lines", good + good), "damaged.*whole line"),
+        "binary": (make("binary", bytes(range(256))), "not text.*keygen"),
+        "long": (make("long", b"x" * 5000), "4096 bytes.*keygen"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*"missing folder open empty newline short damaged binary long".split(), "two lines"],
+)
+def test_a_file_that_is_no_secret_is_one_line(start: Start, tmp_path: Path, case: str) -> None:
+    file, said = bad_files(tmp_path)[case]
+    caller = start.bpipe("connect", "localhost:1", "--secret", file)
+    assert caller.wait() == 2
+    assert re.fullmatch(rf"bpipe: the secret {re.escape(file)}.*", caller.text)
+    assert re.search(said, caller.text)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_another_user_is_one_line(start: Start, key: Path) -> None:
+    os.chown(key, 12345, -1)
+    caller = start.bpipe("connect", "localhost:1", "--secret", str(key))
+    assert caller.wait() == 2
+    assert caller.lines == [
+        f"bpipe: the secret {key} belongs to another user: use a copy of your own"
+    ]
+
+
+@pytest.mark.parametrize("given", ["--secret", "--ask-secret", "environment"])
+def test_insecure_and_a_secret_contradict_each_other(start: Start, key: Path, given: str) -> None:
+    options = {"--secret": ["--secret", str(key)], "--ask-secret": ["--ask-secret"]}
+    shell = f'export BPIPE_SECRET_FILE={shlex.quote(str(key))}; exec "$@"'
+    listener = start.bpipe(
+        *("listen", "0.0.0.0:0", "--insecure"),
+        *options.get(given, []),
+        shell=shell if given == "environment" else 'exec "$@"',
+    )
+    assert listener.wait() == 2
+    assert "contradict each other" in listener.text
+    assert len(listener.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("listens", "calls", "hint"),
     [
         ("key", "other", "is it bpipe, with the same secret?"),
         ("key", None, "is it bpipe, and without a secret?"),
         (None, "key", "is it bpipe, with the same secret?"),
+        ("key", "phrase", "is it bpipe, with the same secret?"),
     ],
 )
-def test_who_has_another_secret_never_connects(
-    start: Start, key: Path, listens: str | None, calls: str | None, advice: str
+def test_another_secret_is_never_connected(
+    start: Start, key: Path, tmp_path: Path, listens: str | None, calls: str | None, hint: str
 ) -> None:
-    other = key.with_name("other")
-    assert start.bpipe("keygen", str(other)).wait() == 0
+    write_key(tmp_path / "other")
+    (tmp_path / "phrase").touch(0o600)
+    (tmp_path / "phrase").write_text(PASSPHRASE)
 
-    def having(name: str | None) -> list[str]:
-        return [] if name is None else ["--secret", str(key.with_name(name))]
+    def options(name: str | None) -> list[str]:
+        return ["--secret", str(tmp_path / name)] if name else []
 
-    listener = start.bpipe("listen", "127.0.0.1:0", *having(listens), stdin=PIPE, stdout=PIPE)
-    caller = start.bpipe("connect", listener.address, "-v", *having(calls), *ONCE)
+    listener = start.bpipe("listen", "127.0.0.1:0", *options(listens))
+    address = listener.address
+    caller = start.bpipe("connect", address, *options(calls), "--connect-timeout", "300ms")
     assert caller.wait() == 3
-    assert advice in caller.text
-    right = start.bpipe("connect", listener.address, *having(listens), stdin=PIPE, stdout=PIPE)
-    transfer(right, listener)  # he was in nobody's way
+    assert len(caller.lines) == 1
+    assert hint in caller.text
+    listener.wait_line("^bpipe: 1 caller refused: ")
+    assert len(listener.lines) == 2
+    assert listener.running
 
 
-@pytest.mark.parametrize(
-    ("content", "mode", "said"),
-    [
-        (None, 0, "No such file"),
-        (PASSPHRASE.encode(), 0o640, "chmod 600 it"),
-        (b"tooclose", 0o600, "a passphrase has at least 12 characters"),
-        (b"bpipe1:c2hvcnQ", 0o600, "damaged key"),
-        (b"\x80\xff" * 16, 0o600, "is not text"),
-        (b"x" * 5000, 0o600, "longer than 4096 bytes"),
-    ],
-)
-def test_what_is_no_secret_is_one_line(
-    start: Start, tmp_path: Path, content: bytes | None, mode: int, said: str
+def test_a_second_caller_with_the_secret_is_told_that_the_listener_is_busy(
+    start: Start, key: Path
 ) -> None:
-    path = tmp_path / "secret"
-    if content is not None:
-        write(path, content).chmod(mode)
-    program = start.bpipe("listen", "127.0.0.1:0", "-v", "--secret", str(path))
-    assert program.wait() == 2
-    assert len(program.lines) == 1
-    assert str(path) in program.text
-    assert said.lower() in program.text.lower()
-    if content is not None:
-        assert content.removeprefix(b"bpipe1:") not in program.text.encode()
+    secret = "--secret", str(key)
+    listener = start.bpipe("listen", "127.0.0.1:0", *secret, stdin=PIPE, stdout=PIPE)
+    first = start.bpipe("connect", listener.address, *secret, stdin=PIPE, stdout=PIPE)
+    first.wait_connected()
+    second = start.bpipe("connect", listener.address, *secret)
+    assert second.wait() == 3
+    assert len(second.lines) == 1
+    assert "busy: the listener is serving another session" in second.text
+    exchange(listener, first)
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--secret", "{key}", "--insecure"], "--insecure and the secret {key} contradict"),
-        (["--secret", "{key}", "--ask-secret"], "--secret and --ask-secret contradict"),
-        (["--ask-secret"], "no terminal to ask for the secret on"),
-    ],
-)
-def test_options_that_contradict_each_other(
-    start: Start, key: Path, options: list[str], said: str
+def test_a_listener_that_was_started_anew_does_not_know_the_session(
+    start: Start, key: Path, path: Path
 ) -> None:
-    arguments = [option.format(key=key) for option in options]
-    program = start.bpipe("listen", "127.0.0.1:0", *arguments, shell='exec setsid "$@"')
-    assert program.wait() == 2
-    assert said.format(key=key) in program.text
+    secret = "--secret", str(key)
+    listener = start.bpipe("listen", str(path), *secret, stdout=PIPE)
+    listener.wait_line("listening")
+    caller = start.bpipe("connect", str(path), *secret, stdin=PIPE)
+    caller.wait_connected()
+    caller.stdin.write(b"12345")
+    assert listener.stdout.read(5) == b"12345"
+    listener.signal(signal.SIGKILL)
+    listener.wait()
+    again = start.bpipe("listen", str(path), *secret)
+    again.wait_line("listening")
+    assert caller.wait() == 4
+    assert re.search("no longer knows this session; . bytes are confirmed, . more", caller.text)
+    assert again.running
