@@ -15,6 +15,8 @@ from tests.end_to_end.data import MIB, Producer
 from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
 from tests.end_to_end.screen import Screen
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., Screen]
 
 

@@ -16,6 +16,8 @@ import pytest
 from bpipe.protocol.secret import Secret
 from tests.end_to_end.helpers import Program, Start
 
+pytestmark = pytest.mark.slow
+
 RAW = hashlib.sha256(b"known").digest()
 KEY = "bpipe1:" + base64.urlsafe_b64encode(RAW).decode().rstrip("=")
 PASSPHRASE = "seven wild geese over Uppsala"

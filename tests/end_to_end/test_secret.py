@@ -21,6 +21,8 @@ from bpipe.protocol.sealed import SealedHandshake
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Bpipe, Start, finish
 
+pytestmark = pytest.mark.slow
+
 PASSPHRASE = "correct horse battery staple"
 UP = SealedHandshake.hello_size + SealedHandshake.frame_size  # bytes of a greeting
 DOWN = SealedHandshake.verdict_size + SealedHandshake.frame_size
