@@ -25,6 +25,7 @@ from bpipe.net.clock import clock
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
+from bpipe.net.outlet import Outlet
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
@@ -42,6 +43,14 @@ class ReconnectFunc(Protocol):
     exposed: bool  # other machines can reach it
     refused: int  # greetings of those who do not belong here
     on_change: Callable[[], None]  # called when something happened that no link tells
+
+    @property
+    def attempts(self) -> int:
+        """How many were started in this outage; 0 where one can only wait."""
+
+    @property
+    def next_at(self) -> float | None:
+        """When the next attempt starts; None where one can only wait."""
 
     def __call__(self, session: Session) -> Awaitable[Link]:
         """The next link that is greeted and attached; waits for it as long as it takes."""
@@ -75,11 +84,20 @@ class Status:
     received: int  # arrived from the peer
     delivered: int  # of these: taken by the local consumer
     links: int  # attached so far
+    finished: bool  # the local producer has ended
+    peer_finished: bool  # the end of the peer's stream has arrived
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
     round_trip: float | None
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
+    attempts: int  # to connect, in this outage; 0 where one can only wait
+    retry_in: float | None  # until the next one; None where one can only wait
+
+    @property
+    def reconnects(self) -> int:
+        """The links that have replaced another."""
+        return max(0, self.links - 1)
 
     @property
     def unconfirmed(self) -> int:
@@ -116,6 +134,7 @@ class BackedPipe:
         self._timer: asyncio.TimerHandle | None = None
         self._observers: list[Callable[[], None]] = []
         self._nudged = False
+        self._outlet: Outlet | None = None
         reconnect.on_change = self._notice
 
     async def __aenter__(self) -> BackedPipe:
@@ -282,7 +301,7 @@ class BackedPipe:
     def status(self) -> Status:
         """What the pipe is doing now."""
         session, writer, reader = self._session, self.writer, self.reader
-        outage = session.outage_since
+        outage, next_at = session.outage_since, self._reconnect.next_at
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -292,11 +311,32 @@ class BackedPipe:
             received=reader.delivered - reader.done + reader.buffered,
             delivered=reader.delivered - reader.done,
             links=session.links,
+            finished=writer.mark is not None,
+            peer_finished=reader.mark is not None,
             replayed=session.replayed,
             outage=None if outage is None else clock() - outage,
             round_trip=session.round_trip,
             refused=self._reconnect.refused,
             cause=session.last_cause,
+            attempts=self._reconnect.attempts,
+            retry_in=None if next_at is None else max(0.0, next_at - clock()),
+        )
+
+    @property
+    def occasion(self) -> tuple[object, ...]:
+        """Differs from the last one when more has changed than counts of bytes.
+
+        It costs much less than ``status``, and is asked for with every frame.
+        """
+        session, reconnect = self._session, self._reconnect
+        return (
+            self._state(),
+            session.links,
+            session.last_cause,
+            reconnect.attempts,
+            reconnect.refused,
+            self.writer.mark,
+            self.reader.mark,
         )
 
     def _state(self) -> State:
@@ -314,6 +354,16 @@ class BackedPipe:
     def observe(self, callback: Callable[[], None]) -> None:
         """Call this, in the event loop's thread, whenever bytes have moved or the state has."""
         self._observers.append(callback)
+
+    def use_outlet(self, outlet: Outlet) -> None:
+        """Plain payload may go to the consumer this way, past the reader, while it is idle."""
+        self._outlet = outlet
+        if self._link is not None:
+            self._link.outlet = outlet
+
+    def trace(self, callback: Callable[[str, str], None]) -> None:
+        """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
+        self._session.trace = callback
 
     def nudge(self) -> None:
         """Bytes were written or taken. May be called from any thread."""
@@ -340,6 +390,7 @@ class BackedPipe:
                 self._link = await self._next_link()
                 if self._link is None:
                     break
+                self._link.outlet = self._outlet
                 self._settle()
                 await asyncio.wait(
                     [self._link.lost, self._over], return_when=asyncio.FIRST_COMPLETED
@@ -413,8 +464,8 @@ class BackedPipe:
         try:
             self._session.tick(clock())
         except LinkLost as cause:
-            assert self._link is not None
-            self._link.fail(cause)
+            if self._link is not None:  # else nobody has taken it yet, and `tick` is due again
+                self._link.fail(cause)
         self._settle()
 
 

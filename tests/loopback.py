@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
+import pytest
+
 from bpipe.errors import LinkLost
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.handshake import begin
 from bpipe.protocol.ring import Views
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import HEADER_SIZE, Kind, pack_data_header, pack_frame, unpack_header
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    Hello,
+    Kind,
+    Position,
+    Verdict,
+    pack_data_header,
+    pack_frame,
+    unpack_header,
+)
+
+SECRET = Secret(bytes(range(32)))
+plain_and_sealed = pytest.mark.parametrize("secret", [None, SECRET], ids=["plain", "sealed"])
 
 EVERYTHING = 1 << 40  # more bytes than any test moves
 CALLER, LISTENER = SIDES = (0, 1)
@@ -91,6 +109,40 @@ def take(session: Session, limit: int = EVERYTHING) -> bytes:
     return data
 
 
+class State(NamedTuple):
+    """Everything of a session that somebody who does not belong to it might want to change."""
+
+    id: bytes | None
+    resume_secret: bytes
+    epoch: int
+    position: Position
+    cursors: tuple[int, int, int, int]
+    links: int
+    fruitless: int
+    attached: bool
+    established: bool
+    over: bool
+    waiting: bytes
+
+
+def state(session: Session) -> State:
+    """How this session is now."""
+    writer = session.writer
+    return State(
+        session.id,
+        session.resume_secret,
+        session.epoch,
+        session.position,
+        (writer.acked, writer.sent, writer.high, writer.window),
+        session.links,
+        session.fruitless,
+        session.attached,
+        session.established,
+        session.over,
+        b"".join(session.reader.readable(EVERYTHING)),
+    )
+
+
 class End:
     """One end of a link: its greeting, then its session, and the bytes on their way to it."""
 
@@ -162,6 +214,31 @@ class Link:
             end.lose(LinkLost("cut"), now)
 
 
+class Stranger:
+    """Who stands in the caller's place: he says what he wants, with the secrets that he has."""
+
+    def __init__(
+        self, hello: Hello, secret: Secret | None = None, resume_secret: bytes = b""
+    ) -> None:
+        self._handshake = begin(secret)
+        self._resume_secret = resume_secret
+        self.hello = self._handshake.pack_hello(hello)
+
+    def read(self, verdict: bytes) -> Verdict:
+        """What M2 says. Raises LinkLost if it says nothing to him."""
+        return self._handshake.unpack_verdict(verdict, self._resume_secret)
+
+    @cached_property
+    def frames(self) -> Frames:
+        """How he says what comes after M2, which he has read or has failed to."""
+        return self._handshake.frames(caller=True)
+
+    @cached_property
+    def confirm(self) -> bytes:
+        """M3."""
+        return self.frames.pack(Kind.CONFIRM, 0)
+
+
 class Pair:
     """A caller, a listener, and the links that were made between them."""
 
@@ -169,11 +246,11 @@ class Pair:
         self.sessions = caller, listener
         self.now = 0.0
         self.links: list[Link] = []
-        self._answerer = Answerer(listener, self._drop_link)
+        self.answerer = Answerer(listener, self._drop_link)
 
     def connect(self) -> Link:
         """A fresh link, over which nothing was said; the caller must have no other."""
-        self.links.append(Link(self.sessions[CALLER], self._answerer))
+        self.links.append(Link(self.sessions[CALLER], self.answerer))
         return self.links[-1]
 
     def _drop_link(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import bpipe
 from bpipe.cli.app import run
-from bpipe.cli.values import USAGE
+from bpipe.cli.values import FAILED, USAGE
 
 WRONG = [
     ("bad address", "connect localhost:http", "a port is a number from 0 to 65535"),
@@ -39,6 +40,9 @@ WRONG = [
     ("bad outage", "listen --give-up-after 1y", "'1y' is not a time"),
     ("bad pause", "connect localhost --retry-max 1M", "'1M' is not a time"),
     ("short heartbeat", "listen --heartbeat 49ms", "a heartbeat of 49ms is too short"),
+    ("short interval", "listen --log-interval 99ms", "an interval of 99ms is too short"),
+    ("bad expectation", "listen --size much", "'much' is not a size"),
+    ("no such time to draw", "listen --status often", "'often' is not one of 'auto'"),
     ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
     ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
     ("loud and quiet", "listen -v -q", "contradict each other"),
@@ -146,3 +150,63 @@ def test_a_full_stream_is_no_traceback(arguments: str, status: int, stream: str)
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
     assert "Traceback" not in done.stderr
     assert done.returncode == (0 if (arguments, stream[0]) == ("--version", "2") else status)
+
+
+def test_an_error_in_bpipe_is_one_line_and_a_traceback_only_for_those_who_want_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpipe.net.address.parse", lambda *arguments: 1 // 0)
+    assert run(["connect", "localhost"]) == FAILED
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"bpipe: an error in bpipe itself: ZeroDivisionError\(.*\n", said)
+    with pytest.raises(ZeroDivisionError):
+        run(["connect", "localhost", "-vv"])
+
+
+def completions(shell: str, line: str, folder: Path) -> list[str]:
+    """What this shell is told when the tab key is pressed after ``line``."""
+    words = {
+        "_BPIPE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bpipe"],
+        env={**os.environ, **words},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return re.findall(r"[\w:./\\-]+", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("shell", "paths"),
+    [
+        ("bash", ["unix:./a.sock", "unix:./adir/"]),
+        ("zsh", [r"unix\\:./a.sock", r"unix\\:./adir/"]),
+        ("fish", ["unix:./a.sock", "unix:./adir/"]),
+    ],
+)
+def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
+    shell: str, paths: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "a.sock").touch()
+    (tmp_path / "adir").mkdir()
+    for command in ("connect", "listen"):
+        assert set(paths) <= set(completions(shell, f"bpipe {command} unix:./a", tmp_path))
+        assert not any(
+            "a.sock" in each for each in completions(shell, f"bpipe {command} ./a", tmp_path)
+        )
+    assert "--send-only" in completions(shell, "bpipe connect --se", tmp_path)
+    assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
+
+
+def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
+    program = "import sys, bpipe.cli.app, bpipe.cli.session; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert not {"rich", "cryptography", "json"} & set(done.stdout.split())

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +157,27 @@ async def dial_until(address: Address, condition: Callable[[], bool], **limits: 
         await search
     await asyncio.sleep(0)  # for the attempts that were dropped
     return session
+
+
+def test_the_same_outage_goes_on_although_a_link_was_attached(tmp_path: Path) -> None:
+    async def check() -> None:
+        session, dialer = Session(100), Dialer(parse(f"unix:{tmp_path}/nobody"), retry_max=0.02)
+
+        async def attempts_at_first(outage_since: float) -> int:
+            seen: list[int] = []
+            dialer.on_change = lambda: seen.append(dialer.schedule.attempts)
+            session.patience.outage_since = outage_since
+            search = asyncio.ensure_future(dialer(session))
+            while not seen or dialer.schedule.attempts < seen[0] + 3:
+                await asyncio.sleep(0.01)
+            search.cancel()
+            return seen[0]
+
+        assert await attempts_at_first(1.0) == 0
+        assert await attempts_at_first(1.0) >= 3
+        assert await attempts_at_first(2.0) == 0
+
+    asyncio.run(check())
 
 
 def test_it_greets_whoever_answers() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bpipe.errors import Busy, LinkLost, NotConnected, ProtocolError, SessionEnded
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -32,9 +33,12 @@ from tests.loopback import (
     Frame,
     Link,
     Pair,
+    Stranger,
     decode,
     drain,
     feed,
+    plain_and_sealed,
+    state,
     take,
     write,
 )
@@ -58,8 +62,8 @@ def resuming(epoch: int, position: Position = START, session: bytes = ID) -> Hel
 class Listener:
     """A listener's session and what it decides; it drops its link when it is told to."""
 
-    def __init__(self, written: bytes = b"") -> None:
-        self.session = Session(100)
+    def __init__(self, written: bytes = b"", secret: Secret | None = None) -> None:
+        self.session = Session(100, secret=secret)
         write(self.session, written)
         self.drops = 0
         self.answerer = Answerer(self.session, self._drop_link)
@@ -68,26 +72,27 @@ class Listener:
         self.drops += 1
         self.session.detach(LinkLost("the peer has come back"), NOW)
 
-    def greet(self, hello: Hello | None = None) -> AnswererGreeting:
-        """A fresh link, and what the caller says first."""
+    def greet(self, hello: Hello) -> tuple[AnswererGreeting, Stranger]:
+        """A fresh link, and who calls; the first message has come."""
+        resume_secret = self.session.resume_secret if hello.opening is Opening.RESUME else b""
+        caller = Stranger(hello, self.session.secret, resume_secret)
         greeting = AnswererGreeting(self.answerer)
-        if hello is not None:
-            feed(greeting, pack_hello(hello), NOW)
-        return greeting
+        feed(greeting, caller.hello, NOW)
+        return greeting, caller
 
-    def admit(self, hello: Hello) -> AnswererGreeting:
+    def admit(self, hello: Hello) -> Stranger:
         """A greeting that succeeds."""
-        greeting = self.greet(hello)
-        drain(greeting, NOW)
-        feed(greeting, CONFIRM, NOW)
+        greeting, caller = self.greet(hello)
+        assert caller.read(drain(greeting, NOW)).status is OK
+        feed(greeting, caller.confirm, NOW)
         drain(greeting, NOW)
         assert greeting.done
-        return greeting
+        return caller
 
     def serve(self, epoch: int = 1) -> None:
         """Be in a session whose caller was heard, and which has lost its link."""
-        self.admit(opening()._replace(epoch=epoch))
-        feed(self.session, Frame(Kind.ACK, 0).encode(), NOW)
+        caller = self.admit(opening()._replace(epoch=epoch))
+        feed(self.session, caller.frames.pack(Kind.ACK, 0), NOW)
         self.session.detach(CUT, NOW)
 
 
@@ -125,6 +130,7 @@ def ended_unheard(listener: Listener) -> None:
     listener.session.fail(SessionEnded("a bug"))
 
 
+@plain_and_sealed
 @pytest.mark.parametrize(
     ("before", "hello", "status"),
     [
@@ -158,19 +164,18 @@ def ended_unheard(listener: Listener) -> None:
     ],
 )
 def test_the_answerer_judges(
-    before: Callable[[Listener], None], hello: Hello, status: Status
+    before: Callable[[Listener], None], hello: Hello, status: Status, secret: Secret | None
 ) -> None:
-    listener = Listener()
+    listener = Listener(secret=secret)
     before(listener)
-    session = listener.session
-    state = session.id, session.epoch, session.attached, listener.drops
-    greeting = listener.greet(hello)
-    verdict = unpack_verdict(bytearray(drain(greeting, NOW)))
+    was = state(listener.session), listener.drops
+    greeting, caller = listener.greet(hello)
+    verdict = caller.read(drain(greeting, NOW))
     assert verdict.status is status
     assert verdict.position == (START if status is OK else (0, 0, 0))
     assert greeting.finished is (status is not OK)
     assert not greeting.attached
-    assert (session.id, session.epoch, session.attached, listener.drops) == state
+    assert (state(listener.session), listener.drops) == was
 
 
 @pytest.mark.parametrize(
@@ -192,14 +197,15 @@ def test_a_caller_resumes_within_what_was_sent_to_it(position: Position, status:
 # --- the answerer's messages ---
 
 
-def test_nothing_changes_before_the_caller_has_confirmed() -> None:
-    listener = Listener()
-    greeting = listener.greet(opening())
-    drain(greeting, NOW)
-    feed(greeting, CONFIRM[:-1], NOW)
-    assert listener.session.id is None
-    assert not listener.session.attached
-    feed(greeting, CONFIRM[-1:], NOW)
+@plain_and_sealed
+def test_nothing_changes_before_the_caller_has_confirmed(secret: Secret | None) -> None:
+    listener = Listener(secret=secret)
+    was = state(listener.session)
+    greeting, caller = listener.greet(opening())
+    caller.read(drain(greeting, NOW))
+    feed(greeting, caller.confirm[:-1], NOW)
+    assert state(listener.session) == was
+    feed(greeting, caller.confirm[-1:], NOW)
     assert listener.session.id == ID
     assert listener.session.attached
 
@@ -223,11 +229,11 @@ def test_ready_states_what_the_old_link_has_brought_until_it_was_closed() -> Non
     assert decode(drain(new, NOW)) == [Frame(Kind.READY, 6)]
 
 
-def test_the_greeting_is_done_when_ready_is_written() -> None:
-    listener = Listener()
-    greeting = listener.greet(opening())
-    drain(greeting, NOW)
-    feed(greeting, CONFIRM, NOW)
+@plain_and_sealed
+def test_the_greeting_is_done_when_ready_is_written(secret: Secret | None) -> None:
+    greeting, caller = Listener(secret=secret).greet(opening())
+    caller.read(drain(greeting, NOW))
+    feed(greeting, caller.confirm, NOW)
     assert (greeting.attached, greeting.done) == (True, False)
     drain(greeting, NOW, limit=HEADER_SIZE - 1)
     assert not greeting.done
@@ -235,16 +241,19 @@ def test_the_greeting_is_done_when_ready_is_written() -> None:
     assert greeting.done
 
 
-def test_of_two_greetings_the_first_to_confirm_makes_the_other_stale() -> None:
-    listener = Listener()
+@plain_and_sealed
+def test_of_two_greetings_the_first_to_confirm_makes_the_other_stale(
+    secret: Secret | None,
+) -> None:
+    listener = Listener(secret=secret)
     listener.serve()
-    first, second = listener.greet(resuming(3)), listener.greet(resuming(2))
-    for greeting in (first, second):
-        assert unpack_verdict(bytearray(drain(greeting, NOW))).status is OK
-    feed(first, CONFIRM, NOW)
+    (first, ahead), (second, behind) = (listener.greet(resuming(epoch)) for epoch in (3, 2))
+    for greeting, caller in ((first, ahead), (second, behind)):
+        assert caller.read(drain(greeting, NOW)).status is OK
+    feed(first, ahead.confirm, NOW)
     drops = listener.drops
     with pytest.raises(LinkLost, match="moved on during the greeting"):
-        feed(second, CONFIRM, NOW)
+        feed(second, behind.confirm, NOW)
     assert not second.attached
     assert (listener.session.epoch, listener.session.attached) == (3, True)
     assert listener.drops == drops
@@ -253,7 +262,7 @@ def test_of_two_greetings_the_first_to_confirm_makes_the_other_stale() -> None:
 def test_a_session_that_ends_with_its_old_link_is_not_attached_to_the_new_one() -> None:
     listener = Listener()
     listener.admit(opening())
-    greeting = listener.greet(resuming(2))
+    greeting, _ = listener.greet(resuming(2))
     drain(greeting, NOW)
     feed(listener.session, Frame(Kind.ABORT, 2).encode(), NOW)
     with pytest.raises(LinkLost, match="moved on during the greeting"):
@@ -279,7 +288,7 @@ def test_a_caller_that_was_never_heard_gives_way_and_the_stream_begins_anew() ->
 
 def test_a_caller_that_opens_without_confirming_takes_nothing_from_the_next() -> None:
     listener = Listener(b"abc")
-    drain(listener.greet(opening(OTHER)), NOW)
+    drain(listener.greet(opening(OTHER))[0], NOW)
     listener.admit(opening())
     assert listener.session.id == ID
 
@@ -295,7 +304,7 @@ def test_a_caller_that_opens_without_confirming_takes_nothing_from_the_next() ->
     ],
 )
 def test_junk_is_noticed_at_its_first_wrong_byte(data: bytes, why: str) -> None:
-    greeting = Listener().greet()
+    greeting = AnswererGreeting(Listener().answerer)
     with pytest.raises(ProtocolError, match=why):
         feed(greeting, data, NOW)
     assert drain(greeting, NOW) == b""
@@ -307,7 +316,7 @@ def test_junk_is_noticed_at_its_first_wrong_byte(data: bytes, why: str) -> None:
 )
 def test_anything_but_confirm_is_a_protocol_error(message: bytes) -> None:
     listener = Listener()
-    greeting = listener.greet(opening())
+    greeting, _ = listener.greet(opening())
     drain(greeting, NOW)
     with pytest.raises(ProtocolError):
         feed(greeting, message, NOW)
@@ -317,8 +326,8 @@ def test_anything_but_confirm_is_a_protocol_error(message: bytes) -> None:
 # --- the caller ---
 
 
-def caller(written: bytes = b"") -> Session:
-    session = Session(100, new_id=lambda: ID)
+def caller(written: bytes = b"", secret: Secret | None = None) -> Session:
+    session = Session(100, new_id=lambda: ID, secret=secret)
     write(session, written)
     return session
 
@@ -431,17 +440,20 @@ def test_a_caller_does_not_greet_beside_a_live_link() -> None:
 # --- both ---
 
 
-def pair(*written: bytes) -> Pair:
+def pair(secret: Secret | None, *written: bytes) -> Pair:
     """A caller and a listener who have each written something."""
-    both = Pair(caller(), Session(100))
+    both = Pair(caller(secret=secret), Session(100, secret=secret))
     for session, data in zip(both.sessions, written, strict=False):
         write(session, data)
     return both
 
 
+@plain_and_sealed
 @pytest.mark.parametrize("step", [1, 7, HELLO_SIZE, 1000])
-def test_a_greeting_attaches_both_ends_whatever_the_pieces(step: int) -> None:
-    both = pair(b"from the caller", b"from the listener")
+def test_a_greeting_attaches_both_ends_whatever_the_pieces(
+    step: int, secret: Secret | None
+) -> None:
+    both = pair(secret, b"from the caller", b"from the listener")
     link = both.connect()
     while sum(link.send(side, NOW, step) + link.arrive(side, NOW, step) for side in SIDES):
         pass
@@ -450,12 +462,14 @@ def test_a_greeting_attaches_both_ends_whatever_the_pieces(step: int) -> None:
     assert take(both.sessions[LISTENER]) == b"from the caller"
 
 
-@given(st.lists(st.integers(0, 300), max_size=6))
+@plain_and_sealed
+@given(cuts=st.lists(st.integers(0, 600), max_size=6))
 def test_wherever_a_link_is_cut_the_next_ones_bring_the_rest_and_nothing_twice(
+    secret: Secret | None,
     cuts: list[int],
 ) -> None:
     streams = bytes(range(70)), bytes(range(100, 190))
-    both = pair(*streams)
+    both = pair(secret, *streams)
     for cut in cuts:
         link = both.connect()
         moved = 1
@@ -478,8 +492,9 @@ def exchange(link: Link, *sides: int) -> None:
         link.arrive(1 - side, NOW)
 
 
-def test_a_lost_confirm_is_followed_by_a_new_session() -> None:
-    both = pair(b"abc")
+@plain_and_sealed
+def test_a_lost_confirm_is_followed_by_a_new_session(secret: Secret | None) -> None:
+    both = pair(secret, b"abc")
     link = both.connect()
     exchange(link, CALLER, LISTENER)
     link.send(CALLER, NOW)
@@ -491,8 +506,9 @@ def test_a_lost_confirm_is_followed_by_a_new_session() -> None:
     assert take(both.sessions[LISTENER]) == b"abc"
 
 
-def test_a_lost_ready_is_followed_by_a_resumption() -> None:
-    both = pair(b"abc")
+@plain_and_sealed
+def test_a_lost_ready_is_followed_by_a_resumption(secret: Secret | None) -> None:
+    both = pair(secret, b"abc")
     link = both.connect()
     exchange(link, CALLER, LISTENER, CALLER)
     link.send(LISTENER, NOW)
@@ -503,8 +519,11 @@ def test_a_lost_ready_is_followed_by_a_resumption() -> None:
     assert take(both.sessions[LISTENER]) == b"abc"
 
 
-def test_a_caller_that_comes_back_replaces_the_link_that_the_listener_still_holds() -> None:
-    both = pair()
+@plain_and_sealed
+def test_a_caller_that_comes_back_replaces_the_link_that_the_listener_still_holds(
+    secret: Secret | None,
+) -> None:
+    both = pair(secret)
     old = both.connect()
     old.run(NOW)
     old.ends[CALLER].lose(CUT, NOW)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.errors import AddressError
+from bpipe.errors import AddressError, Forged
 from bpipe.net.address import Address, parse
 from bpipe.net.listener import PENDING, Listener
+from bpipe.protocol.greeting import REMEMBERED, Answerer
 from bpipe.protocol.handshake import begin
+from bpipe.protocol.sealed import SealedHandshake
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
@@ -421,6 +423,11 @@ def test_those_who_were_refused_and_do_not_hang_up_are_bounded_too() -> None:
     asyncio.run(check())
 
 
+def sealed_hello(secret: Secret) -> bytes:
+    """The first message of one who knows the secret; never twice the same."""
+    return begin(secret).pack_hello(Hello(Opening.OPEN, bytes(16), 1, Position(0, 0, 1)))
+
+
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
     """Nothing can be opened meanwhile."""
@@ -481,7 +488,7 @@ def test_callers_do_not_get_the_last_descriptors(
 
 def test_who_does_not_know_the_secret_is_counted_and_hears_nothing() -> None:
     ours, theirs = Secret(bytes(32)), Secret(bytes(range(32)))
-    sealed = begin(theirs).pack_hello(Hello(Opening.OPEN, bytes(16), 1, Position(0, 0, 1)))
+    sealed = sealed_hello(theirs)
 
     async def check() -> None:
         async with bound("127.0.0.1:0", secret=ours) as listener, crowd(listener) as come:
@@ -496,6 +503,34 @@ def test_who_does_not_know_the_secret_is_counted_and_hears_nothing() -> None:
             assert listener.refused == 3
 
     asyncio.run(check())
+
+
+def test_a_greeting_that_was_overheard_is_answered_once_and_drives_out_nobody() -> None:
+    secret = Secret(bytes(32))
+    overheard = sealed_hello(secret)
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0", secret=secret) as listener, crowd(listener) as come:
+            reader, _ = await come(overheard)
+            assert await reader.readexactly(SealedHandshake.verdict_size)
+            newcomer, writer = await come(b"")
+            for _ in range(PENDING + 10):
+                assert await end_of((await come(overheard))[0]) == b""
+            assert listener.refused == PENDING + 10
+            writer.write(sealed_hello(secret))
+            assert await newcomer.readexactly(SealedHandshake.verdict_size)
+
+    asyncio.run(check())
+
+
+def test_only_the_last_greetings_are_remembered() -> None:
+    answerer = Answerer(Session(1000), lambda: None)
+    for number in range(REMEMBERED + 1):
+        answerer.remember(number.to_bytes(4))
+    answerer.recognize((0).to_bytes(4))
+    for number in (1, REMEMBERED):
+        with pytest.raises(Forged, match="come before"):
+            answerer.recognize(number.to_bytes(4))
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,25 @@ def test_the_synopsis_has_the_options_of_the_program(capsys: pytest.CaptureFixtu
     assert not commands
 
 
+def test_an_option_takes_a_value_in_the_synopsis_if_it_does_in_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    synopsis = COMMAND.read_text().partition(".Sh DESCRIPTION")[0]
+    documented = dict(re.findall(r"Fl (-[\w-]+)(?: (Ar \w+))?", synopsis))
+    for command in ("", *commands_of_the_program(capsys)):
+        run([*command.split(), "--help"])
+        text = capsys.readouterr().out.partition("Options:")[2]
+        for option, value in re.findall(r"^  (?:-\w, )?-(-[\w-]+)( \S+)?(?:  |$)", text, re.M):
+            if option != "-help":
+                assert bool(documented[option]) == bool(value), option
+
+
+def test_the_short_options_are_those_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["connect", "--help"])
+    program = re.findall(r"^  -(\w), -(-\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert re.findall(r"^\.It Fl (\w) , Fl (-\w+)", COMMAND.read_text(), re.MULTILINE) == program
+
+
 def test_every_option_is_described_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     described = options_described()
     commands = commands_of_the_program(capsys)

@@ -18,10 +18,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bpipe.errors import LinkLost, PipeClosed, ProtocolError
+from bpipe.errors import Forged, LinkLost, PipeClosed, ProtocolError
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from tests.loopback import CALLER, EVERYTHING, LISTENER, SIDES, Link, Pair, take, write
+from tests.loopback import CALLER, EVERYTHING, LISTENER, SECRET, SIDES, Link, Pair, take, write
 
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
 ROUNDS = 2000  # of everything that can be done; more than the end ever needs
@@ -35,10 +36,13 @@ seldom = st.sampled_from([False] * 15 + [True])
 class Model(RuleBasedStateMachine):
     """``written`` and ``taken`` are the model: what went into each stream, and what came out."""
 
+    secret: Secret | None = None
+
     @initialize(buffers=st.tuples(st.integers(1, 300), st.integers(1, 300)))
     def start(self, buffers: tuple[int, int]) -> None:
         self.buffers = buffers
-        self.pair = Pair(Session(buffers[CALLER], LIMITS), Session(buffers[LISTENER], LIMITS))
+        caller, listener = (Session(size, LIMITS, secret=self.secret) for size in buffers)
+        self.pair = Pair(caller, listener)
         self.sessions = self.pair.sessions
         self.written = bytearray(), bytearray()
         self.taken = bytearray(), bytearray()
@@ -154,7 +158,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def neither_end_breaks_the_protocol(self) -> None:
         for link in self.pair.links:
-            assert not any(isinstance(end.cause, ProtocolError) for end in link.ends)
+            assert not any(isinstance(end.cause, ProtocolError | Forged) for end in link.ends)
 
     @invariant()
     def no_buffer_holds_more_than_its_size(self) -> None:
@@ -215,6 +219,14 @@ class Model(RuleBasedStateMachine):
         return False
 
 
+class SealedModel(Model):
+    """The same under a secret."""
+
+    secret = SECRET
+
+
+@pytest.mark.parametrize(("model", "examples"), [(Model, 200), (SealedModel, 70)])
 @pytest.mark.timeout(400)  # a failure is made small first, and that may take 300 s
-def test_two_sessions_and_a_link_that_fails() -> None:
-    run_state_machine_as_test(Model, settings=settings(max_examples=200, stateful_step_count=60))
+def test_two_sessions_and_a_link_that_fails(model: type[Model], examples: int) -> None:
+    effort = settings(max_examples=examples, stateful_step_count=60)
+    run_state_machine_as_test(model, settings=effort)

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 import bpipe
+import bpipe.net.dialer
+import bpipe.net.link
+import bpipe.pipe
 from bpipe.cli.faults import Cut, Fault, FaultProxy
 from bpipe.errors import (
     AddressError,
@@ -23,9 +26,23 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
+from bpipe.net.clock import clock
 from bpipe.net.link import Link
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE, VERDICT_SIZE
+from bpipe.protocol.wire import (
+    HEADER_SIZE,
+    HELLO_SIZE,
+    VERDICT_SIZE,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    Reason,
+    Status,
+    pack_frame,
+    pack_hello,
+    unpack_verdict,
+)
 
 QUICK = bpipe.Limits(heartbeat=0.1, connect_timeout=5.0, give_up_after=5.0, linger=0.5)
 SECRET = bpipe.Secret(bytes(32))
@@ -96,6 +113,11 @@ async def read_all(pipe: bpipe.BackedPipe) -> bytes:
 async def until(condition: Callable[[], Any]) -> None:
     while not condition():
         await asyncio.sleep(0.005)
+
+
+def taken(pipe: bpipe.BackedPipe) -> bool:
+    """Whether the link that is attached is the pipe's: until then there is none to drop."""
+    return pipe._link is not None and pipe._link.cause is None
 
 
 # --- the stream ---
@@ -400,6 +422,7 @@ def test_force_reconnect_in_mid_transfer(who: str) -> None:
             for turn in range(1, 11):
                 while len(got) < turn * 1_000_000:
                     got += await listener.read()
+                await until(lambda: taken(caller) and taken(listener))
                 before = caller.status().links
                 if who != "listener":
                     caller.force_reconnect()
@@ -500,6 +523,8 @@ def test_an_error_in_the_reconnect_function_is_no_hang() -> None:
         name = "nowhere"
         exposed = False
         refused = 0
+        attempts = 0
+        next_at = None
 
         def __init__(self) -> None:
             self.on_change: Callable[[], None] = lambda: None
@@ -598,7 +623,13 @@ DOWN = VERDICT_SIZE + HEADER_SIZE * 6 + FIRST
 @pytest.mark.slow
 @pytest.mark.parametrize(("upward", "size"), [(True, UP), (False, DOWN)], ids=["up", "down"])
 def test_a_cut_after_each_byte_of_a_short_session(upward: bool, size: int) -> None:
+    few = asyncio.Semaphore(16)  # more would be so slow that their dials are repeated
+
     async def session(offset: int) -> bool:
+        async with few:
+            return await cut_at(offset)
+
+    async def cut_at(offset: int) -> bool:
         fault = Fault.RESET if offset % 2 else Fault.EOF
         caller, listener, proxy = await open_through_proxy([Cut(fault, upward, offset)])
         await connect_both(caller, listener)
@@ -614,3 +645,56 @@ def test_a_cut_after_each_byte_of_a_short_session(upward: bool, size: int) -> No
         assert sum(made) > size - 3 * HEADER_SIZE
 
     run(check)
+
+
+def test_a_pause_between_a_link_and_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep = 0.0
+
+    def pause_once(_: str, text: str) -> None:
+        nonlocal asleep
+        asleep = 60.0 if text.startswith("attached") else asleep
+
+    for module in (bpipe.net.dialer, bpipe.net.link, bpipe.pipe):
+        monkeypatch.setattr(module, "clock", lambda: clock() + asleep)
+
+    async def test() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        caller, listener = await open_both()
+        listener._session.trace = pause_once
+        await connect_both(caller, listener)
+        await caller.write(b"hello")
+        assert await listener.read() == b"hello"
+        await asyncio.gather(caller.close(), listener.close())
+        assert not errors
+
+    run(test)
+
+
+def test_a_greeting_that_was_overtaken_replaces_nobody() -> None:
+    async def test() -> None:
+        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK)
+        connecting = asyncio.create_task(listener.connect())
+        host, _, port = listener.status().peer.rpartition(":")
+
+        async def greet(name: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(pack_hello(Hello(Opening.OPEN, name * 16, 1, Position(0, 0, 9))))
+            assert unpack_verdict(await reader.readexactly(VERDICT_SIZE)).status is Status.OK
+            return reader, writer
+
+        old, new = await greet(b"1"), await greet(b"2")
+        new[1].write(pack_frame(Kind.CONFIRM, 0))
+        await new[0].readexactly(HEADER_SIZE)
+        await connecting
+        new[1].close()
+        while listener.connected:
+            await listener._changed()
+        with contextlib.suppress(ConnectionError):
+            old[1].write(pack_frame(Kind.CONFIRM, 0))
+            assert await old[0].read() == b""
+        old[1].close()
+        listener.abort(Reason.INTERRUPTED, "enough")
+        await listener.wait_closed()
+
+    run(test)

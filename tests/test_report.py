@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from bpipe.cli.report import QUEUED, Narrator, Reporter, describe
+from bpipe.cli.events import Event, Lost
+from bpipe.cli.report import QUEUED, Log, Narrator, Reporter
+from bpipe.cli.terminal import Terminal
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
 
@@ -23,15 +27,20 @@ BEFORE = Status(
     received=0,
     delivered=0,
     links=0,
+    finished=False,
+    peer_finished=False,
     replayed=0,
     outage=None,
     round_trip=None,
     refused=0,
     cause="",
+    attempts=0,
+    retry_in=0.5,
 )
 UP = replace(BEFORE, state=State.CONNECTED, links=1)
 DOWN = replace(UP, state=State.RECONNECTING, cause="reset", outage=0.0)
 AGAIN = replace(UP, links=2, cause="reset")
+NOBODY = replace(BEFORE, cause="nobody", attempts=1)
 
 
 @contextlib.contextmanager
@@ -54,57 +63,85 @@ def stderr_as_a_pipe() -> Iterator[int]:
 
 def test_lines_are_written_in_order() -> None:
     with stderr_as_a_pipe() as stderr:
-        reporter = Reporter(Level.NORMAL)
-        reporter.say("one")
-        reporter.say("zwölf \udcff")
-        reporter.close()
-        assert os.read(stderr, 1000) == "bpipe: one\nbpipe: zwölf ?\n".encode()
+        terminal = Terminal()
+        terminal.say("one")
+        terminal.say("zwölf \udcff \x1b[2J")
+        terminal.close()
+        assert os.read(stderr, 1000) == "one\nzwölf ? ?[2J\n".encode()
 
 
 @pytest.mark.parametrize(
     ("level", "said"),
-    [(Level.QUIET, b"q"), (Level.NORMAL, b"qn"), (Level.VERBOSE, b"qnv")],
+    [(Level.QUIET, "q"), (Level.NORMAL, "qn"), (Level.VERBOSE, "qnv"), (Level.TRACE, "qnvt")],
 )
-def test_the_level_decides_what_is_said(level: Level, said: bytes) -> None:
-    with stderr_as_a_pipe() as stderr:
-        reporter = Reporter(level)
-        reporter.say("q", Level.QUIET)
-        reporter.say("n")
-        reporter.say("v", Level.VERBOSE)
-        reporter.close()
-        assert os.read(stderr, 1000) == b"".join(b"bpipe: %c\n" % letter for letter in said)
+def test_the_level_decides_what_is_said(level: Level, said: str) -> None:
+    lines = Lines()
+    reporter = Reporter(level, lines)
+    for letter, each in zip("qnvt", Level, strict=True):
+        reporter.tell(Lost(letter), each)
+    expected = [f"bpipe: connection lost: {letter}; reconnecting" for letter in said]
+    assert lines.said == expected
+
+
+def test_a_log_has_every_event_as_json_and_stderr_as_a_log_no_words() -> None:
+    lines, log = Lines(), Lines()
+    Reporter(Level.QUIET, lines, log).tell(Lost("why"), Level.TRACE)
+    Reporter(Level.TRACE, log, log).tell(Lost("why"), Level.QUIET)
+    assert lines.said == []
+    for line in log.said:
+        told = json.loads(line)
+        assert abs(told.pop("time") - time.time()) < 60
+        assert told == {"event": "lost", "reason": "why"}
+    assert len(log.said) == 2
+
+
+class Lines:
+    """An output that remembers."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    def close(self) -> None: ...
+
+
+def fill(descriptor: int) -> None:
+    """Write until nothing more is taken."""
+    os.set_blocking(descriptor, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, bytes(1 << 16))
+    os.set_blocking(descriptor, True)
 
 
 def test_a_stderr_that_takes_nothing_holds_up_nobody() -> None:
     with stderr_as_a_pipe() as stderr:
-        os.set_blocking(2, False)
-        with contextlib.suppress(BlockingIOError):
-            for _ in range(100):
-                os.write(2, bytes(1 << 16))
-        os.set_blocking(2, True)
-        reporter = Reporter(Level.NORMAL)
+        fill(2)
+        terminal = Terminal()
         began = time.monotonic()
         for number in range(10 * QUEUED):
-            reporter.say(str(number))
+            terminal.say(str(number))
         assert time.monotonic() - began < 0.5
-        reporter.close()
+        terminal.close()
         assert time.monotonic() - began < 3
-        while b"bpipe: 0\n" not in os.read(stderr, 1 << 16):
+        while b"0\n" not in os.read(stderr, 1 << 16):
             pass  # so that its thread ends
 
 
 def test_a_stderr_that_somebody_has_set_nonblocking() -> None:
     with stderr_as_a_pipe() as stderr:
         os.set_blocking(2, False)
-        reporter = Reporter(Level.NORMAL)
+        terminal = Terminal()
         line = "x" * 10_000
         for _ in range(20):  # more than a pipe holds
-            reporter.say(line)
-        seen = 0  # of the letters: a reporter of an earlier test may still say its numbers
+            terminal.say(line)
+        seen = 0  # of the letters: an earlier test's thread may still say its numbers
         while seen < 20 * len(line):
             seen += os.read(stderr, 1 << 16).count(b"x")
         assert seen == 20 * len(line)
-        reporter.close()
+        terminal.close()
 
 
 def test_a_stderr_that_is_gone_is_no_error() -> None:
@@ -113,12 +150,45 @@ def test_a_stderr_that_is_gone_is_no_error() -> None:
         os.close(reader)
         os.dup2(writer, 2)
         os.close(writer)
-        reporter = Reporter(Level.NORMAL)
-        for number in range(10):
-            reporter.say(str(number))
+        terminal = Terminal()
+        for number in range(2 * QUEUED):
+            terminal.say(str(number))
         began = time.monotonic()
-        reporter.close()
+        terminal.close()
         assert time.monotonic() - began < 3
+
+
+def test_a_log_is_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    log = Log(str(path), pytest.fail)
+    log.say("one")
+    log.say("two")
+    log.close()
+    assert path.read_text() == "before\none\ntwo\n"
+
+
+def test_a_log_that_fails_says_so_once() -> None:
+    failures: list[str] = []
+    log = Log("/dev/full", failures.append)
+    for _ in range(2 * QUEUED):
+        log.say("line")
+    log.close()
+    assert failures == ["no space left on device"]
+
+
+def test_a_log_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    log = Log(str(path), lambda why: None)
+    began = time.monotonic()
+    for _ in range(10 * QUEUED):
+        log.say("x" * 1000)
+    assert time.monotonic() - began < 0.5
+    log.close()
+    assert time.monotonic() - began < 3
+    os.close(reader)
 
 
 @pytest.mark.parametrize(
@@ -137,11 +207,26 @@ def test_a_stderr_that_is_gone_is_no_error() -> None:
             [UP, replace(AGAIN, replayed=2048)],
             "connected to there:1|connected again to there:1, 2.0 KiB sent again",
         ),
-        ([replace(BEFORE, cause="nobody")], "(nobody)"),
-        ([replace(BEFORE, cause="nobody"), replace(BEFORE, cause="nobody")], "(nobody)"),
+        ([NOBODY], "(attempt 1: nobody; again in 0.5s)"),
+        ([NOBODY, NOBODY], "(attempt 1: nobody; again in 0.5s)"),
         (
-            [UP, DOWN, replace(DOWN, cause="nobody")],
-            "connected to there:1|connection lost: reset; reconnecting|(nobody)",
+            [replace(NOBODY, attempts=number) for number in range(1, 8)],
+            "(attempt 1: nobody; again in 0.5s)|(attempt 2: nobody; again in 0.5s)"
+            "|(attempt 4: nobody; again in 0.5s)",
+        ),
+        (
+            [UP, DOWN, replace(DOWN, cause="nobody", attempts=1)],
+            "connected to there:1|connection lost: reset; reconnecting"
+            "|(attempt 1: nobody; again in 0.5s)",
+        ),
+        (  # bytes may be counted, and the outage be over, before the new link is seen
+            [UP, DOWN, replace(DOWN, outage=2.0), replace(DOWN, outage=None, replayed=5), AGAIN],
+            "connected to there:1|connection lost: reset; reconnecting"
+            "|connected again to there:1 after 2s",
+        ),
+        (
+            [UP, replace(UP, received=2048, peer_finished=True)],
+            "connected to there:1|(the peer has finished, after 2.0 KiB)",
         ),
         (
             [UP, replace(UP, state=State.FINISHING), replace(UP, state=State.OVER)],
@@ -149,31 +234,17 @@ def test_a_stderr_that_is_gone_is_no_error() -> None:
         ),
     ],
 )
-def test_each_change_of_state_is_one_line(history: list[Status], said: str) -> None:
+def test_each_change_of_state_is_one_event(history: list[Status], said: str) -> None:
     lines: list[str] = []
 
     class Recorder(Reporter):
         def __init__(self) -> None: ...
 
-        def say(self, line: str, level: Level = Level.NORMAL) -> None:
+        def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
+            line = event.words()
             lines.append(line if level is Level.NORMAL else f"({line})")
 
-    moments = [BEFORE, *history]
-    narrator = Narrator(Recorder(), lambda: moments[0])
-    while len(moments) > 1:
-        del moments[0]
-        narrator.look()
+    narrator = Narrator(Recorder(), BEFORE)
+    for status in history:
+        narrator.look(status)
     assert "|".join(lines) == said
-
-
-def test_the_description_of_a_status() -> None:
-    status = replace(
-        AGAIN, outage=3.0, written=3072, confirmed=2048, received=10, delivered=5, links=3
-    )
-    assert describe(status) == (
-        "connected there:1; no progress for 3s; sent 3.0 KiB, 2.0 KiB confirmed;"
-        " received 10 B, 5 B delivered; 2 reconnects"
-    )
-    assert describe(BEFORE) == (
-        "connecting there:1; sent 0 B, 0 B confirmed; received 0 B, 0 B delivered; 0 reconnects"
-    )

@@ -839,6 +839,13 @@ def never_up(_: Session) -> None:
     """The first greeting is under way."""
 
 
+def renewed(session: Session) -> None:
+    """A CONFIRM was overtaken by the next greeting, and may arrive yet."""
+    session.hello()
+    session.confirming(b"")
+    session.refused(Status.UNKNOWN)
+
+
 def interrupted(session: Session) -> None:
     attach(session)
     said(session)
@@ -905,6 +912,7 @@ def test_a_refusal_that_ends_the_session(
         (STALE, interrupted),
         (STALE, all_done),
         (STALE, aborted),
+        (BUSY, renewed),
         (BUSY, interrupted),
         (BUSY, aborted),
     ],

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from bpipe.cli.streams import Streams, reads_stdin, remaining
+from bpipe.cli.values import Level, Usage
 
 PROGRAM = """
 import fcntl, os, sys
@@ -96,3 +100,37 @@ def test_which_are_terminals() -> None:
 def test_pipes_are_enlarged_and_a_larger_one_is_left() -> None:
     program = "os._exit(42 if fcntl.fcntl(streams.stdin, fcntl.F_GETPIPE_SZ) == 1 << 20 else 1)"
     assert in_a_process(program).returncode == 42
+
+
+def test_what_remains_of_a_regular_file_is_known_and_of_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1000))
+    with path.open("rb", buffering=0) as file:
+        assert remaining(file.fileno()) == 1000
+        file.seek(400)
+        assert remaining(file.fileno()) == 600
+        file.seek(2000)
+        assert remaining(file.fileno()) == 0
+        assert file.tell() == 2000
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer):
+        assert remaining(reader) is None
+
+
+@pytest.mark.parametrize(
+    ("stdin_is_terminal", "stdout_is_terminal", "send_only", "recv_only", "read"),
+    [
+        (False, False, False, False, True),
+        (False, True, False, False, True),
+        (True, False, False, False, False),
+        (True, True, False, False, True),
+        (True, False, True, False, True),
+        (False, False, False, True, False),
+        (True, True, False, True, False),
+    ],
+)
+def test_when_stdin_is_read(
+    stdin_is_terminal: bool, stdout_is_terminal: bool, send_only: bool, recv_only: bool, read: bool
+) -> None:
+    streams = Streams(0, 1, stdin_is_terminal, stdout_is_terminal)
+    assert reads_stdin(streams, Usage(send_only, recv_only, Level.NORMAL)) == read

@@ -14,7 +14,7 @@ import typer
 
 from bpipe import __version__
 from bpipe.cli import values
-from bpipe.cli.values import FAILED, SECRET_VARIABLE, USAGE, Level, Usage
+from bpipe.cli.values import FAILED, SECRET_VARIABLE, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, SecretError, explain
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def run(arguments: list[str]) -> int:
         return FAILED
     except Exception as error:
         if not hasattr(error, "format_message"):  # the base of the parser's errors has no name
-            raise
+            if "-vv" in arguments:
+                raise
+            _complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
+            return FAILED
         message = error.format_message().strip()
         if not message:
             return USAGE
@@ -60,13 +63,13 @@ def _complain(message: str) -> None:
 
 
 def _option(
-    parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, shown: str
+    parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, shown: str = ""
 ) -> Any:
     """An option whose text is parsed by this function; its ValueError becomes a usage error.
 
-    ``shown`` is how people would write the default.
+    ``shown`` is how people would write the default, if there is one.
     """
-    help = f"{help} [default: {shown}]"
+    help = f"{help} [default: {shown}]" if shown else help
 
     def convert(text: str | _Value) -> _Value:
         if not isinstance(text, str):
@@ -95,6 +98,20 @@ def _bpipe(
     ] = False,
 ) -> None:
     """A pipe between two machines that does not break."""
+
+
+def _complete(incomplete: str) -> list[str]:
+    """The paths that ``unix:`` can be followed by; others, the shells complete by themselves."""
+    import glob
+    import os
+
+    if not incomplete.startswith("unix:"):
+        return []
+    path = os.path.expanduser(incomplete.removeprefix("unix:"))
+    return [
+        f"unix:{found}{'/' * os.path.isdir(found)}"
+        for found in sorted(glob.glob(glob.escape(path) + "*"))
+    ]
 
 
 _ADDRESS = (
@@ -142,13 +159,40 @@ Insecure = Annotated[
         help="Without a secret, allow addresses that others can reach; nothing protects the data.",
     ),
 ]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more on stderr.")]
+StatusLine = Annotated[
+    When, typer.Option("--status", help="When to draw the status line.", show_default=True)
+]
+Size = Annotated[
+    int | None,
+    _option(values.size, "--size", "SIZE", "How much is to come, for the percentage."),
+]
+LogJson = Annotated[
+    str | None,
+    typer.Option(
+        "--log-json",
+        metavar="FILE",
+        help="Append the events as JSON; - is stderr.",
+        show_default=False,
+    ),
+]
+LogInterval = Annotated[
+    float | None,
+    _option(values.interval, "--log-interval", "TIME", "Tell the progress every so often."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v", "--verbose", count=True, help="Say more; twice: every frame.", show_default=False
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
 @app.command()
 def connect(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help=_ADDRESS)],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help=_ADDRESS, autocompletion=_complete)
+    ],
     port: Port = None,
     send_only: SendOnly = False,
     recv_only: RecvOnly = False,
@@ -174,7 +218,11 @@ def connect(
     secret: SecretFile = None,
     ask_secret: AskSecret = False,
     insecure: Insecure = False,
-    verbose: Verbose = False,
+    status: StatusLine = When.AUTO,
+    size: Size = None,
+    log_json: LogJson = None,
+    log_interval: LogInterval = None,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
@@ -184,7 +232,8 @@ def connect(
     from bpipe.protocol.patience import Limits
 
     _collect_garbage()
-    usage = _usage(send_only, recv_only, verbose, quiet)
+    level = _level(verbose, quiet)
+    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = parse(address, port)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
     shared = _secret(secret, ask_secret, insecure)
@@ -199,12 +248,15 @@ def connect(
         ),
         usage,
         str(where),
+        listens=False,
     )
 
 
 @app.command()
 def listen(
-    address: Annotated[str, typer.Argument(metavar="[ADDRESS]", help=_ADDRESS)] = ":27473",
+    address: Annotated[
+        str, typer.Argument(metavar="[ADDRESS]", help=_ADDRESS, autocompletion=_complete)
+    ] = ":27473",
     port: Port = None,
     send_only: SendOnly = False,
     recv_only: RecvOnly = False,
@@ -214,7 +266,11 @@ def listen(
     secret: SecretFile = None,
     ask_secret: AskSecret = False,
     insecure: Insecure = False,
-    verbose: Verbose = False,
+    status: StatusLine = When.AUTO,
+    size: Size = None,
+    log_json: LogJson = None,
+    log_interval: LogInterval = None,
+    verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
@@ -224,7 +280,8 @@ def listen(
     from bpipe.protocol.patience import Limits
 
     _collect_garbage()
-    usage = _usage(send_only, recv_only, verbose, quiet)
+    level = _level(verbose, quiet)
+    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = parse(address, port)
     limits = Limits(heartbeat, give_up_after=give_up_after)
     shared = _secret(secret, ask_secret, insecure)
@@ -234,7 +291,7 @@ def listen(
         ),
         usage,
         str(where),
-        announce="listening on",
+        listens=True,
     )
 
 
@@ -244,13 +301,16 @@ def _collect_garbage() -> None:
     gc.enable()
 
 
-def _usage(send_only: bool, recv_only: bool, verbose: bool, quiet: bool) -> Usage:
-    if send_only and recv_only:
-        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+def _level(verbose: int, quiet: bool) -> Level:
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet contradict each other")
-    level = Level.VERBOSE if verbose else Level.QUIET if quiet else Level.NORMAL
-    return Usage(send_only, recv_only, level)
+    return Level.QUIET if quiet else Level(min(Level.NORMAL + verbose, Level.TRACE))
+
+
+def _usage(send_only: bool, recv_only: bool, *rest: Any) -> Usage:
+    if send_only and recv_only:
+        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+    return Usage(send_only, recv_only, *rest)
 
 
 def _secret(path: Path | None, ask: bool, insecure: bool) -> Secret | None:

@@ -24,6 +24,7 @@ from typing import Final
 
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.errors import explain
+from bpipe.net.outlet import Outlet
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
 
@@ -73,6 +74,7 @@ class Pump:
         self._descriptor = descriptor
         self._gate = Gate(descriptor, events)
         self._waiting = False  # set by the pump, cleared by whoever ends the wait
+        self._parked = False  # it waits, and touches nothing before it was woken
         pipe.observe(self._look)
         threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
 
@@ -99,7 +101,10 @@ class Pump:
         if self._wanted():  # it may have happened just before the loop could know of the wait
             self._waiting = False
             return 0
-        return self._gate.wait(beside=beside)
+        self._parked = True
+        events = self._gate.wait(beside=beside)
+        self._parked = False
+        return events
 
     def _fail(self, reason: Reason, message: str) -> None:
         self._pipe.call(lambda: self._pipe.abort(reason, message))
@@ -157,6 +162,8 @@ class StdoutPump(Pump):
     """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+        if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
+            pipe.use_outlet(Outlet(descriptor, lambda: self._parked))
         super().__init__(pipe, descriptor, 0)
 
     def _wanted(self) -> bool:

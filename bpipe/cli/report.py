@@ -1,7 +1,8 @@
-"""Messages for people: one plain line on stderr per change of state.
+"""Events, told to people in words and to programs as JSON.
 
-stderr may block (a paused terminal), and what is said there must never hold up the data: a
-thread of its own writes the lines, and those that it cannot take are dropped.
+Neither stderr nor a log may hold up the data, and either may block (a paused terminal, a pipe
+that nobody reads): whatever is written is written by a thread of its own, and what that cannot
+take is dropped.
 """
 
 from __future__ import annotations
@@ -11,48 +12,60 @@ import os
 import queue
 import select
 import threading
+import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
+from bpipe.cli.events import (
+    Connected,
+    Event,
+    Lost,
+    PeerFinished,
+    Refused,
+    Resumed,
+    Retrying,
+    to_json,
+)
 from bpipe.cli.streams import leave_signals_to_the_main_thread
-from bpipe.cli.values import Level, format_duration, format_size
+from bpipe.cli.values import Level
 from bpipe.net.clock import clock
 from bpipe.pipe import State, Status
 
-QUEUED: Final = 100  # lines
+QUEUED: Final = 1000  # jobs, about as many lines
 STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
 PATIENCE: Final = 0.5  # seconds that the last lines may take
 
 
-class Reporter:
-    """Writes lines to stderr, beside everything else."""
+class Writer:
+    """A thread for what may block. An OSError ends it: nobody can be told that stderr is gone."""
 
-    def __init__(self, level: Level) -> None:
-        self.level = level
-        self._lines: queue.Queue[str | None] = queue.Queue(maxsize=QUEUED)
-        self._thread = threading.Thread(target=self._write, name="Reporter", daemon=True)
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=QUEUED)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def say(self, line: str, level: Level = Level.NORMAL) -> None:
-        """One line, from the given level on."""
-        if self.level >= level:
-            with contextlib.suppress(queue.Full):
-                self._lines.put_nowait(line)
+    def do(self, job: Callable[[], None]) -> bool:
+        """Have this done after what was asked before; returns whether it was not dropped."""
+        with contextlib.suppress(queue.Full):
+            self._jobs.put_nowait(job)
+            return True
+        return False
 
     def close(self) -> None:
-        """Wait a moment for the lines to be written."""
+        """Wait a moment for everything to be done."""
         with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=PATIENCE)
+            self._jobs.put(None, timeout=PATIENCE if self._thread.is_alive() else 0)
             self._thread.join(PATIENCE)
 
-    def _write(self) -> None:
+    def _run(self) -> None:
         leave_signals_to_the_main_thread()
-        with contextlib.suppress(OSError):  # nobody can be told that stderr is gone
-            while (line := self._lines.get()) is not None:
-                _write_all(2, f"bpipe: {line}\n".encode(errors="replace"))
+        with contextlib.suppress(OSError):
+            while (job := self._jobs.get()) is not None:
+                job()
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, and wait for that even if somebody has set O_NONBLOCK."""
     while data:
         try:
             data = data[os.write(descriptor, data) :]
@@ -62,53 +75,104 @@ def _write_all(descriptor: int, data: bytes) -> None:
             poll.poll()
 
 
-class Narrator:
-    """Looks at a pipe whenever it has changed, and tells what is new."""
+class Output(Protocol):
+    """Where lines go: stderr, or a log."""
 
-    def __init__(self, reporter: Reporter, status: Callable[[], Status]) -> None:
-        self._say = reporter.say
-        self._status = status
-        self._last = status()
-        self._told = 0  # the links that were told of
-        self._refused = 0  # the strangers that were told of
+    def say(self, line: str) -> None:
+        """One line, without its end. Does not wait."""
+
+    def close(self) -> None:
+        """Wait a moment for the lines to be written."""
+
+
+class Log:
+    """A file that is appended to. Raises OSError if it cannot be opened."""
+
+    def __init__(self, path: str, on_failure: Callable[[str], None]) -> None:
+        # Nonblocking, because nobody may have opened the other end of a named pipe yet.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o666)
+        self._on_failure = on_failure
+        self._writer = Writer("Log")
+
+    def say(self, line: str) -> None:
+        """One line, without its end. Does not wait."""
+        self._writer.do(lambda: self._write(line))
+
+    def close(self) -> None:
+        """Wait a moment for the lines to be written."""
+        self._writer.close()
+
+    def _write(self, line: str) -> None:
+        try:
+            write_all(self._descriptor, f"{line}\n".encode())
+        except OSError as error:
+            self._on_failure(os.strerror(error.errno or 0).lower())
+            raise
+
+
+class Reporter:
+    """Tells events: in words on stderr, from a level on; as JSON to ``log``, if there is one.
+
+    A log that is stderr itself takes the place of the words.
+    """
+
+    def __init__(self, level: Level, stderr: Output, log: Output | None = None) -> None:
+        self.level = level
+        self._stderr = stderr
+        self.log = log
+
+    def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
+        """Something has happened; people hear of it from this level on."""
+        if self.log is not None:
+            self.log.say(to_json(event, time.time()))
+        if self.log is not self._stderr and self.level >= level:
+            self._stderr.say(f"bpipe: {event.words()}")
+
+    def close(self) -> None:
+        """Wait a moment for the lines to be written."""
+        if self.log is not None and self.log is not self._stderr:
+            self.log.close()
+        self._stderr.close()
+
+
+class Narrator:
+    """Compares each status of a pipe with the one before, and tells what is new."""
+
+    def __init__(self, reporter: Reporter, first: Status) -> None:
+        self._tell = reporter.tell
+        self._last = self._told = first  # the last one, and that of the last connection
+        self._outage: float | None = None  # how long the last one was
+        self._refused = 0  # the callers that were told of
         self._refusals_at = 0.0  # when to tell of more
 
-    def look(self) -> None:
+    def look(self, now: Status) -> None:
         """Something may have changed."""
-        now, last = self._status(), self._last
-        if now.state is State.CONNECTED and now.links > self._told:
-            again = f" again to {now.peer}{_price(now, last)}" if self._told else f" to {now.peer}"
-            self._say(f"connected{again}")
-            self._told = now.links
+        last, told = self._last, self._told
+        if now.state is State.RECONNECTING and now.outage is not None:
+            self._outage = now.outage
+        if now.state is State.CONNECTED and now.links > told.links:
+            replayed = now.replayed - told.replayed
+            again = Resumed(now.peer, self._outage, replayed) if told.links else None
+            self._tell(again or Connected(now.peer))
+            self._told, self._outage = now, None
         elif now.state is State.RECONNECTING and last.state is State.CONNECTED:
-            self._say(f"connection lost: {now.cause}; reconnecting")
-        elif now.cause != last.cause and now.state in (State.CONNECTING, State.RECONNECTING):
-            self._say(now.cause, Level.VERBOSE)
+            self._tell(Lost(now.cause))
+        elif now.state in (State.CONNECTING, State.RECONNECTING) and _worth_telling(now, last):
+            self._tell(Retrying(now.cause, now.attempts, now.retry_in or 0.0), Level.VERBOSE)
+        if now.peer_finished and not last.peer_finished:
+            self._tell(PeerFinished(now.received), Level.VERBOSE)
         self._count_strangers(now.refused)
         self._last = now
 
     def _count_strangers(self, refused: int) -> None:
         """Not a line for each: they would fill the disk."""
         if refused > self._refused and clock() >= self._refusals_at:
-            self._say(f"refused callers: {refused - self._refused} (another secret, or not bpipe)")
+            self._tell(Refused(refused - self._refused))
             self._refused, self._refusals_at = refused, clock() + STRANGERS_EVERY
 
 
-def _price(now: Status, last: Status) -> str:
-    """What an interruption has cost, in words."""
-    outage = f" after {format_duration(last.outage)}" if last.outage is not None else ""
-    again = now.replayed - last.replayed
-    return outage + (f", {format_size(again)} sent again" if again else "")
-
-
-def describe(status: Status) -> str:
-    """One line that says where a pipe stands."""
-    parts = [f"{status.state} {status.peer}"]
-    if status.outage is not None:
-        parts.append(f"no progress for {format_duration(status.outage)}")
-    parts.append(f"sent {format_size(status.written)}, {format_size(status.confirmed)} confirmed")
-    parts.append(
-        f"received {format_size(status.received)}, {format_size(status.delivered)} delivered"
-    )
-    parts.append(f"{max(0, status.links - 1)} reconnects")
-    return "; ".join(parts)
+def _worth_telling(now: Status, last: Status) -> bool:
+    """Whether a failed attempt is news: the cause is, or it is the 2nd, 4th, 8th... attempt."""
+    doubled = now.attempts.bit_length() > last.attempts.bit_length() and now.attempts > 1
+    return now.cause != "" and (now.cause != last.cause or doubled)

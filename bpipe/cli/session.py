@@ -11,16 +11,12 @@ from functools import partial
 from typing import Final
 
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
-from bpipe.cli.report import Narrator, Reporter, describe
-from bpipe.cli.streams import Streams, take_streams
-from bpipe.cli.values import FAILED, USAGE, Level, Usage
+from bpipe.cli.streams import Streams, reads_stdin, take_streams
+from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
+from bpipe.cli.watch import LogError, Watch
 from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost, explain
 from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
-
-NOT_CONNECTED: Final = 3  # the exit statuses beside FAILED and USAGE
-LOST: Final = 4
-PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
 
 HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
 
@@ -29,20 +25,23 @@ _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasat
 
 
 def run_session(
-    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, name: str, *, announce: str = ""
+    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, name: str, *, listens: bool
 ) -> int:
     """Wire stdin and stdout to the pipe until it is over; returns the exit status.
 
-    ``name`` is the address, for people; ``announce`` is said with the one that is really used.
-    Does not return if a signal ended the session: then this process dies by it.
+    ``name`` is the address, for people. Does not return if a signal ended the session: then
+    this process dies by it.
     """
     streams = take_streams()
-    reporter = Reporter(usage.level)
-    runner = _Runner(streams, usage, reporter, name, announce)
+    watch = Watch(usage, streams)
+    runner = _Runner(streams, usage, watch)
     try:
-        status = asyncio.run(runner.run(open_pipe))
+        watch.open()
+        status = asyncio.run(runner.run(open_pipe, name, listens=listens))
+    except LogError as error:
+        status = watch.refuse(USAGE, str(error))
     finally:
-        reporter.close()
+        watch.close()
     if runner.deadly is not None:
         _die_by(runner.deadly)
     return status
@@ -51,37 +50,27 @@ def run_session(
 class _Runner:
     """What belongs to one run."""
 
-    def __init__(
-        self, streams: Streams, usage: Usage, reporter: Reporter, name: str, announce: str
-    ) -> None:
+    def __init__(self, streams: Streams, usage: Usage, watch: Watch) -> None:
         self.deadly: int | None = None  # the signal to die by
         self._streams = streams
         self._usage = usage
-        self._reporter = reporter
-        self._name = name
-        self._announce = announce
+        self._watch = watch
         self._stdin: Pump | None = None
         self._hint: asyncio.TimerHandle | None = None
 
-    async def run(self, open_pipe: Callable[[], Awaitable[BackedPipe]]) -> int:
-        """Open the pipe, run it, and say how it ended."""
+    async def run(
+        self, open_pipe: Callable[[], Awaitable[BackedPipe]], name: str, *, listens: bool
+    ) -> int:
+        """Open the pipe, run it, and say how it ended; returns the exit status."""
         try:
             pipe = await open_pipe()
         except AddressError as error:
-            self._reporter.say(str(error), Level.QUIET)
-            return USAGE
+            return self._watch.refuse(USAGE, str(error))
         except OSError as error:
-            self._reporter.say(f"{self._name}: {explain(error)}", Level.QUIET)
-            return FAILED
+            return self._watch.refuse(FAILED, f"{name}: {explain(error)}")
         self._handle_signals(pipe)
-        if self._announce:
-            self._reporter.say(f"{self._announce} {pipe.status().peer}")
-        if pipe.exposed:
-            self._reporter.say(
-                "without a secret: whoever reaches this address gets in; --secret FILE helps"
-            )
-        pipe.observe(Narrator(self._reporter, pipe.status).look)
         self._choose_directions(pipe)
+        self._watch.begin(pipe, listens=listens)
         with contextlib.suppress(SessionEnded):
             await pipe.connect()
             self._start_pumps(pipe)
@@ -89,22 +78,19 @@ class _Runner:
         _ignore_signals()  # what is going to be reported does not change any more
         if pipe.failure is None:
             self.deadly = None  # all was done when the signal came
-        elif self.deadly is None:
-            self._reporter.say(str(pipe.failure), Level.QUIET)
-        self._reporter.say(describe(pipe.status()), Level.VERBOSE)
-        return exit_status(pipe.failure)
+        failed = pipe.failure is not None and self.deadly is None
+        status = exit_status(pipe.failure) if self.deadly is None else 128 + self.deadly
+        self._watch.conclude(pipe, status, Level.QUIET if failed else Level.NORMAL)
+        return status
 
     def _choose_directions(self, pipe: BackedPipe) -> None:
         """Say at once what is not going to be used, so that the peer never waits for it."""
-        streams, usage = self._streams, self._usage
-        if usage.send_only:
+        if self._usage.send_only:
             pipe.stop()
-        if usage.recv_only or (
-            streams.stdin_is_terminal and not streams.stdout_is_terminal and not usage.send_only
-        ):
-            pipe.finish()
-        else:
+        if reads_stdin(self._streams, self._usage):
             pipe.writer.producing = True
+        else:
+            pipe.finish()
 
     def _start_pumps(self, pipe: BackedPipe) -> None:
         if pipe.writer.producing:
@@ -130,10 +116,7 @@ class _Runner:
         if pipe.writer.written > written or not pipe.writer.room:
             self._hint = self._hint_later(pipe)  # it is busy
             return
-        way_out = (
-            "^D" if self._streams.stdin_is_terminal else "or --recv-only, which does not read it"
-        )
-        self._reporter.say(f"the peer has finished; waiting for the end of stdin ({way_out})")
+        self._watch.waiting_for_stdin()
 
     # --- signals ---
 
@@ -147,19 +130,26 @@ class _Runner:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 handle(number, partial(self._interrupt, pipe, number))
         for number in _REPORTING:
-            handle(number, partial(self._report, pipe))
+            handle(number, partial(self._watch.report, pipe, Level.QUIET))
         handle(signal.SIGUSR2, pipe.force_reconnect)
+        if self._watch.draws and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            handle(signal.SIGTSTP, self._suspend)
 
     def _interrupt(self, pipe: BackedPipe, number: int) -> None:
         """Tell the peer, and end; the second time, end at once."""
         if self.deadly is not None:
+            self._watch.close()
             _die_by(number)
         if pipe.status().state is not State.OVER:
             self.deadly = number
             pipe.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
 
-    def _report(self, pipe: BackedPipe) -> None:
-        self._reporter.say(describe(pipe.status()), Level.QUIET)
+    def _suspend(self) -> None:
+        """^Z: erase the status line and stop; it is drawn again when this goes on."""
+        self._watch.clear()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
 
 
 def exit_status(failure: SessionEnded | None) -> int:

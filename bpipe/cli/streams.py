@@ -9,7 +9,10 @@ import contextlib
 import fcntl
 import os
 import signal
+import stat
 from typing import Final, NamedTuple
+
+from bpipe.cli.values import Usage
 
 PIPE_SIZE: Final = 1 << 20  # bytes: the most that the kernel allows everybody by default
 
@@ -54,6 +57,21 @@ def _enlarge(descriptor: int) -> None:
     with contextlib.suppress(OSError, AttributeError):  # no pipe, or not on this system
         if fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ) < PIPE_SIZE:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+
+
+def reads_stdin(streams: Streams, usage: Usage) -> bool:
+    """Whether stdin is read: not a terminal, unless stdout is one too, or it is asked for."""
+    if usage.recv_only:
+        return False
+    return usage.send_only or streams.stdout_is_terminal or not streams.stdin_is_terminal
+
+
+def remaining(descriptor: int) -> int | None:
+    """How many bytes can be read from a regular file; None for anything else."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return max(0, found.st_size - os.lseek(descriptor, 0, os.SEEK_CUR))
 
 
 def leave_signals_to_the_main_thread() -> None:

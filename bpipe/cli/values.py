@@ -10,11 +10,18 @@ _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
-FAILED: Final = 1  # the exit status of what could not be done
-USAGE: Final = 2  # the exit status of a command that cannot be understood
 SECRET_VARIABLE: Final = "BPIPE_SECRET_FILE"  # in the environment: names the secret's file
+
+# The exit statuses beside 0 and signals.
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_CONNECTED: Final = 3
+LOST: Final = 4
+PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
+
 LARGEST_BUFFER: Final = _SIZES["T"]
 SHORTEST_HEARTBEAT: Final = 0.05
+SHORTEST_INTERVAL: Final = 0.1
 
 
 class Level(enum.IntEnum):
@@ -23,14 +30,27 @@ class Level(enum.IntEnum):
     QUIET = 0  # errors
     NORMAL = 1  # what changes the state
     VERBOSE = 2  # what may explain it
+    TRACE = 3  # every frame
+
+
+class When(enum.StrEnum):
+    """When the status line is drawn."""
+
+    AUTO = "auto"  # on a terminal that shows nothing else of this process
+    ALWAYS = "always"
+    NEVER = "never"
 
 
 class Usage(NamedTuple):
-    """Which directions are used, and how much is said."""
+    """Which directions are used, and what is said of it."""
 
     send_only: bool
     recv_only: bool
     level: Level
+    status: When = When.AUTO
+    size: int | None = None  # bytes that are expected to be moved
+    log_json: str | None = None  # a path, or - for stderr
+    log_interval: float | None = None  # seconds between two progress events
 
 
 def size(text: str) -> int:
@@ -47,6 +67,14 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a time: write seconds, or ms, s, m, h, d after it")
     return float(match[1]) * _TIMES[match[2]]
+
+
+def interval(text: str) -> float:
+    """A duration that can lie between two reports."""
+    value = duration(text)
+    if value < SHORTEST_INTERVAL:
+        raise ValueError(f"an interval of {text} is too short: at least 100ms")
+    return value
 
 
 def buffer(text: str) -> int:

@@ -120,6 +120,16 @@ class Dialer:
             async with asyncio.timeout(ATTEMPT_TIMEOUT):
                 await self._endpoints()
 
+    @property
+    def attempts(self) -> int:
+        """How many were started in this outage."""
+        return self.schedule.attempts
+
+    @property
+    def next_at(self) -> float:
+        """When the next attempt starts."""
+        return self.schedule.next_at
+
     def hurry(self) -> None:
         """Try now."""
         self.schedule.hurry(clock())

@@ -17,9 +17,11 @@ from typing import Final
 
 from bpipe.errors import LinkLost, explain
 from bpipe.net.clock import clock
+from bpipe.net.outlet import Outlet
 from bpipe.protocol.greeting import GREETING_TIMEOUT, Greeting
 from bpipe.protocol.session import Session
 
+MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from being read
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kernel after a close
@@ -57,6 +59,9 @@ class Link:
         self._sock = sock
         self._driver: Greeting | Session = greeting
         self._writing = False
+        self.outlet: Outlet | None = None  # past the memory of this process, if there is a way
+        self._stall: tuple[Outlet, asyncio.TimerHandle] | None = None  # the outlet is full
+        self._detour = False  # what comes next goes through memory
         self._closing: asyncio.Task[None] | None = None  # the farewell to one who was refused
         self._loop.add_reader(sock, self._readable)
         self._timer = self._loop.call_later(
@@ -152,6 +157,12 @@ class Link:
 
     def _receive(self) -> bool:
         """Take what has arrived; returns whether there may be more. Raises LinkLost or OSError."""
+        if self.outlet is not None and self._driver is self.greeting.session:
+            limit = self._driver.passable
+            if limit and self.outlet.idle():
+                if not self._detour:
+                    return self._pass(self.outlet, self._driver, limit)
+                self._detour = False
         views = self._driver.incoming()
         if not any(views):
             return False  # not before READY is written
@@ -162,8 +173,31 @@ class Link:
         self._advance()
         return count == sum(map(len, views))
 
+    def _pass(self, outlet: Outlet, session: Session, limit: int) -> bool:
+        """Have payload moved from the socket to the consumer; returns whether there may be more."""
+        count = outlet.take(self._sock, limit)
+        if count is None:  # for a moment it is the consumer that is waited for, not the socket
+            self._loop.remove_reader(self._sock)
+            self._loop.add_writer(outlet, self._end_stall)
+            self._stall = outlet, self._loop.call_later(MOMENT, self._end_stall)
+            return False
+        if not count:
+            raise LinkLost("the connection was closed")
+        session.passed(count, clock())
+        return True
+
+    def _end_stall(self) -> None:
+        """The outlet has room, or the moment is over: then the socket is read all the same."""
+        assert self._stall is not None
+        (outlet, timer), self._stall = self._stall, None
+        self._detour = timer.when() <= self._loop.time()
+        timer.cancel()
+        self._loop.remove_writer(outlet)
+        self._loop.add_reader(self._sock, self._readable)
+
     def _hear_out(self, cause: LinkLost) -> None:
         """Nothing can be sent any more; what had arrived before, an ABORT perhaps, counts."""
+        self.outlet = None  # which may be full
         with contextlib.suppress(OSError, LinkLost):
             while self.cause is None and self._receive():
                 pass
@@ -189,5 +223,7 @@ class Link:
 
     def _unwatch(self) -> None:
         self._timer.cancel()
+        if self._stall is not None:
+            self._end_stall()
         self._loop.remove_reader(self._sock)
         self._watch(False)

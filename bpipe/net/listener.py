@@ -35,6 +35,9 @@ class Listener:
     know before we do that this link is dead.
     """
 
+    attempts: Final = 0  # it can only wait
+    next_at: Final = None
+
     def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
         self.name = name  # with the port that was really chosen
         self.exposed = False
@@ -174,6 +177,7 @@ class Listener:
                 self.refused += 1
                 self.on_change()
             return
+        self._drop_greetings()
         link.on_traffic = self.on_change
         self.on_change()  # what ends the session may have come already
         if link.cause is not None:
@@ -183,14 +187,17 @@ class Listener:
         while not self._admitted.empty():
             self._admitted.get_nowait()  # a link that was lost before anybody took it
         self._admitted.put_nowait(link)
-        for other in self._pending[:]:
-            if other.cause is None and _hello_of(other) == _hello_of(link):
-                other.fail(LinkLost("another greeting of this session came first"))
 
+    def _drop_greetings(self) -> None:
+        """A link was attached: a CONFIRM for what was judged before it would come too late.
 
-def _hello_of(link: Link) -> bytes | None:
-    assert isinstance(link.greeting, AnswererGreeting)
-    return link.greeting.hello.session if link.greeting.hello else None
+        That may be a greeting of this session, or of one that its caller has given up.
+        """
+        for link in self._pending[:]:
+            assert isinstance(link.greeting, AnswererGreeting)
+            judged = link.greeting.hello is not None and not link.greeting.attached
+            if judged and link.cause is None:
+                link.fail(LinkLost("another greeting came first"))
 
 
 def _room(sock: socket.socket) -> int:

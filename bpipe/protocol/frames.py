@@ -81,6 +81,18 @@ class Frames:
             if (frame := self._begin(reader)) is not None:
                 yield frame
 
+    @property
+    def passable(self) -> int:
+        """The bytes of a DATA frame that come next, and need not be seen here."""
+        passing = self._coming is not None and self._coming.kind is Kind.DATA
+        return self._missing if passing else 0
+
+    def passed(self, count: int) -> None:
+        """So many of them went another way."""
+        self._missing -= count
+        if not self._missing:
+            self._coming = None
+
     def _begin(self, reader: BackedReader) -> Frame | None:
         """A header is there."""
         header = unpack_header(self._header)

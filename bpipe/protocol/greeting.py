@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import LinkLost, ProtocolError
+from bpipe.errors import Forged, LinkLost, ProtocolError
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import begin
 from bpipe.protocol.ring import Views
@@ -23,6 +23,7 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Header, Hello, Kind, Opening, Position, Status, Verdict
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
+REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 
 _NOWHERE: Final = Position(0, 0, 0)
 _REFUSALS: Final = {
@@ -127,6 +128,21 @@ class Answerer:
     def __init__(self, session: Session, drop_link: Callable[[], None]) -> None:
         self.session = session
         self._drop_link = drop_link
+        self._remembered: dict[bytes, None] = {}  # oldest first
+
+    def recognize(self, message: bytes) -> None:
+        """Forged if this sealed M1 has been right before: somebody repeats what he overheard.
+
+        No caller says the same twice; and to find that out costs less than to answer.
+        """
+        if message in self._remembered:
+            raise Forged("a greeting that has come before")
+
+    def remember(self, message: bytes) -> None:
+        """This sealed M1 was right."""
+        self._remembered[message] = None
+        if len(self._remembered) > REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     def judge(self, hello: Hello) -> Status:
         """Whether this caller may come in, as things stand now. Changes nothing."""
@@ -173,13 +189,21 @@ class AnswererGreeting(Greeting):
 
     def _hear(self, message: bytes, now: float) -> None:
         if self.hello is None or self._frames is None:
-            self._hear_hello(self._handshake.unpack_hello(message))
+            self._hear_hello(self._unpack_hello(message))
             return
         if self._frames.unpack(message) != Header(Kind.CONFIRM, 0, 0):
             raise ProtocolError("a greeting without CONFIRM")
         self._answerer.admit(self.hello, self._frames, self._handshake.resume_secret, now)
         self.attached = True
         self._say(self._frames.pack(Kind.READY, self.session.reader.received), 0)
+
+    def _unpack_hello(self, message: bytes) -> Hello:
+        if not self._handshake.sealed:
+            return self._handshake.unpack_hello(message)
+        self._answerer.recognize(message)
+        hello = self._handshake.unpack_hello(message)
+        self._answerer.remember(message)
+        return hello
 
     def _hear_hello(self, hello: Hello) -> None:
         self.hello = hello

@@ -41,25 +41,27 @@ class CipherState:
     """The key of one direction, and the number of its next message. No number is used twice."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
         self._cipher = AESGCM(key)
         self._counter = 0
 
     def encrypt(self, associated: Bytes, plain: Bytes) -> bytes:
         """``plain`` sealed: as many bytes, and a tag that covers ``associated`` as well."""
-        return self._cipher.encrypt(self._nonce(), plain, associated)
+        cipher, nonce = self._next()
+        return cipher.encrypt(nonce, plain, associated)
 
     def encrypt_into(self, associated: Bytes, plain: Bytes, into: memoryview) -> None:
         """The same, into memory of exactly the right length."""
-        if hasattr(self._cipher, "encrypt_into"):
-            self._cipher.encrypt_into(self._nonce(), plain, associated, into)
-        else:
+        if not hasattr(self._cipher, "encrypt_into"):
             into[:] = self.encrypt(associated, plain)
+            return
+        cipher, nonce = self._next()
+        cipher.encrypt_into(nonce, plain, associated, into)
 
     def decrypt(self, associated: Bytes, sealed: Bytes) -> bytes:
         """What was sealed; Forged if it was not sealed like this."""
+        cipher, nonce = self._next()
         try:
-            return self._cipher.decrypt(self._nonce(), sealed, associated)
+            return cipher.decrypt(nonce, sealed, associated)
         except InvalidTag:
             raise Forged("what came was not sealed by the peer") from None
 
@@ -68,19 +70,20 @@ class CipherState:
         if not hasattr(self._cipher, "decrypt_into"):
             into[:] = self.decrypt(associated, sealed)
             return
+        cipher, nonce = self._next()
         try:
-            self._cipher.decrypt_into(self._nonce(), sealed, associated, into)
+            cipher.decrypt_into(nonce, sealed, associated, into)
         except InvalidTag:
             raise Forged("what came was not sealed by the peer") from None
 
-    def _nonce(self) -> bytes:
-        """The next one, under a fresh key when its turn has come."""
+    def _next(self) -> tuple[AESGCM, bytes]:
+        """The cipher of the next message, with a fresh key when its turn has come; its nonce."""
         number = self._counter
         if number and number % REKEY_EVERY == 0:
-            self._key = self._cipher.encrypt(_NONCE.pack(_LAST), bytes(KEY_SIZE), b"")[:KEY_SIZE]
-            self._cipher = AESGCM(self._key)
+            key = self._cipher.encrypt(_NONCE.pack(_LAST), bytes(KEY_SIZE), b"")[:KEY_SIZE]
+            self._cipher = AESGCM(key)
         self._counter += 1
-        return _NONCE.pack(number)
+        return self._cipher, _NONCE.pack(number)
 
 
 class SymmetricState:

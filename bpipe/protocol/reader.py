@@ -111,6 +111,16 @@ class BackedReader:
         else:
             self._ring.skip(count)
 
+    def receive_passed(self, count: int) -> None:
+        """``count`` bytes went to the consumer by another way, while it lent its cursor."""
+        self.received += count
+        self._ring.skip(count)
+
+    @property
+    def passing(self) -> bool:
+        """Whether what comes may go straight to the consumer: nothing waits before it."""
+        return not (len(self._ring) or self.deaf) and self.stopped is None
+
     def receive_mark(self, number: int) -> None:
         """A FIN came; ProtocolError if it is not the next thing in the stream."""
         if number != self.received or self.mark is not None:

@@ -76,7 +76,11 @@ class SealedHandshake(Handshake):
     def unpack_verdict(self, data: bytes, resume_secret: bytes) -> Verdict:
         assert self._noise is not None
         key = self._second_key(data[0], resume_secret)
-        return unpack_verdict(data[:1] + self._noise.read_second(data[1:], key))
+        verdict = data[:1] + self._noise.read_second(data[1:], key)
+        try:
+            return unpack_verdict(verdict)
+        except ProtocolError as error:  # no tag covers the first byte
+            raise Forged(str(error)) from None
 
     @staticmethod
     def _second_key(answer: int, resume_secret: bytes) -> bytes:
@@ -128,6 +132,10 @@ class SealedFrames(Frames):
     def unpack(self, data: bytes) -> Header:
         self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
         return unpack_header(data[:HEADER_SIZE])
+
+    @property
+    def passable(self) -> int:
+        return 0  # nobody may have them before their tag has verified
 
     def _begin(self, reader: BackedReader) -> None:
         try:

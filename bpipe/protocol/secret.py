@@ -44,7 +44,7 @@ class Secret:
         except UnicodeDecodeError:
             raise ValueError("is not text: a key is made by bpipe keygen") from None
         text = text.removesuffix("\n").removesuffix("\r")
-        if text.startswith(_PREFIX):
+        if _PREFIX in text.lower():  # a key, or what was meant to be one
             return cls(_parse_key(text))
         if not text:
             raise ValueError("is empty: bpipe keygen makes a key")
@@ -75,7 +75,7 @@ def hkdf(salt: bytes, material: bytes, count: int) -> list[bytes]:
 
 def generate() -> str:
     """A fresh key, as a line of text without its newline."""
-    return _PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(KEY_SIZE)).decode().rstrip("=")
+    return _format_key(secrets.token_bytes(KEY_SIZE))
 
 
 def _stretch(passphrase: bytes) -> bytes:
@@ -84,11 +84,15 @@ def _stretch(passphrase: bytes) -> bytes:
     )
 
 
+def _format_key(key: bytes) -> str:
+    return _PREFIX + base64.urlsafe_b64encode(key).decode().rstrip("=")
+
+
 def _parse_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text.removeprefix(_PREFIX) + "=", altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if len(key) != KEY_SIZE:
+    if len(key) != KEY_SIZE or _format_key(key) != text:
         raise ValueError("is a damaged key: copy the whole line that bpipe keygen wrote")
     return key

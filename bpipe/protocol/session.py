@@ -76,6 +76,7 @@ class Session:
         self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
+        self._renewed = False  # the CONFIRM for an id that was given up may arrive yet
         self._traffic: Traffic | None = None
         self._ending = Ending()
 
@@ -222,6 +223,9 @@ class Session:
     def _refused_early(self, status: Status) -> None:
         if status is Status.UNKNOWN:
             self.id = None  # nothing was consumed there: a new OPEN is safe
+            self._renewed = True
+        elif status is Status.BUSY and self._renewed:
+            pass  # perhaps by that session, whose link is dead: it gives way when that is noticed
         elif status is Status.BUSY:
             self._leave(Busy("busy: the listener is serving another session"))
         else:
@@ -376,6 +380,21 @@ class Session:
         finally:  # what came before a junk header is progress all the same
             if self.reader.received > before:
                 self._progress(traffic)
+
+    @property
+    def passable(self) -> int:
+        """How many of the bytes that come next may go straight to the consumer, unseen."""
+        traffic = self._traffic
+        return traffic.frames.passable if traffic is not None and self.reader.passing else 0
+
+    def passed(self, count: int, now: float) -> None:
+        """``count`` of them did, and the consumer has them."""
+        traffic = self._traffic
+        assert traffic is not None
+        traffic.liveness.heard(now)
+        traffic.frames.passed(count)
+        self.reader.receive_passed(count)
+        self._progress(traffic)
 
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
         kind, length, number = header

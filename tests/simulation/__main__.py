@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tests.simulation.scenario import Scenario, Wrong, run_seed
+from tests.simulation.judge import Wrong
+from tests.simulation.scenario import Scenario, run_seed
 
 BATCH = 200  # seeds
 

@@ -7,17 +7,19 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import bpipe.net.dialer
 import bpipe.net.link
 import bpipe.pipe
-from bpipe.errors import SessionEnded
+from bpipe.errors import LinkLost, ProtocolError, SessionEnded
 from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as real_clock
 from bpipe.net.dialer import Dialer, Schedule
+from bpipe.net.link import MOMENT
 from bpipe.net.listener import Listener
+from bpipe.net.outlet import Outlet
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -73,9 +75,37 @@ class Plan:
     buffer_size: int
     limits: Limits
     secret: Secret | None = None
+    piped: bool = False  # what it receives may go past its memory
     produce_every: float = 0.01
     consume_every: float = 0.01
     appetite: int = 4096  # bytes that are taken at once, at most
+
+
+class SimulatedOutlet(Outlet):
+    """The production outlet, but for the system calls: a consumer's pipe of unknown depth."""
+
+    def __init__(self, end: End, world: World, rng: random.Random) -> None:
+        super().__init__(-1, lambda: not end.consuming)
+        self.writable = True
+        self._end = end
+        self._world = world
+        self._rng = rng
+
+    def take(self, sock: Any, limit: int) -> int | None:
+        if not sock.readable:
+            raise BlockingIOError
+        if not self.writable or self._rng.random() < 0.2:
+            self.writable = False
+            self._world.at(self._world.now + self._rng.random() * 2 * MOMENT, self._drain)
+            return None
+        room = memoryview(bytearray(min(limit, self._rng.randint(1, self._end.plan.appetite))))
+        count: int = sock.recvmsg_into([room])[0]
+        self._end.take(room[:count])
+        return count
+
+    def _drain(self) -> None:
+        self.writable = True
+        self._end.loop.ready_to_write(cast(Any, self))
 
 
 class End:
@@ -101,8 +131,13 @@ class End:
         self._rng = rng
         self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
         self.session: Session = self.pipe._session
+        self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
+        self._stood = (-1, -1)
+        self._cues: list[tuple[int, Callable[[], None]]] = []
+        self._loss_cues: list[Callable[[], None]] = []
         self.session.tick = self._tick
-        self._producing = self._consuming = True  # the next time is in the world's calendar
+        self.session.detach = self._detach
+        self._producing = self.consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
         self.pipe.observe(self._look)
@@ -115,6 +150,8 @@ class End:
             secret=self.plan.secret,
         )
         pipe.writer.producing = True
+        if self.plan.piped:
+            pipe.use_outlet(SimulatedOutlet(self, self._world, self._rng))
         self.loop.create_task(self._main(pipe))
         return pipe
 
@@ -135,6 +172,23 @@ class End:
             late = now - deadline
             self.wrong = self.wrong or f"{self.name}: a timer stays {late:.3f} s in the past"
 
+    def _detach(self, cause: LinkLost, now: float) -> None:
+        """The session's own; and two ends that are right never say what may not be said."""
+        session = self.session
+        if isinstance(cause, ProtocolError):
+            self.wrong = self.wrong or f"{self.name}: a protocol error: {cause}"
+        stands = session.writer.acked, session.reader.received
+        if stands != self._stood:
+            self._stood, self.outage_at = stands, now
+        while self._loss_cues:
+            self._world.at(now, self._loss_cues.pop())
+        Session.detach(session, cause, now)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the process has ended, by itself or not."""
+        return self.over_at is not None or self.killed
+
     def kill(self) -> None:
         """SIGKILL: the kernel closes the sockets."""
         if self.over_at is None:
@@ -143,8 +197,18 @@ class End:
             self.loop.end()
 
     def _close_sockets(self) -> None:
+        if self.pipe._link is not None:
+            self.pipe._link._sock.close()  # nobody reads it while its outlet is full
         for sock in list(self.loop._readers):
             sock.close()
+
+    def cue(self, taken: int, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as the consumer has taken so many bytes."""
+        self._cues.append((taken, lambda: callback(*args)))
+
+    def cue_loss(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as a link is lost."""
+        self._loss_cues.append(lambda: callback(*args))
 
     # --- the producer and the consumer, as threads of the process ---
 
@@ -154,8 +218,8 @@ class End:
         if not self._producing and (writer.room or pipe.refusing):
             self._producing = True
             self._after(self.plan.produce_every, self._produce)
-        if not self._consuming and (reader.buffered or reader.drained):
-            self._consuming = True
+        if not self.consuming and (reader.buffered or reader.drained):
+            self.consuming = True
             self._after(self.plan.consume_every, self._consume)
 
     def _after(self, mean: float, callback: Callable[[], None]) -> None:
@@ -190,10 +254,18 @@ class End:
             self.closed = True
             self.loop.run(pipe.call, pipe.delivered_end)
             return
-        self._consuming = False
+        self.consuming = False
         for view in reader.readable(self._rng.randint(1, self.plan.appetite)):
-            if view != PATTERN[self.taken : self.taken + len(view)]:
-                self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
-            self.taken += len(view)
+            self.take(view)
             reader.took(len(view))
             self.loop.run(pipe.nudge)
+
+    def take(self, data: memoryview) -> None:
+        """The consumer has these bytes, whichever way they came."""
+        if data != PATTERN[self.taken : self.taken + len(data)]:
+            self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
+        self.taken += len(data)
+        for cue in self._cues[:]:
+            if self.taken >= cue[0]:
+                self._cues.remove(cue)
+                self._world.at(self._world.now, cue[1])

@@ -27,6 +27,7 @@ class World:
     def __init__(self) -> None:
         self.now = 1000.0  # seconds
         self.steps = 0
+        self.turns = 0  # times that code of a process ran
         self._events: list[tuple[float, int, Callback, tuple[Any, ...]]] = []
         self._sequence = 0
 
@@ -83,10 +84,10 @@ class Loop:
         self.name = name
         self.errors: list[BaseException | str] = []  # what nobody has handled
         self.ended = False  # the process is: nothing of it runs any more
-        self.turns = 0  # times that code of the process ran
         self._world = world
         self._ready: deque[tuple[Callback, tuple[Any, ...]]] = deque()
         self._scheduled = False
+        self._pause: tuple[int, float, bool] | None = None  # that begins soon, see `pause`
         self._paused_until = 0.0
         self._slept = 0.0
         self._readers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
@@ -98,19 +99,38 @@ class Loop:
 
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call this as code of the process."""
-        self.turns += 1
+        self._world.turns += 1
         events._set_running_loop(cast(Any, self))
         try:
             return function(*args)
         finally:
             events._set_running_loop(None)
 
-    def pause(self, seconds: float, *, asleep: bool) -> None:
-        """Run nothing for a while; ``asleep``: the loop's clock stands still as well."""
+    def pause(self, seconds: float, *, asleep: bool, after: int = 0) -> None:
+        """Run nothing for a while; ``asleep``: the loop's clock stands still as well.
+
+        It begins now, or ``after`` so many callbacks more: between two that run at one time.
+        """
+        if after:
+            self._pause = after, seconds, asleep
+            return
         began = max(self._paused_until, self._world.now)
         self._paused_until = max(began, self._world.now + seconds)
         if asleep:
             self._slept += self._paused_until - began
+
+    def stay_awake(self) -> None:
+        """A pause that has not begun does not come any more."""
+        self._pause = None
+
+    def _pause_soon(self) -> bool:
+        """One more callback has run; returns whether the pause begins."""
+        assert self._pause is not None
+        after, seconds, asleep = self._pause
+        self._pause = (after - 1, seconds, asleep) if after > 1 else None
+        if after == 1:
+            self.pause(seconds, asleep=asleep)
+        return after == 1
 
     def end(self) -> None:
         """The process is gone."""
@@ -141,14 +161,19 @@ class Loop:
         if self._world.now < self._paused_until:
             self._schedule()
             return
-        self.turns += 1
+        self._world.turns += 1
         events._set_running_loop(cast(Any, self))
         try:
             for _ in range(len(self._ready)):
                 callback, args = self._ready.popleft()
-                callback(*args)
+                try:
+                    callback(*args)
+                except Exception as error:
+                    self.call_exception_handler({"exception": error})
                 if self.ended:
                     return
+                if self._pause and self._pause_soon():
+                    break
         finally:
             events._set_running_loop(None)
         self._schedule()

@@ -15,9 +15,12 @@ import pytest
 from bpipe.errors import LinkLost
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
+from bpipe.net.listener import Listener
 from bpipe.protocol import liveness
+from bpipe.protocol.ending import Ending
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
+from bpipe.protocol.patience import Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Ring
 from bpipe.protocol.session import Session
@@ -276,6 +279,19 @@ def _ignore_the_epoch(patch: Patch) -> None:
     patch.setattr(Answerer, "judge", lenient)
 
 
+@mutant
+def _judge_once(patch: Patch) -> None:
+    """a greeting judged at M1 only, and not dropped when a later one has come first"""
+
+    def admit(self: Any, hello: Hello, now: float) -> None:
+        self._drop_link()
+        self.session.adopt(hello)
+        self.session.attach(hello.position, now, caller=False)
+
+    patch.setattr(Answerer, "admit", admit)
+    patch.setattr(Listener, "_drop_greetings", lambda self: None)
+
+
 # --- the end ---
 
 
@@ -345,7 +361,93 @@ def _close_with_unread_input(patch: Patch) -> None:
     patch.setattr(Link, "close", close)
 
 
+@mutant
+def _abort_once(patch: Patch) -> None:
+    """ABORT forgotten on a new link"""
+    attach = Session.attach
+
+    def forget(self: Session, *where: Any, caller: bool) -> None:
+        attach(self, *where, caller=caller)
+        assert self._traffic is not None
+        self._traffic.abort_due = self._ending.abort is None
+
+    patch.setattr(Session, "attach", forget)
+
+
+@mutant
+def _stop_at_receipt(patch: Patch) -> None:
+    """STOP naming what was received, not what was taken"""
+    stop = BackedReader.stop
+
+    def late(self: Any) -> None:
+        first = self.stopped is None
+        stop(self)
+        if first:
+            self.stopped = self._ring.start
+
+    patch.setattr(BackedReader, "stop", late)
+
+
+@mutant
+def _forget_who_was_turned_away(patch: Patch) -> None:
+    """success although the producer had more when it was stopped"""
+    finish = BackedWriter.finish
+    patch.setattr(BackedWriter, "finish", lambda self, *, more=False: finish(self))
+
+
+@mutant
+def _count_what_an_aborter_drops(patch: Patch) -> None:
+    """ACK for what is discarded after an ABORT"""
+    receive = BackedReader.receive
+
+    def count_all(self: Any, count: int) -> None:
+        receive(self, count)
+        if self.deaf:
+            self._ring.release(self._ring.end)
+            self._ring.skip(count)
+
+    patch.setattr(BackedReader, "receive", count_all)
+
+
+@mutant
+def _take_success_back(patch: Patch) -> None:
+    """a done end that reports the ABORT which it hears"""
+    hear_abort, verdict = Ending.hear_abort, Ending.verdict
+    patch.setattr(
+        Ending,
+        "hear_abort",
+        lambda self, reason, message, *, done: hear_abort(self, reason, message, done=False),
+    )
+    patch.setattr(
+        Ending,
+        "verdict",
+        lambda self, *, done, cut_short: verdict(
+            self, done=done and not self.answering, cut_short=cut_short
+        ),
+    )
+
+
+@mutant
+def _open_anew(patch: Patch) -> None:
+    """a session that was lost opened anew, as if nothing had been consumed"""
+    refused = Session.refused
+
+    def paper_over(self: Session, status: Status) -> None:
+        if status is Status.UNKNOWN and not (self.done or self.over):
+            self.id = None
+        else:
+            refused(self, status)
+
+    patch.setattr(Session, "refused", paper_over)
+
+
 # --- time and memory ---
+
+
+@mutant
+def _never_end_an_outage(patch: Patch) -> None:
+    """giving up counted from the first outage of all"""
+    patch.setattr(Patience, "outage_ended", lambda self: None)
 
 
 @mutant

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bpipe.protocol.handshake import Handshake
 from tests.simulation.loop import Loop, World
 
 SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
@@ -28,7 +29,7 @@ class Fate(enum.Enum):
     RESET = enum.auto()  # both ends hear of it
     CLOSE = enum.auto()  # an end of file at both ends
     ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
-    LATE = enum.auto()  # one end hears a reset; what it had sent arrives all the same
+    LATE = enum.auto()  # the sender hears a reset; what it had sent arrives all the same, later
     SILENCE = enum.auto()  # neither hears anything
     DEAF = enum.auto()  # one direction is lost, the other goes on
     CORRUPT = enum.auto()  # one bit is another one; some seconds later both ends hear of it
@@ -75,10 +76,17 @@ class Network:
     """The place where sockets meet: one listener, and those who dial it."""
 
     def __init__(
-        self, world: World, weather: Weather, log: Callable[[str, str], None], greeting: int = 0
+        self,
+        world: World,
+        weather: Weather,
+        log: Callable[[str, str], None],
+        handshake: type[Handshake] = Handshake,
     ) -> None:
         self.world = world
-        self.greeting = greeting  # bytes that a caller says in one
+        hello, verdict, frame = handshake.hello_size, handshake.verdict_size, handshake.frame_size
+        self.seams_up = (hello, hello + frame)  # bytes: where a message of the greeting ends
+        self.seams_down = (verdict, verdict + frame)
+        self.greeting = hello + verdict + 2 * frame + 9  # bytes: all of it, and a little more
         self.weather = weather
         self.connections = 0
         self.faults = 0
@@ -182,11 +190,16 @@ class Connection:
         down = Channel(self, self.callee, self.caller)
         self.caller.join(down, up)
         self.callee.join(up, down)
+        self.fate: Fate | None = None
         if weather.fates and rng.random() < weather.faulty:
             self.fate = rng.choice(weather.fates)
-            struck = rng.choice((up, up, down))
-            greeting = rng.random() < 0.35
-            struck.limit = rng.randrange(network.greeting * 2 if greeting else weather.reach)
+            upward = (up, network.seams_up)
+            struck, seams = rng.choice((upward, upward, (down, network.seams_down)))
+            place = rng.random()
+            if place < 0.15:
+                struck.limit = rng.choice(seams)
+            else:
+                struck.limit = rng.randrange(network.greeting if place < 0.4 else weather.reach)
 
     def record(self, source: Socket, data: bytes) -> None:
         """Somebody listens, and may say it again later."""
@@ -194,13 +207,13 @@ class Connection:
             self._recorded = bytearray()
             self.network.recorded.append(self._recorded)
         if source is self.caller and self._recorded is not None:
-            self._recorded += data[: self.network.greeting - len(self._recorded)]
+            self._recorded += data[: self.network.seams_up[-1] - len(self._recorded)]
 
     def strike(self, struck: Channel) -> None:
         """The fault."""
+        assert self.fate is not None
         self.network.faults += 1
         self.network.log("!", f"connection {self.number}: {self.fate.name}")
-        rng = self.network.weather.rng
         ends = [self.caller, self.callee]
         if self.fate is Fate.CLOSE:
             for end in ends:
@@ -212,9 +225,11 @@ class Connection:
                 self.network.world.at(self.network.world.now + NOTICED, end.hear_reset)
             return
         if self.fate is Fate.LATE:
-            victim = rng.choice(ends)
-            victim.hear_reset()
-            victim.incoming.lost = True
+            struck.source.hear_reset()
+            struck.source.incoming.lost = True
+            rng = self.network.weather.rng
+            self.latency *= rng.uniform(1, 12)  # so it can arrive within the next greeting
+            self.latency += rng.choice((0.0, rng.random()))  # or after it
             return
         struck.lost = True
         if self.fate is Fate.DEAF:
@@ -225,7 +240,7 @@ class Connection:
             for end in ends:
                 end.hear_reset()
         elif self.fate is Fate.ABANDON:
-            rng.choice(ends).hear_reset()
+            self.network.weather.rng.choice(ends).hear_reset()
 
 
 class Channel:
@@ -252,6 +267,8 @@ class Channel:
     def send(self, data: bytes) -> None:
         """These bytes set out."""
         self.on_the_way += len(data)
+        if self._connection.fate is Fate.LATE:
+            self._pass_limit(len(data))
         rng = self._weather.rng
         if self._weather.chunky and rng.random() < 0.5:
             count = rng.randint(1, len(data))
@@ -296,17 +313,26 @@ class Channel:
 
     def _arrive(self, data: bytes) -> None:
         self.on_the_way -= len(data)
-        if self.limit is None or self.limit > len(data):
-            self.limit = self.limit and self.limit - len(data)
+        if self.limit is None or self._connection.fate is Fate.LATE:
             self.sink.hear(data)
             return
-        data, rest, self.limit = data[: self.limit], data[self.limit :], None
-        self.sink.hear(data)
-        self._connection.strike(self)
+        before, rest = data[: self.limit], data[self.limit :]
+        self.sink.hear(before)
+        self._pass_limit(len(data))
         if rest and self._connection.fate is Fate.CORRUPT:
             rest = bytes([rest[0] ^ 1 << self._weather.rng.randrange(8)]) + rest[1:]
         if rest and not self.lost:
             self.sink.hear(rest)
+
+    def _pass_limit(self, count: int) -> None:
+        """So many bytes more: the fault may strike."""
+        if self.limit is None:
+            return
+        if self.limit > count:
+            self.limit -= count
+        else:
+            self.limit = None
+            self._connection.strike(self)
 
     def _arrive_end(self) -> None:
         self.sink.hear_end()

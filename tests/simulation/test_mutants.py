@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.judge import Wrong
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.scenario import Wrong, run_seed
+from tests.simulation.scenario import run_seed
 
 SEEDS = 2000  # that a mutant may survive, at most
 

@@ -10,8 +10,10 @@ import pytest
 from tests.simulation.scenario import run_seed
 
 REGRESSIONS = (
-    6025,  # a done end that found nobody reported success although its stream had been cut short
+    365,  # BUSY with a session of the caller's own, that a late CONFIRM had made, ended the caller
+    2464,  # a done end that found nobody reported success although its stream had been cut short
     101960,  # the simulation took a caller that waits in vain for one that goes round in circles
+    200773,  # a late CONFIRM of a session that was given up replaced the one that came after it
 )
 
 

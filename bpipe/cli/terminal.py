@@ -1,0 +1,158 @@
+"""stderr: lines of text, and below them, while it is a terminal, the status line.
+
+Theory of operation. One thread writes to stderr, so lines and the status line never meet within
+one another. A line takes the place of the status line, which is drawn again below it. Of the
+views that come while the terminal does not take any (^S), the last is drawn. The cursor is
+neither hidden nor moved away from the line: whatever ends this process leaves the terminal usable.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from bpipe.cli.report import Writer, write_all
+from bpipe.cli.status import ASCII_BAR, BAR, Piece, View, columns, line, printable
+from bpipe.cli.values import Level, Usage, When
+
+STDERR: Final = 2
+REDRAW: Final = 0.25  # seconds between two views
+SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
+WIDTH: Final = 80  # columns where nothing says how many there are
+
+
+class Terminal:
+    """Writes lines, and the status line, to stderr. Does not wait for it."""
+
+    def __init__(self) -> None:
+        self._writer = Writer("Reporter")
+        self._encoding = (sys.stderr and sys.stderr.encoding) or "utf-8"
+        self._bar = BAR if self._encoding.lower() in ("utf-8", "utf8") else ASCII_BAR
+        self._view: View | None = None
+        self._paint: Callable[[list[Piece]], str] | None = None
+        self._due = False  # a redraw was asked for
+        self._drawn = 0  # columns that the status line takes on the screen now
+        self._dumb = is_dumb()
+
+    def say(self, line: str) -> None:
+        """One line, without its end."""
+        self._writer.do(partial(self._say, line))
+
+    def show(self, view: View) -> None:
+        """Draw this as the status line, as soon as may be."""
+        self._view = view
+        if not self._due:
+            self._due = self._writer.do(self._show)
+
+    def clear(self) -> None:
+        """Erase the status line, and wait a moment for that; the next ``show`` draws it again."""
+        erased = threading.Event()
+        if self._writer.do(partial(self._clear, erased)):
+            erased.wait(SUSPENSION)
+
+    def close(self) -> None:
+        """Erase the status line, and wait a moment for everything to be written."""
+        self._writer.do(partial(self._clear, threading.Event()))
+        self._writer.close()
+
+    # --- in the writer's thread ---
+
+    def _say(self, line: str) -> None:
+        self._write(f"{self._erase()}{printable(line)}\n{self._draw()}")
+
+    def _show(self) -> None:
+        self._due = False
+        self._write(self._erase() + self._draw())
+
+    def _clear(self, erased: threading.Event) -> None:
+        self._view = None
+        self._write(self._erase())
+        erased.set()
+
+    def _write(self, text: str) -> None:
+        write_all(STDERR, text.encode(self._encoding, errors="replace"))
+
+    def _draw(self) -> str:
+        """The codes that draw the status line; none in the background."""
+        if self._view is None or not in_foreground():
+            return ""
+        if self._paint is None:
+            self._paint = plain if self._dumb else colourful()
+        pieces = line(self._view, width() - 1, self._bar)  # in the last column, terminals differ
+        self._drawn = sum(columns(piece.text) for piece in pieces)
+        return self._paint(pieces)
+
+    def _erase(self) -> str:
+        """The codes that remove the status line, and what was typed behind it."""
+        drawn, self._drawn = self._drawn, 0
+        if not drawn:
+            return ""
+        if self._dumb:
+            return "\r" + " " * drawn + "\r"
+        # A terminal that has become narrower has wrapped it. Line by line, because some terminals
+        # keep in their history what is erased to the end of the screen.
+        wrapped = (drawn - 1) // width()
+        return "\r\x1b[K" + "\x1b[A\x1b[K" * wrapped
+
+
+def plain(pieces: list[Piece]) -> str:
+    """The line without its styles."""
+    return "".join(piece.text for piece in pieces)
+
+
+def colourful() -> Callable[[list[Piece]], str]:
+    """What puts the styles into codes that the terminal knows; rich heeds TERM and NO_COLOR."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
+
+    def paint(pieces: list[Piece]) -> str:
+        with console.capture() as capture:
+            console.print(Text.assemble(*pieces), end="", soft_wrap=True)
+        return capture.get()
+
+    return paint
+
+
+def wants_status(usage: Usage) -> bool:
+    """Whether there is to be a status line."""
+    if usage.log_json == "-" or usage.status is When.NEVER:
+        return False
+    if usage.status is When.ALWAYS:
+        return True
+    return usage.level > Level.QUIET and os.isatty(STDERR) and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether stderr is a terminal without escape codes, or none that is known."""
+    return os.environ.get("TERM", "dumb") in ("", "dumb", "unknown")
+
+
+def same_terminal(descriptor: int) -> bool:
+    """Whether this descriptor is the terminal that stderr is."""
+    if not os.isatty(descriptor) or not os.isatty(STDERR):
+        return False
+    return os.fstat(descriptor).st_rdev == os.fstat(STDERR).st_rdev
+
+
+def in_foreground() -> bool:
+    """Whether this process may draw on the terminal; also where there is no job control."""
+    try:
+        return os.tcgetpgrp(STDERR) == os.getpgrp()
+    except OSError:
+        return True
+
+
+def width() -> int:
+    """The columns of the terminal now."""
+    try:
+        return os.get_terminal_size(STDERR).columns or WIDTH
+    except OSError:
+        columns = os.environ.get("COLUMNS", "")
+        return int(columns) if columns.isdecimal() and int(columns) else WIDTH

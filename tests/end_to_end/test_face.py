@@ -1,0 +1,268 @@
+"""What a user sees: the rendered screen of a terminal in which bpipe runs, on real outages."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.data import MIB, Producer
+from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
+from tests.end_to_end.screen import Screen
+
+Open = Callable[..., Screen]
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Opens terminals, and closes them after the test."""
+    opened: list[Screen] = []
+
+    def open_one(width: int = 80, **environment: str) -> Screen:
+        opened.append(Screen(width, environment))
+        return opened[-1]
+
+    yield open_one
+    for screen in opened:
+        screen.end()
+
+
+class Far:
+    """A listener behind a proxy, and the named pipe that is the stdin of who connects."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self.listener: Bpipe = start.bpipe(
+            "listen", "127.0.0.1:0", "--recv-only", "--heartbeat", "0.2", stdout=PIPE
+        )
+        self.proxy: Proxy = start.proxy(self.listener.address)
+        self.consumer = self.listener.drain()
+        self.fifo = folder / "data"
+        os.mkfifo(self.fifo)
+        options = "--send-only --heartbeat 0.2"
+        self.command = f"bpipe connect {self.proxy.address} {options} < {self.fifo}"
+
+    def produce(self) -> Producer:
+        """Begin to write to the named pipe."""
+        return Producer(self.fifo.open("wb", buffering=0), None)
+
+
+@pytest.fixture
+def far(start: Start, tmp_path: Path) -> Far:
+    """The other side."""
+    return Far(start, tmp_path)
+
+
+CONNECTED = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
+
+
+def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
+    screen = terminal(60)
+    screen.enter(far.command)
+    producer = far.produce()
+    screen.wait_last(CONNECTED)
+    far.consumer.wait_count(5 * MIB)
+    far.proxy.freeze()
+    line = screen.wait_last(r"reconnecting \d+s  attempt \d+ in \ds  (sent )?\d.*iB  █.*")
+    assert len(line) < 60
+    screen.wait_last(r"reconnecting [1-9]s  .*")
+    far.proxy.thaw()
+    screen.wait_last(CONNECTED)
+    producer.finish()
+    screen.wait_last(r"\$")
+    text = re.sub(r"\s", "", "".join(screen.lines))  # lines are wrapped
+    assert re.fullmatch(
+        r".*bpipe:connectedto[\d.:]+"
+        r"bpipe:connectionlost:nothingwasheardfor\S+s;reconnecting"
+        r"bpipe:connectedagainto[\d.:]+after[\d.]+s(,\S+sentagain)?"
+        r"bpipe:sent\S+iBin\S+\(\S+/s\),1reconnect,alldelivered\$",
+        text,
+    )
+    assert not screen.cursor_hidden
+    assert far.consumer.wait_end() == producer.written
+
+
+def test_an_outage_at_two_hundred_columns(terminal: Open, far: Far) -> None:
+    screen = terminal(200)
+    screen.enter(far.command.replace(" <", " --size 1G <"))
+    producer = far.produce()
+    screen.wait_last(
+        r"connected to \S+  sent \S+ MiB of 1\.0 GiB, \d+%  \S+ MiB/s  \S+ left"
+        r"  [█░]{20} \S+ \S+ of 64\.0 MiB unconfirmed  (round trip \S+  )?elapsed \d+s"
+    )
+    far.proxy.freeze()
+    producer.wait_stuck(MIB)
+    screen.wait_last(
+        r"reconnecting to \S+ \d+s  attempt \d+ in \ds  (\S.*  )?sent \S+ MiB of 1\.0 GiB, \d+%"
+        r"  [█░]{20} \S+ \S+ of 64\.0 MiB unconfirmed, and kept  elapsed \d+s"
+    )
+    far.proxy.thaw()
+    screen.wait_last(r"connected to .*  1 reconnect  elapsed \d+s")
+    producer.finish()
+    screen.wait_last(r"\$")
+    said = [line.partition(";")[0].split()[1:3] for line in screen.lines[1:-1]]
+    assert [" ".join(words) for words in said[:3]] == [
+        "connected to",
+        "connection lost:",
+        "connected again",
+    ]
+    assert re.fullmatch(r"bpipe: sent .*, 1 reconnect, all delivered", screen.lines[4]), (
+        screen.lines
+    )
+    assert len(screen.lines) == 6
+
+
+def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) -> None:
+    screen = terminal(150)
+    screen.enter(far.command)
+    producer = far.produce()
+    screen.wait_last(r"connected to .*elapsed \d+s")
+    for width, expected in ((60, r"connected  .{20,49}"), (150, r"connected to .*elapsed \d+s")):
+        screen.resize(width)
+        screen.wait_last(expected)
+        assert sum("connected  " in line or "elapsed" in line for line in screen.lines) == 1
+    producer.finish()
+    screen.wait_last(r"\$")
+
+
+@pytest.mark.parametrize("keys", ["\x03", "kill"])
+def test_an_interrupt_leaves_the_screen_clean(terminal: Open, far: Far, keys: str) -> None:
+    screen = terminal(100)
+    screen.enter(f"{far.command} & fg" if keys == "kill" else far.command)
+    producer = far.produce()
+    screen.wait_last(CONNECTED)
+    if keys == "kill":
+        far.listener.signal(15)
+        ending = (
+            r"bpipe: the other end: interrupted by SIGTERM; \d+ bytes confirmed, \d+ more not.*"
+        )
+    else:
+        screen.press(keys)
+        ending = r"bpipe: interrupted by SIGINT; \d+ bytes confirmed, \d+ more not"
+    screen.wait_last(r"\$")
+    assert any(re.fullmatch(ending, line) for line in screen.lines), screen.lines
+    assert not any(re.search("MiB/s|unconfirmed", line) for line in screen.lines)
+    assert not screen.cursor_hidden
+    producer.wait_broken()
+
+
+def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
+    screen = terminal(100)
+    screen.enter(far.command)
+    producer = far.produce()
+    screen.wait_last(CONNECTED)
+    screen.press("\x1a")
+    screen.wait_last(r"\$")
+    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    assert any(re.match(r"\[1\]\+  Stopped", line) for line in screen.lines), screen.lines
+    count = far.consumer.count
+    screen.enter("bg")
+    far.consumer.wait_count(count + 100 * MIB)
+    screen.enter("kill -USR1 %1; wait -n x 2>&-")
+    screen.wait_line(r"(\$ )*bpipe: connected \S+; sent .*")
+    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    screen.enter("fg")
+    screen.wait_last(CONNECTED)
+    producer.finish()
+    screen.wait_last(r"\$")
+    assert any(re.fullmatch(r"bpipe: sent .*, all delivered", line) for line in screen.lines)
+    assert far.consumer.wait_end() == producer.written
+
+
+def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far) -> None:
+    screen = terminal(100)
+    screen.enter(far.command)
+    producer = far.produce()
+    screen.wait_last(CONNECTED)
+    screen.press("\x13")
+    far.consumer.wait_count(far.consumer.count + 200 * MIB)
+    screen.press("\x11")
+    producer.finish()
+    screen.wait_last(r"\$")
+    assert any(re.fullmatch(r"bpipe: sent .*, all delivered", line) for line in screen.lines)
+    assert far.consumer.wait_end() == producer.written
+
+
+def test_data_on_the_same_terminal_is_not_garbled(
+    terminal: Open, start: Start, path: Path, tmp_path: Path
+) -> None:
+    far = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
+    os.mkfifo(tmp_path / "data")
+    screen = terminal(100)
+    screen.enter(f"bpipe connect {path} < {tmp_path / 'data'}")
+    with (tmp_path / "data").open("wb", buffering=0) as stdin:
+        far.wait_connected()
+        far.stdin.write(b"one\n")
+        screen.wait_last("one")
+        screen.enter("")  # a key that is pressed is an event, too
+        far.stdin.write(b"two\n")
+        screen.wait_last("two")
+        assert b"\x1b[K" not in screen.output.partition(b"one")[2]
+        far.stdin.close()
+        screen.wait_last(r"connected( to \S+)?  received 8 B.*")
+        stdin.write(b"answer")
+    assert far.read_all() == b"answer"
+    assert far.wait() == 0
+    screen.wait_last(r"(\$ )*\$")
+    assert [line for line in screen.lines if re.match("one|two", line)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "drawn", "colours"),
+    [
+        ({}, "", True, True),
+        ({"NO_COLOR": "1"}, "", True, False),
+        ({"TERM": "dumb"}, "", False, False),
+        ({"TERM": "dumb"}, "--status always", True, False),
+        ({}, "--status never", False, False),
+        ({}, "-q", False, False),
+        ({}, "--log-json -", False, False),
+    ],
+)
+def test_what_a_terminal_is_sent(
+    terminal: Open, far: Far, environment: dict[str, str], options: str, drawn: bool, colours: bool
+) -> None:
+    screen = terminal(100, **environment)
+    before = len(screen.output)
+    screen.enter(far.command.replace(" <", f" {options} <"))
+    producer = far.produce()
+    if drawn:
+        screen.wait_last(CONNECTED)
+    far.consumer.wait_count(5 * MIB)
+    producer.finish()
+    screen.wait_last(r"\$")
+    output = screen.output[before:]
+    assert (re.search(rb"\x1b\[(\d+;)*3\dm", output) is not None) == colours
+    if environment.get("TERM") == "dumb" or not drawn:
+        assert b"\x1b" not in output
+    assert not any(re.search("unconfirmed", line) for line in screen.lines)
+
+
+def test_what_is_no_terminal_gets_not_one_escape_code(start: Start, far: Far) -> None:
+    caller = start.bpipe(
+        "connect", far.proxy.address, "-v", "--send-only", "--heartbeat", "0.2", stdin=PIPE
+    )
+    producer = caller.feed(None)
+    far.consumer.wait_count(MIB)
+    far.proxy.freeze()
+    caller.wait_lost()
+    far.proxy.thaw()
+    caller.wait_back()
+    producer.finish()
+    assert finish(caller, far.listener) == [0, 0]
+    for end in (caller, far.listener):
+        assert not re.search(r"[^\n -~]", end.text)
+
+
+def test_always_is_for_those_who_read_stderr_elsewhere(start: Start, far: Far) -> None:
+    arguments: list[Any] = ["--send-only", "--status", "always", "--heartbeat", "0.2"]
+    caller = start.bpipe("connect", far.proxy.address, *arguments, stdin=PIPE)
+    producer = caller.feed(None)
+    far.consumer.wait_count(10 * MIB)
+    producer.finish()
+    assert finish(caller, far.listener) == [0, 0]
+    assert re.search(r"connected.*sent .*unconfirmed", caller.text)

@@ -1,0 +1,203 @@
+"""What must hold in every world, at every step and at its end, whatever the seed contains."""
+
+from __future__ import annotations
+
+from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
+from bpipe.protocol.wire import Reason
+from tests.simulation.ends import End
+from tests.simulation.loop import World
+
+ABORTED_WITHIN = 8.0  # seconds: an abort over a good link is answered
+PATIENCE = 100.0  # seconds: after the faults, an abort that was not answered has so long
+
+
+class Wrong(Exception):
+    """Something that must never happen has happened."""
+
+
+class Judge:
+    """Looks at both ends after every step, and at what they report."""
+
+    def __init__(self, world: World, caller: End, callee: End) -> None:
+        # What the seed contains, as far as it excuses anything.
+        self.patient = True  # nobody gives up soon
+        self.peaceful = True  # no connection fails, and no process pauses
+        self.quick = True  # the path is not slow
+        self.stopped = False  # somebody takes no more
+        self.broken = False  # somebody aborts, or is killed
+        self.successor: End | None = None  # it does not know the session that was there
+        self._world = world
+        self._callee = callee
+        self._ends = (caller, callee)
+        self._directions = (self._ends, self._ends[::-1])
+        self._streams = [
+            (near, far, near.session.writer, far.session.reader) for near, far in self._directions
+        ]
+        self._aborter: End | None = None
+        self._reason: Reason | None = None
+        self._aborted_at = 0.0
+        self._known = False  # the other end knew of the session, as far as the aborter knows
+        self._heard_by: float | None = None  # when the abort has to be answered
+        self._admitted: tuple[int, bytes | None, int] = (0, None, 0)
+
+    @property
+    def steady(self) -> bool:
+        """Whether no link has any reason to be lost."""
+        return self.peaceful and self.quick
+
+    # --- what happens ---
+
+    def aborted(self, end: End, reason: Reason, *, attached: bool) -> None:
+        """This end aborts; ``attached``: over a link that both ends have."""
+        self._aborter, self._reason, self._aborted_at = end, reason, self._world.now
+        self._known = end.session.established or end.session.attached
+        if attached and self.peaceful:
+            self._heard_by = self._world.now + ABORTED_WITHIN
+
+    def calm(self) -> None:
+        """Nothing fails any more: an abort that was not answered will be."""
+        if any(end.session.over or end.killed for end in self._ends) or self._aborter is None:
+            return
+        if all(end.session.established for end in self._ends):
+            self._heard_by = self._heard_by or self._world.now + PATIENCE
+            self._aborter.session._ending.abort_until = self._world.now + PATIENCE
+            for end in self._ends:
+                end.session.patience.limits = end.session.limits._replace(give_up_after=400.0)
+
+    # --- at every step ---
+
+    def look(self) -> None:
+        """Raises Wrong if anything is not as it must be now."""
+        for near, far, writer, reader in self._streams:
+            delivered = reader.delivered
+            if far.wrong:
+                raise Wrong(far.wrong)
+            if far.loop.errors:
+                raise Wrong(f"{far.name}: {far.loop.errors[0]!r}")
+            if not writer.acked <= delivered <= reader.received <= writer.high <= writer.end:
+                raise Wrong(
+                    f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
+                    f" {far.name}: delivered {delivered}, received {reader.received}"
+                )
+            if reader.stopped is None:
+                if delivered > far.taken + far.closed:
+                    raise Wrong(f"{far.name} acknowledges what was not taken")
+            elif reader.stopped != far.taken:
+                raise Wrong(f"{far.name} stopped at {far.taken}, and says {reader.stopped}")
+            if writer.written - writer.confirmed > near.plan.buffer_size:
+                raise Wrong(f"{near.name} holds more than its buffer")
+            if reader.buffered > far.plan.buffer_size:
+                raise Wrong(f"{far.name} holds more than its buffer")
+        if self._callee.session.links != self._admitted[0]:
+            self._look_who_came()
+
+    def _look_who_came(self) -> None:
+        """Who was let in by the listener had a later greeting, or nobody was there before."""
+        session = self._callee.session
+        links, was, epoch = self._admitted
+        if session.id == was and session.epoch <= epoch:
+            raise Wrong(f"an old greeting was let in: epoch {session.epoch} after {epoch}")
+        if session.id != was and session.established:
+            raise Wrong("a session that was up gave way to another one")
+        if links and self.steady:
+            raise Wrong("a good link was lost")
+        self._admitted = session.links, session.id, session.epoch
+
+    # --- at the end ---
+
+    def finish(self) -> None:
+        """Both ends have left. Raises Wrong if they had no reason to report what they report."""
+        caller, successor = self._ends[0], self.successor
+        if successor is not None and successor.session.id == caller.session.id:
+            raise Wrong("a session that was lost was continued with somebody else")
+        if self._aborter is not None:
+            self._judge_abort(self._aborter)
+        for near, far in self._directions:
+            if near.over_at is None:
+                continue
+            if near.pipe.failure is None:
+                self._judge_success(near, far)
+            else:
+                self._judge_failure(near, far)
+
+    def _judge_abort(self, end: End) -> None:
+        """Who aborts is heard where that is possible, and waits for it as long as it has to."""
+        (other,) = (each for each in self._ends if each is not end)
+        heard = other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)
+        if self._heard_by is not None:
+            if (end.over_at or self._heard_by) > self._heard_by:
+                raise Wrong(f"{end.name} learned too late that its abort was heard")
+            if not heard:
+                raise Wrong(f"{other.name} never heard of the abort")
+        waited = (end.over_at or self._world.now) - self._aborted_at
+        limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.limits.linger
+        gone = other.killed or (other.over_at or end.over_at or 0) < (end.over_at or 0)
+        if end.over_at is None or heard or gone or not self._known:
+            return
+        if waited < limit - 0.001:
+            raise Wrong(f"{end.name} left {waited:.1f} s after its abort, which nobody heard")
+
+    def _judge_success(self, near: End, far: End) -> None:
+        """An end reports success only if all of it is true."""
+        stopped = far.session.reader.stopped
+        if stopped is None:
+            if not far.closed or far.taken != near.pipe.writer.written:
+                raise Wrong(f"{near.name} reports success, but {far.name} has {far.taken} bytes")
+        elif _wanted(near) > stopped:
+            raise Wrong(f"{near.name} reports success, but {far.name} stopped at {stopped}")
+        if near.session.reader.stopped is None and not (
+            near.closed and near.taken == far.pipe.writer.written
+        ):
+            raise Wrong(f"{near.name} reports success with {near.taken} bytes taken")
+        if far.pipe.writer.written < far.plan.length and near.session.reader.stopped is None:
+            raise Wrong(f"{near.name} reports success, but {far.name} had more to send")
+
+    def _judge_failure(self, near: End, far: End) -> None:
+        """An end reports a failure only if there was a reason."""
+        failure, session = near.pipe.failure, near.session
+        wrong = Wrong(f"{near.name} reports: {failure!r}")
+        text = str(failure)
+        if "stands elsewhere" in text or "protocol" in text or "bpipe failed" in text:
+            raise wrong
+        cut_short = (stopped := far.session.reader.stopped) is not None and _wanted(near) > stopped
+        if session.done and session._ending.abort is None and not cut_short:
+            raise wrong  # all is delivered, and it knows
+        if isinstance(failure, PipeClosed):
+            reasonable = cut_short or self._reason is Reason.BROKEN_PIPE
+        elif isinstance(failure, LocalAbort | PeerAborted):
+            aborter = near if isinstance(failure, LocalAbort) else far
+            reasonable = aborter is self._aborter and self._reason is not Reason.BROKEN_PIPE
+        elif isinstance(failure, SessionLost):
+            reasonable = self._is_lost(near, far)
+        else:
+            reasonable = self.broken or not self.patient
+        if not reasonable:
+            raise wrong
+
+    def _is_lost(self, near: End, far: End) -> bool:
+        """Whether it has waited for long enough, and the other end as well, if it has left."""
+        if "gave up" in str(near.pipe.failure) and not _waited(near, _patience(near)):
+            return False
+        if self.broken or not self.patient:
+            return True
+        left = far.over_at is not None and far.over_at <= (near.over_at or 0)
+        return left and far.session.done and _waited(far, far.session.limits.linger)
+
+
+def _wanted(end: End) -> int:
+    """The bytes that its producer has written, or would have."""
+    return max(end.pipe.writer.written, end.plan.length)
+
+
+def _patience(end: End) -> float:
+    """The seconds without a link after which an end gives up, at the earliest."""
+    limits, writer = end.session.limits, end.session.writer
+    only_mark = end.session.reader.done and writer.acked == writer.mark
+    return min(limits.give_up_after, 10 * limits.linger if only_mark else limits.give_up_after)
+
+
+def _waited(end: End, seconds: float) -> bool:
+    """Whether an end that has left was without a link for so long before it did."""
+    if end.outage_at is None or end.over_at is None:
+        return False
+    return end.over_at - end.outage_at >= seconds - 0.001

@@ -1,0 +1,201 @@
+"""What a secret is made of, and that it is never shown."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import functools
+import pickle
+import traceback
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bpipe.protocol import secret
+from bpipe.protocol.secret import KEY_SIZE, SHORTEST_PASSPHRASE, Secret, generate, hkdf
+
+RAW = bytes(range(200, 232))
+LINE = "bpipe1:" + base64.urlsafe_b64encode(RAW).decode().rstrip("=")
+PASSPHRASE = "correct horse battery"
+
+
+def derived(material: bytes) -> bytes:
+    """What another implementation makes of a secret's bytes."""
+    return HKDF(SHA256(), 32, salt=b"bpipe/1 key", info=b"").derive(material)
+
+
+@functools.cache
+def stretched(passphrase: bytes) -> bytes:
+    kdf = Scrypt(salt=b"bpipe/1 passphrase", length=32, n=2**17, r=8, p=1)
+    return derived(kdf.derive(passphrase))
+
+
+# --- keys ---
+
+
+@given(salt=st.binary(max_size=80), material=st.binary(max_size=80), count=st.integers(1, 5))
+def test_hkdf_is_that_of_rfc_5869(salt: bytes, material: bytes, count: int) -> None:
+    whole = HKDF(SHA256(), 32 * count, salt=salt, info=b"").derive(material)
+    assert b"".join(hkdf(salt, material, count)) == whole
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_key_is_made_of_the_bytes_of_its_line(raw: bytes) -> None:
+    line = b"bpipe1:" + base64.urlsafe_b64encode(raw).rstrip(b"=")
+    assert Secret.parse(line + b"\n").key == Secret(raw).key == derived(raw)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_the_end_of_a_keys_line_is_not_part_of_it(end: str) -> None:
+    assert Secret.parse((LINE + end).encode()).key == derived(RAW)
+
+
+def test_a_generated_key_is_a_line_that_can_be_parsed_and_no_other_is_the_same() -> None:
+    lines = {generate() for _ in range(50)}
+    assert len(lines) == 50
+    for line in lines:
+        assert line.startswith("bpipe1:")
+        assert len(line) == 50
+        assert line.isprintable()
+        assert len(base64.urlsafe_b64decode(line.removeprefix("bpipe1:") + "=")) == KEY_SIZE
+        Secret.parse(line.encode())
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "bpipe1:",
+        LINE[:-1],
+        LINE[:-4],
+        LINE + "A",
+        LINE + "AAAA",
+        LINE + "\n\n",
+        LINE + " ",
+        LINE.replace(":", ": "),
+        LINE[:20] + "\n" + LINE[20:],
+        LINE[:20] + "!" + LINE[21:],
+        LINE[:20] + "=" + LINE[21:],
+        LINE[:20] + "ä" + LINE[21:],
+        LINE + "\n" + LINE,
+        "bpipe1:" + PASSPHRASE,
+        " " + LINE,
+        "\ufeff" + LINE,
+        LINE.replace("bpipe1", "Bpipe1"),
+        LINE[:-1] + chr(ord(LINE[-1]) + 1),  # the same bytes, as nobody writes them
+    ],
+)
+def test_a_damaged_key_is_said_to_be_one_and_is_no_passphrase(damaged: str) -> None:
+    with pytest.raises(ValueError, match="damaged key: copy the whole line"):
+        Secret.parse(damaged.encode())
+
+
+# --- passphrases ---
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_passphrase_is_stretched_without_its_final_newline(end: str) -> None:
+    assert Secret.parse((PASSPHRASE + end).encode()).key == stretched(PASSPHRASE.encode())
+
+
+@pytest.mark.parametrize("text", ["\n" + PASSPHRASE, PASSPHRASE + " ", PASSPHRASE + "\n\n"])
+def test_everything_else_is_part_of_it(text: str) -> None:
+    key = Secret.parse(text.encode()).key
+    assert key == stretched(text.removesuffix("\n").encode())
+    assert key != stretched(PASSPHRASE.encode())
+
+
+def test_a_passphrase_is_the_same_from_whatever_keyboard() -> None:
+    composed, decomposed = "K\u00e4sek\u00e4stchen", "Ka\u0308seka\u0308stchen"
+    assert composed != decomposed
+    assert Secret.parse(decomposed.encode()).key == stretched(composed.encode())
+
+
+@pytest.mark.parametrize(
+    "short",
+    ["x", "x" * 11, "x" * 11 + "\n", "ä" * 11, "a\u0308" * 11, "x" * 11 + "\r\n"],
+)
+def test_a_passphrase_of_fewer_than_12_characters_is_too_short(
+    short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret, "_stretch", None)
+    with pytest.raises(ValueError, match="too short: a passphrase has at least 12 characters"):
+        Secret.parse(short.encode())
+
+
+@pytest.mark.parametrize("empty", ["", "\n", "\r\n"])
+def test_an_empty_file_is_said_to_be_one(empty: str) -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        Secret.parse(empty.encode())
+
+
+def test_twelve_characters_are_enough() -> None:
+    assert SHORTEST_PASSPHRASE == 12
+    assert Secret.parse(("ä" * 12).encode()).key == stretched(("ä" * 12).encode())
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff" * 40, RAW, b"bpipe1:\xff", "a passphrase".encode("utf-16")]
+)
+def test_what_is_not_text_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="is not text") as caught:
+        Secret.parse(data)
+    assert not isinstance(caught.value, UnicodeError)
+
+
+# --- never shown ---
+
+
+def test_a_secret_does_not_show_itself() -> None:
+    shared = Secret(RAW)
+    for text in (repr(shared), str(shared), f"{shared}", f"{shared!r:>20}", f"{[shared]}"):
+        assert text.strip("[] ") == "Secret(...)"
+    assert not hasattr(shared, "__dict__")
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_secret_cannot_be_pickled(protocol: int) -> None:
+    with pytest.raises(TypeError, match="not to be copied"):
+        pickle.dumps(Secret(RAW), protocol)
+
+
+@pytest.mark.parametrize("clone", [copy.copy, copy.deepcopy])
+def test_a_secret_cannot_be_copied(clone: object) -> None:
+    assert callable(clone)
+    with pytest.raises(TypeError, match="not to be copied"):
+        clone(Secret(RAW))
+
+
+def shown(key: bytes) -> list[str]:
+    """The ways in which text could show this key."""
+    return [repr(key)[2:-1], key.hex(), base64.b64encode(key).decode().rstrip("=")]
+
+
+def test_a_traceback_through_who_holds_a_secret_does_not_show_it() -> None:
+    def fail(shared: Secret) -> None:
+        raise RuntimeError(f"with {shared}")
+
+    try:
+        fail(Secret(RAW))
+    except RuntimeError as error:
+        text = "".join(
+            traceback.TracebackException.from_exception(error, capture_locals=True).format()
+        )
+    assert "Secret(...)" in text
+    for form in shown(Secret(RAW).key):
+        assert form not in text
+
+
+@pytest.mark.parametrize(
+    "data", [b"bpipe1:Q7wkz", b"Q7wkz", b"Q7wkz \xff", b"\xff" + LINE.encode()]
+)
+def test_the_traceback_of_what_cannot_be_parsed_shows_nothing_of_it(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^is ") as caught:
+        Secret.parse(data)
+    text = "".join(traceback.format_exception(caught.value))
+    assert "Q7wkz" not in text
+    assert LINE not in text
+    assert "xff" not in text
