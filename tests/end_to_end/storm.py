@@ -40,6 +40,7 @@ LIMIT: Final = 0.050  # seconds: for 95 of 100 honest callers
 RETRY: Final = 0.050  # seconds: the longest pause of a caller after its first failure
 SEEN_OFF: Final = 70  # descriptors: 64 greetings, and some that are just being closed
 GROWTH: Final = 8 * MIB  # of a listener's memory
+PAUSE: Final = 0.010  # seconds between two honest callers: in 30 s, fewer than are remembered
 RECORDED: Final = 20  # greetings that are repeated
 
 
@@ -192,6 +193,7 @@ async def call(where: tuple[str, int], secret: Secret, seconds: float) -> tuple[
             except (LinkLost, OSError):
                 retries += 1
                 await asyncio.sleep(random.uniform(0, RETRY))
+        await asyncio.sleep(PAUSE)
     return times, retries
 
 

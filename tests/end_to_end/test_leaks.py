@@ -89,14 +89,17 @@ def test_a_run_with_everything_that_there_is_to_say(
     other.touch(0o600)
     other.write_text("another secret, and a wrong one")
     shell = f'export BPIPE_SECRET_FILE={file}; exec "$@"' if way == "environment" else 'exec "$@"'
-    options = ["-v"] if way == "environment" else ["-v", "--secret", file]
-    listener = start.bpipe("listen", "127.0.0.1:0", *options, shell=shell, stdin=PIPE, stdout=PIPE)
+    logs = [tmp_path / f"{number}.log" for number in range(2)]
+    options = ["-vv"] if way == "environment" else ["-vv", "--secret", file]
+    listens = ["listen", "127.0.0.1:0", *options, "--log-json", str(logs[0])]
+    listener = start.bpipe(*listens, shell=shell, stdin=PIPE, stdout=PIPE)
     proxy = start.proxy(listener.address)
     stranger = start.bpipe(
-        *("connect", "-v", proxy.address, "--connect-timeout", "0", "--secret", str(other))
+        *("connect", "-vv", proxy.address, "--connect-timeout", "0", "--secret", str(other))
     )
     assert stranger.wait() == 3
-    caller = start.bpipe("connect", proxy.address, *options, shell=shell, stdin=PIPE, stdout=PIPE)
+    calls = ["connect", proxy.address, *options, "--log-json", str(logs[1])]
+    caller = start.bpipe(*calls, shell=shell, stdin=PIPE, stdout=PIPE)
     caller.wait_connected()
     found = seen(listener) + seen(caller)
     for end in (listener, caller):
@@ -114,6 +117,9 @@ def test_a_run_with_everything_that_there_is_to_say(
     assert caller.wait() == 4
     for end in (listener, stranger, caller, busy, again):
         found += end.text.encode()
+    for log in logs:
+        found += log.read_bytes()
+        assert b"resumed" in found.lower()
     check(text, found)
 
 
@@ -134,7 +140,7 @@ def test_a_failure_inside(
 ) -> None:
     """Whatever is said about it."""
     code = BREAK.format(module=module, owner=owner, name=name)
-    options = ["--connect-timeout", "0", "--secret", file, "-v"]
+    options = ["--connect-timeout", "0", "--secret", file, "-vv"]
     listener = start.bpipe("listen", "127.0.0.1:0", "--secret", file)
     failing = start.program(sys.executable, "-c", code, "connect", listener.address, *options)
     assert failing.wait_whatever() != 0
