@@ -12,6 +12,8 @@ import pytest
 
 from tests.end_to_end.helpers import Start, finish
 
+pytestmark = pytest.mark.slow
+
 
 def has_ipv6() -> bool:
     """Whether there is an IPv6 loopback here."""

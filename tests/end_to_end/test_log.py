@@ -9,9 +9,13 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+import pytest
+
 from bpipe.cli.faults import Cut, Fault
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Start, finish
+
+pytestmark = pytest.mark.slow
 
 
 def events(text: str) -> list[dict[str, Any]]:

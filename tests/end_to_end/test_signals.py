@@ -15,6 +15,8 @@ import pytest
 from tests.end_to_end.data import MIB, SOON, until
 from tests.end_to_end.helpers import Program, Start, finish
 
+pytestmark = pytest.mark.slow
+
 
 def handles(program: Program, number: int) -> bool:
     """Whether the process has a handler for this signal."""

@@ -27,6 +27,7 @@ def test_the_fixed_seeds() -> None:
         run_seed(seed)
 
 
+@pytest.mark.slow
 def test_fresh_seeds() -> None:
     first = random.SystemRandom().randrange(10**9)
     until = time.monotonic() + 8
