@@ -89,6 +89,7 @@ class Status:
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
     round_trip: float | None
+    silence: float | None  # how long nothing was heard, over a link that is in doubt by it
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
     attempts: int  # to connect, in this outage; 0 where one can only wait
@@ -302,6 +303,7 @@ class BackedPipe:
         """What the pipe is doing now."""
         session, writer, reader = self._session, self.writer, self.reader
         outage, next_at = session.outage_since, self._reconnect.next_at
+        silence = session.silence(clock())
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -316,6 +318,7 @@ class BackedPipe:
             replayed=session.replayed,
             outage=None if outage is None else clock() - outage,
             round_trip=session.round_trip,
+            silence=silence if silence >= session.limits.doubt_after else None,
             refused=self._reconnect.refused,
             cause=session.last_cause,
             attempts=self._reconnect.attempts,

@@ -32,6 +32,7 @@ BEFORE = Status(
     replayed=0,
     outage=None,
     round_trip=None,
+    silence=None,
     refused=0,
     cause="",
     attempts=0,

@@ -25,6 +25,7 @@ SENDING = Status(
     replayed=0,
     outage=None,
     round_trip=0.023,
+    silence=None,
     refused=0,
     cause="",
     attempts=0,

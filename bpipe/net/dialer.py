@@ -1,10 +1,8 @@
 """The reconnect function of ``connect``: dial, greet, and try again until that works.
 
-``Schedule`` decides, without a socket; ``Dialer`` does. A dial does not wait for the kernel's
-SYN timers, which double from one second: while nobody answers, a new attempt starts every half
-second beside the old ones. Three are under way at most: the oldest may take its ten seconds, for
-a path with a long round trip; the other two are replaced in turn, so that a path that returns
-meets a fresh SYN within half a second, however long it was away.
+When to dial is said in ``schedule.py``. A link that falls silent is in doubt before it is given
+up: TCP waits longer and longer before it sends again, so a path may be back for seconds without
+the link showing it. Then dials go out beside it, and the first that is answered takes its place.
 """
 
 from __future__ import annotations
@@ -21,71 +19,16 @@ from bpipe.net.address import Address, Endpoint, require_local, resolve, same_us
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock
 from bpipe.net.link import Link, prepare
+from bpipe.net.schedule import ATTEMPT_TIMEOUT, Schedule
 from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.session import Session
 
-OVERLAP: Final = 0.5  # seconds without an answer after which another attempt starts
-ATTEMPTS: Final = 3  # under way at once
-ATTEMPT_TIMEOUT: Final = 10.0  # seconds
-
+_RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
 _ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is sealed
     True: "is it bpipe, with the same secret?",
     False: "is it bpipe, and without a secret?",
 }
-
-
-class Schedule:
-    """When to start an attempt to connect, and which to abandon; times in seconds."""
-
-    def __init__(self, backoff: Backoff) -> None:
-        self.backoff = backoff
-        self.next_at = 0.0  # when the next attempt starts
-        self.attempts = 0  # started in this outage
-        self._pending: list[tuple[int, float]] = []  # attempts without an answer, oldest first
-
-    def begin(self, now: float, *, fresh: bool) -> None:
-        """A link is needed; ``fresh``: the last one was good, so there is no reason to wait."""
-        self._pending.clear()
-        if fresh:
-            self.backoff.reset()
-            self.attempts = 0
-            self.next_at = now
-        else:
-            self.next_at = now + self.backoff.next()
-
-    def hurry(self, now: float) -> None:
-        """Somebody knows that the path is back."""
-        self.next_at = now
-
-    def start(self, now: float) -> int:
-        """The next attempt starts now; returns its number."""
-        self.attempts += 1
-        self._pending.append((self.attempts, now))
-        self.next_at = now + OVERLAP
-        return self.attempts
-
-    def abandon(self, now: float) -> int | None:
-        """The number of an attempt that has to be given up now, if there is one."""
-        if self._pending and now >= self._pending[0][1] + ATTEMPT_TIMEOUT:
-            return self._pending.pop(0)[0]
-        if len(self._pending) >= ATTEMPTS and now >= self.next_at:
-            return self._pending.pop(1)[0]
-        return None
-
-    def answered(self, number: int) -> None:
-        """The attempt has a connection."""
-        self._pending = [entry for entry in self._pending if entry[0] != number]
-
-    def failed(self, number: int, now: float) -> None:
-        """The attempt ended with an error, or its greeting did."""
-        self.answered(number)
-        self.next_at = now + self.backoff.next()
-
-    def deadline(self) -> float:
-        """When to look again."""
-        oldest = self._pending[0][1] + ATTEMPT_TIMEOUT if self._pending else self.next_at
-        return min(self.next_at, oldest)
 
 
 class Dialer:
@@ -113,6 +56,7 @@ class Dialer:
         self._wake = asyncio.Event()
         self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
         self._dials: dict[int, asyncio.Task[tuple[socket.socket, Endpoint]]] = {}
+        self._watch: asyncio.Task[None] | None = None  # over the link that was found last
 
     async def check(self) -> None:
         """Raise AddressError if the address resolves to one that may not be used."""
@@ -136,12 +80,15 @@ class Dialer:
         self._wake.set()
 
     async def close(self) -> None:
-        """Forget a look-up that nobody waits for any more."""
+        """Forget a look-up and dials that nobody waits for any more."""
+        self._stop_watching()
+        self._hang_up()
         if self._lookup is not None:
             self._lookup.cancel()
 
     async def __call__(self, session: Session) -> Link:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
+        self._stop_watching()
         fresh = session.outage_since is None or session.outage_since != self._outage
         self._outage = session.outage_since
         self.schedule.begin(clock(), fresh=fresh)
@@ -151,47 +98,85 @@ class Dialer:
             while True:
                 link = await self._attempt(session)
                 if link is not None:
+                    self._watch = asyncio.create_task(self._watch_over(link, session))
                     return link
         finally:
-            for dial in self._dials.values():
-                dial.cancel()
-                dial.add_done_callback(_drop)
-            self._dials.clear()
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        for dial in self._dials.values():
+            dial.cancel()
+            dial.add_done_callback(_drop)
+        self._dials.clear()
+        self.schedule.clear()
 
     async def _attempt(self, session: Session) -> Link | None:
-        """Do what is due, wait for what happens next, and greet the first who answers."""
-        schedule = self.schedule
-        now = clock()
-        while (number := schedule.abandon(now)) is not None:
-            oldest = number == min(self._dials)
-            self._dials.pop(number).cancel()
-            if oldest:  # the others only make room
-                session.attempt_failed(f"no answer from {self.name}", now)
-                self.on_change()
-        if now >= schedule.next_at:
-            number = schedule.start(now)
-            self._dials[number] = asyncio.create_task(self._dial(number))
+        """Greet the next who answers; None: nobody does yet, or the greeting fails."""
+        number = await self._dialled(session)
+        return None if number is None else await self._greet(session, number)
+
+    async def _dialled(self, session: Session) -> int | None:
+        """The number of a dial that has ended; else do what is due, and wait until then."""
+        for number, dial in self._dials.items():
+            if dial.done():
+                return number
+        self._dial_again(session)
         self._wake.clear()
         wake = asyncio.create_task(self._wake.wait())
-        delay = max(0.0, schedule.deadline() - clock())
+        delay = max(0.0, self.schedule.deadline() - clock())
         try:
             await asyncio.wait(
                 [wake, *self._dials.values()], timeout=delay, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             wake.cancel()
-        for number, dial in list(self._dials.items()):
-            if dial.done():
-                del self._dials[number]
-                link = await self._greet(session, number, dial)
-                if link is not None:
-                    return link
         return None
 
-    async def _greet(
-        self, session: Session, number: int, dial: asyncio.Task[tuple[socket.socket, Endpoint]]
-    ) -> Link | None:
+    def _dial_again(self, session: Session) -> None:
+        """Give up the attempts that have had their time, and start the one that is due."""
+        now = clock()
+        while (number := self.schedule.abandon(now)) is not None:
+            oldest = number == min(self._dials)
+            self._dials.pop(number).cancel()
+            if oldest and not session.attached:  # the others only make room
+                session.attempt_failed(f"no answer from {self.name}", now)
+                self.on_change()
+        if now >= self.schedule.next_at:
+            number = self.schedule.start(now)
+            self._dials[number] = asyncio.create_task(self._dial(number))
+
+    # --- beside a link ---
+
+    async def _watch_over(self, link: Link, session: Session) -> None:
+        """Dial whenever this link is in doubt; give it up for a connection that is answered."""
+        patience = session.limits.doubt_after
+        while link.cause is None:
+            silence = session.silence(clock())
+            if silence < patience:
+                self._hang_up()
+                await asyncio.sleep(patience - silence + _RESOLUTION)
+                self.schedule.hurry(clock())
+            elif (number := await self._dialled(session)) is None:
+                pass
+            elif self._dials[number].exception() is not None:
+                del self._dials[number]
+                self.schedule.failed(number, clock())
+            elif (silence := session.silence(clock())) >= patience:
+                link.fail(
+                    LinkLost(
+                        f"nothing was heard for {silence:.1f} s, and a new connection is answered"
+                    )
+                )
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    # --- one attempt ---
+
+    async def _greet(self, session: Session, number: int) -> Link | None:
         """Greet over the connection that this dial has made; None if it has not, or that fails."""
+        dial = self._dials.pop(number)
         nobody = False
         try:
             sock, endpoint = dial.result()

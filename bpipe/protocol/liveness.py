@@ -18,7 +18,7 @@ class Liveness:
     def __init__(self, heartbeat: float, now: float) -> None:
         self._heartbeat = heartbeat
         self._sent_at = now
-        self._heard_at = now
+        self.heard_at = now  # a byte from the peer, or the greeting
         self._pinged_at = now
         self._unanswered_since: float | None = None  # bytes heard since this end last sent any
         self._token = 0
@@ -32,7 +32,7 @@ class Liveness:
 
     def heard(self, now: float) -> None:
         """Bytes came from the link."""
-        self._heard_at = now
+        self.heard_at = now
         if self._unanswered_since is None:
             self._unanswered_since = now
 
@@ -54,7 +54,7 @@ class Liveness:
         Raises LinkLost when the peer was silent for too long.
         """
         if now >= self._dead_at:
-            raise LinkLost(f"nothing was heard for {now - self._heard_at:.1f} s")
+            raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
         if now >= self._ping_at:
             self.ping_due = True
             self._pinged_at = now
@@ -72,9 +72,9 @@ class Liveness:
 
     @property
     def _dead_at(self) -> float:
-        return self._heard_at + SILENCE * self._heartbeat
+        return self.heard_at + SILENCE * self._heartbeat
 
     @property
     def _ping_at(self) -> float:
-        quiet_since = min(self._sent_at, self._heard_at)
+        quiet_since = min(self._sent_at, self.heard_at)
         return max(quiet_since, self._pinged_at) + self._heartbeat

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from bpipe.protocol.liveness import SILENCE
+
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
@@ -16,6 +18,11 @@ class Limits(NamedTuple):
     connect_timeout: float = 30.0  # for the first link of a caller; 0: one try
     give_up_after: float = 86400.0  # for an outage
     linger: float = 30.0  # for a peer that may not know yet that all is done
+
+    @property
+    def doubt_after(self) -> float:
+        """Silence that puts a link in doubt; twice as much of it ends the link."""
+        return SILENCE * self.heartbeat / 2
 
 
 class Patience:

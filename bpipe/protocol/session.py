@@ -127,6 +127,10 @@ class Session:
         """The last heartbeat's round-trip time in seconds, on this link."""
         return self._traffic.liveness.round_trip if self._traffic else None
 
+    def silence(self, now: float) -> float:
+        """How long nothing was heard over the link, in seconds; 0 without one."""
+        return now - self._traffic.liveness.heard_at if self._traffic else 0.0
+
     @property
     def position(self) -> Position:
         """Where this end stands in the stream that it reads."""

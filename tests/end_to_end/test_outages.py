@@ -10,6 +10,7 @@ from subprocess import PIPE
 
 import pytest
 
+from bpipe.cli.faults import Cut, Fault
 from tests.end_to_end.data import MIB, SOON, until
 from tests.end_to_end.helpers import Bpipe, Start, finish
 
@@ -130,6 +131,24 @@ def test_silence_is_noticed_at_both_ends_and_a_path_that_returns_is_used(start: 
         proxy.thaw()
         for end in (receiving, sending):
             end.wait_back(SOON, times=outage)
+    producer.finish()
+    assert consumer.wait_end() == producer.written
+    assert finish(receiving, sending) == [0, 0]
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.ONE_WAY])
+def test_a_silent_connection_is_replaced_when_a_new_one_is_answered(
+    start: Start, fault: Fault
+) -> None:
+    receiving = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
+    proxy = start.proxy(receiving.address, [Cut(fault, False, 400)])
+    sending = start.bpipe("connect", proxy.address, "--heartbeat", "1", stdin=PIPE)
+    producer, consumer = sending.feed(None), receiving.drain()
+    why = r"nothing was heard for (\d\.\d) s, and a new connection is answered"
+    silence = re.search(why, sending.wait_line(why))
+    assert silence is not None
+    assert 1.5 <= float(silence[1]) < 3
+    sending.wait_back(SOON)
     producer.finish()
     assert consumer.wait_end() == producer.written
     assert finish(receiving, sending) == [0, 0]

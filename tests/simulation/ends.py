@@ -16,10 +16,11 @@ from bpipe.errors import LinkLost, ProtocolError, SessionEnded
 from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as real_clock
-from bpipe.net.dialer import Dialer, Schedule
+from bpipe.net.dialer import Dialer
 from bpipe.net.link import MOMENT
 from bpipe.net.listener import Listener
 from bpipe.net.outlet import Outlet
+from bpipe.net.schedule import Schedule
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret

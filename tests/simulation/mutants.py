@@ -174,24 +174,20 @@ def _greet_in_parallel(patch: Patch) -> None:
     greet = Dialer._greet
 
     async def attempt(self: Any, session: Session) -> Link | None:
-        schedule = self.schedule
-        now = clock()
-        while (number := schedule.abandon(now)) is not None:
-            self._dials.pop(number).cancel()
-        if now >= schedule.next_at:
-            number = schedule.start(now)
-            dial = asyncio.create_task(self._dial(number))
-            self._dials[number] = asyncio.create_task(hurried(self, session, number, dial))
+        greetings: dict[int, asyncio.Task[Link | None]] = self.__dict__.setdefault("greetings", {})
+        self._dial_again(session)
+        for number, dial in self._dials.items():
+            if number not in greetings:
+                greetings[number] = asyncio.create_task(hurried(self, session, number, dial))
         await asyncio.wait(
-            self._dials.values(),
-            timeout=max(0.0, schedule.deadline() - now),
+            greetings.values(),
+            timeout=max(0.0, self.schedule.deadline() - clock()),
             return_when=asyncio.FIRST_COMPLETED,
         )
-        for number, work in list(self._dials.items()):
-            if work.done():
-                del self._dials[number]
-                if work.result() is not None:
-                    link: Link = work.result()
+        for number, greeting in list(greetings.items()):
+            if greeting.done():
+                del greetings[number]
+                if (link := greeting.result()) is not None:
                     return link
         return None
 
@@ -199,10 +195,9 @@ def _greet_in_parallel(patch: Patch) -> None:
         self: Any, session: Session, number: int, dial: asyncio.Task[Any]
     ) -> Link | None:
         await asyncio.wait([dial])
-        return await greet(self, session, number, dial)
+        return await greet(self, session, number) if number in self._dials else None
 
     patch.setattr(Dialer, "_attempt", attempt)
-    patch.setattr("bpipe.net.dialer._drop", lambda work: None)
 
 
 @mutant
