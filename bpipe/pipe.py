@@ -348,7 +348,7 @@ class BackedPipe:
             return State.OVER
         if session.done or session.aborting:
             return State.FINISHING
-        if self._link is not None and session.attached:
+        if self._link is not None and self._link.cause is None and session.attached:
             return State.CONNECTED
         return State.RECONNECTING if session.links else State.CONNECTING
 

@@ -439,6 +439,39 @@ def test_force_reconnect_in_mid_transfer(who: str) -> None:
     run(check)
 
 
+def test_a_link_that_replaces_a_silent_one_is_seen_after_the_loss_of_that_one() -> None:
+    async def check() -> None:
+        calm = QUICK._replace(heartbeat=5.0)  # only the caller's return tells the listener
+        cut = Cut(Fault.SILENCE, upward=True, offset=500)
+        caller, listener, proxy = await open_through_proxy([cut], calm)
+        await connect_both(caller, listener)
+        await until(lambda: taken(listener))
+        seen: list[tuple[str, str, int]] = []
+
+        def look() -> None:
+            status = listener.status()
+            now = (status.state, status.peer, status.links)
+            if not seen or seen[-1] != now:
+                seen.append(now)
+
+        look()
+        listener.observe(look)
+        await caller.write(bytes(600))
+        await until(lambda: proxy.made)
+        caller.force_reconnect()
+        await until(lambda: listener.status().links == 2 and taken(listener))
+        peers = [peer for state, peer, _ in seen if state == bpipe.State.CONNECTED]
+        assert len(set(peers)) == 2
+        lost = [state for state, *_ in seen].index(bpipe.State.RECONNECTING)
+        assert all(links == 1 for *_, links in seen[:lost])
+        caller.finish()
+        assert await read_all(listener) == bytes(600)
+        await asyncio.gather(caller.close(), listener.close())
+        await proxy.close()
+
+    run(check)
+
+
 def test_force_reconnect_tries_now_when_there_is_no_link(tmp_path: Path) -> None:
     async def check() -> None:
         limits = QUICK._replace(connect_timeout=3600.0)
