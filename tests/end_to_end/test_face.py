@@ -69,7 +69,7 @@ def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
     screen.wait_last(CONNECTED)
     far.consumer.wait_count(5 * MIB)
     far.proxy.freeze()
-    line = screen.wait_last(r"reconnecting \d+s  attempt \d+ in \ds  (sent )?\d.*iB  █.*")
+    line = screen.wait_last(r"reconnecting \d+s  attempt \d+ now  (sent )?\d.*iB  █.*")
     assert len(line) < 60
     screen.wait_last(r"reconnecting [1-9]s  .*")
     far.proxy.thaw()
@@ -99,7 +99,7 @@ def test_an_outage_at_two_hundred_columns(terminal: Open, far: Far) -> None:
     far.proxy.freeze()
     producer.wait_stuck(MIB)
     screen.wait_last(
-        r"reconnecting to \S+ \d+s  attempt \d+ in \ds  (\S.*  )?sent \S+ MiB of 1\.0 GiB, \d+%"
+        r"reconnecting to \S+ \d+s  attempt \d+ now  (\S.*  )?sent \S+ MiB of 1\.0 GiB, \d+%"
         r"  [█░]{20} \S+ \S+ of 64\.0 MiB unconfirmed, and kept  elapsed \d+s"
     )
     far.proxy.thaw()
@@ -127,6 +127,7 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
         screen.resize(width)
         screen.wait_last(expected)
         assert sum("connected  " in line or "elapsed" in line for line in screen.lines) == 1
+        assert any(re.fullmatch(r"bpipe: connected to [\d.:]+", line) for line in screen.lines)
     producer.finish()
     screen.wait_last(r"\$")
 
@@ -203,7 +204,7 @@ def test_data_on_the_same_terminal_is_not_garbled(
         screen.enter("")  # a key that is pressed is an event, too
         far.stdin.write(b"two\n")
         screen.wait_last("two")
-        assert b"\x1b[K" not in screen.output.partition(b"one")[2]
+        assert b"\x1b[J" not in screen.output.partition(b"one")[2]
         far.stdin.close()
         screen.wait_last(r"connected( to \S+)?  received 8 B.*")
         stdin.write(b"answer")
