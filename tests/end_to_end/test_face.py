@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
@@ -11,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import MIB, Producer
+from tests.end_to_end.data import MIB, Producer, until
 from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
 from tests.end_to_end.screen import Screen
 
@@ -132,6 +135,41 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
     screen.wait_last(r"\$")
 
 
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs a terminal that wraps anew")
+def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_path: Path) -> None:
+    """Also while it is resized faster than the line is drawn, and in its history."""
+    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+
+    def do(*arguments: str) -> str:
+        return subprocess.run([*tmux, *arguments], check=True, stdout=PIPE, text=True).stdout
+
+    def rows() -> list[str]:
+        return do("capture-pane", "-p", "-J", "-S", "-").split("\n")
+
+    command = far.command.replace("bpipe", f"{sys.executable} -m bpipe", 1)
+    do("new-session", "-d", "-x", "150", "-y", "10", f"{command}; read")
+    try:
+        producer = far.produce()
+        for widths, expected in (((150,), "elapsed"), ((40, 60), "connected  "), ((33,), "B/s")):
+            far.consumer.wait_count(far.consumer.count + MIB)
+            for width in (97, 150, 20, 120, *widths):
+                do("resize-window", "-x", str(width), "-y", "10")
+            shown = re.compile(f".*{expected}.*")
+            until(lambda: any(map(shown.fullmatch, rows())), lambda: f"{shown} in {rows()}")
+            until(
+                lambda: (
+                    sum(bool(re.search(r"connected  |elapsed|█|B/s", row)) for row in rows()) == 1
+                ),
+                lambda: f"one status line in {rows()}",
+            )
+        producer.finish()
+        until(lambda: "all delivered" in "".join(rows()), lambda: f"the last line in {rows()}")
+        said = [row.split()[1] for row in rows() if row.strip()]
+        assert said == ["connected", "sent"], rows()
+    finally:
+        do("kill-server")
+
+
 @pytest.mark.parametrize("keys", ["\x03", "kill"])
 def test_an_interrupt_leaves_the_screen_clean(terminal: Open, far: Far, keys: str) -> None:
     screen = terminal(100)
@@ -176,15 +214,22 @@ def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
     assert far.consumer.wait_end() == producer.written
 
 
-def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far, held: bool) -> None:
     screen = terminal(100)
     screen.enter(far.command)
     producer = far.produce()
     screen.wait_last(CONNECTED)
     screen.press("\x13")
     far.consumer.wait_count(far.consumer.count + 200 * MIB)
-    screen.press("\x11")
-    producer.finish()
+    if held:
+        producer.finish()
+        assert far.consumer.wait_end() == producer.written
+        assert far.listener.wait() == 0  # and only the last lines are waited for
+        screen.press("\x11")
+    else:
+        screen.press("\x11")
+        producer.finish()
     screen.wait_last(r"\$")
     assert any(re.fullmatch(r"bpipe: sent .*, all delivered", line) for line in screen.lines)
     assert far.consumer.wait_end() == producer.written
