@@ -44,6 +44,7 @@ def main() -> None:
     try:
         port = proxy.address.rpartition(":")[2]
         screen.enter(f"cd {sysconfig.get_path('stdlib')}; PS1='$ '")
+        screen.wait_line(r".*PS1=.*")
         screen.wait_last(r"\$")
         before = len(screen.output) - len("$ ")
         screen.enter(f"tar c . | bpipe connect localhost:{port} --size 300M")

@@ -291,6 +291,7 @@ def test_what_a_terminal_is_sent(
     assert (re.search(rb"\x1b\[(\d+;)*3\dm", output) is not None) == colours
     if environment.get("TERM") == "dumb" or not drawn:
         assert b"\x1b" not in output
+    assert (b"unconfirmed" in output) == drawn
     assert not any(re.search("unconfirmed", line) for line in screen.lines)
 
 
