@@ -62,6 +62,7 @@ def far(start: Start, tmp_path: Path) -> Far:
     return Far(start, tmp_path)
 
 
+DRAWN = r"unconfirmed|█|░"  # some part of the status line
 CONNECTED = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
 
 
@@ -190,7 +191,7 @@ def test_an_interrupt_leaves_the_screen_clean(terminal: Open, far: Far, keys: st
         ending = r"bpipe: interrupted by SIGINT; \d+ bytes confirmed, \d+ more not"
     screen.wait_last(r"\$")
     assert any(re.fullmatch(ending, line) for line in screen.lines), screen.lines
-    assert not any(re.search("MiB/s|unconfirmed", line) for line in screen.lines)
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     assert not screen.cursor_hidden
     producer.wait_broken()
 
@@ -202,14 +203,14 @@ def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
     screen.wait_last(CONNECTED)
     screen.press("\x1a")
     screen.wait_last(r"\$")
-    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     assert any(re.match(r"\[1\]\+  Stopped", line) for line in screen.lines), screen.lines
     count = far.consumer.count
     screen.enter("bg")
     far.consumer.wait_count(count + 100 * MIB)
     screen.enter("kill -USR1 %1; wait -n x 2>&-")
     screen.wait_line(r"(\$ )*bpipe: connected \S+; sent .*")
-    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     screen.enter("fg")
     screen.wait_last(CONNECTED)
     producer.finish()
@@ -230,6 +231,7 @@ def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far, h
         producer.finish()
         assert far.consumer.wait_end() == producer.written
         assert far.listener.wait() == 0  # and only the last lines are waited for
+        assert "delivered" not in "".join(screen.lines)
         screen.press("\x11")
     else:
         screen.press("\x11")
@@ -261,6 +263,19 @@ def test_data_on_the_same_terminal_is_not_garbled(
     assert far.wait() == 0
     screen.wait_last(r"(\$ )*\$")
     assert [line for line in screen.lines if re.match("one|two", line)] == ["one", "two"]
+
+
+def test_what_is_typed_is_not_drawn_over(terminal: Open, far: Far) -> None:
+    screen = terminal(100)
+    screen.enter(far.command.partition("<")[0] + "--status auto")
+    screen.wait_last(r"bpipe: connected to \S+")
+    screen.enter("typed")
+    far.consumer.wait_count(6)
+    assert not re.search(DRAWN.encode(), screen.output)
+    screen.press("\x04")
+    screen.wait_last(r"\$")
+    assert screen.lines[-3] == "typed"
+    assert re.fullmatch(r"bpipe: sent 6 B in .*, all delivered", screen.lines[-2])
 
 
 @pytest.mark.parametrize(
