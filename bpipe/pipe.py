@@ -88,6 +88,7 @@ class Status:
     peer_finished: bool  # the end of the peer's stream has arrived
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
+    gives_up_in: float | None  # while it waits for a link; None: never
     round_trip: float | None
     silence: float | None  # how long nothing was heard, over a link that is in doubt by it
     refused: int  # greetings of those who do not belong here
@@ -303,7 +304,7 @@ class BackedPipe:
         """What the pipe is doing now."""
         session, writer, reader = self._session, self.writer, self.reader
         outage, next_at = session.outage_since, self._reconnect.next_at
-        silence = session.silence(clock())
+        until, silence = session.waits_until, session.silence(clock())
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -317,6 +318,7 @@ class BackedPipe:
             peer_finished=reader.mark is not None,
             replayed=session.replayed,
             outage=None if outage is None else clock() - outage,
+            gives_up_in=None if until is None else max(0.0, until - clock()),
             round_trip=session.round_trip,
             silence=silence if silence >= session.limits.doubt_after else None,
             refused=self._reconnect.refused,

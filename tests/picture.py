@@ -44,6 +44,7 @@ def main() -> None:
     try:
         port = proxy.address.rpartition(":")[2]
         screen.enter(f"cd {sysconfig.get_path('stdlib')}; PS1='$ '")
+        screen.wait_line(r".*PS1=.*")
         screen.wait_last(r"\$")
         before = len(screen.output) - len("$ ")
         screen.enter(f"tar c . | bpipe connect localhost:{port} --size 300M")
@@ -71,7 +72,8 @@ def _take_slowly(descriptor: int) -> None:
 
 
 def _save(output: str) -> None:
-    shown = re.sub(r"[^\n]*\r\x1b\[K", "", output).replace("\r", "")  # what was erased again
+    shown = re.sub(r"\x1b\[\?7l[^\n]*?\r \x1b\[J\r", "", output)  # what was erased again
+    shown = re.sub(r"\x1b\[\?7[hl]|\r", "", shown)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown))
     svg = re.sub(r"<!--.*?-->\s*", "", console.export_svg(title="bpipe"))

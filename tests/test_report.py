@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.events import Event, Lost
-from bpipe.cli.report import QUEUED, Log, Narrator, Reporter
+from bpipe.cli.events import Done, Event, Lost
+from bpipe.cli.report import PATIENCE, QUEUED, Log, Narrator, Reporter
 from bpipe.cli.terminal import Terminal
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
+from tests.end_to_end.data import SOON
 
 BEFORE = Status(
     state=State.CONNECTING,
@@ -31,6 +34,7 @@ BEFORE = Status(
     peer_finished=False,
     replayed=0,
     outage=None,
+    gives_up_in=None,
     round_trip=None,
     silence=None,
     refused=0,
@@ -86,8 +90,10 @@ def test_the_level_decides_what_is_said(level: Level, said: str) -> None:
 
 def test_a_log_has_every_event_as_json_and_stderr_as_a_log_no_words() -> None:
     lines, log = Lines(), Lines()
-    Reporter(Level.QUIET, lines, log).tell(Lost("why"), Level.TRACE)
-    Reporter(Level.TRACE, log, log).tell(Lost("why"), Level.QUIET)
+    for level, stderr in ((Level.QUIET, lines), (Level.TRACE, log)):
+        reporter = Reporter(level, stderr)
+        reporter.log_to(log)
+        reporter.tell(Lost("why"), Level.NORMAL)
     assert lines.said == []
     for line in log.said:
         told = json.loads(line)
@@ -102,8 +108,9 @@ class Lines:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def say(self, line: str) -> None:
+    def say(self, line: str, *, last: bool = False) -> bool:
         self.said.append(line)
+        return True
 
     def close(self) -> None: ...
 
@@ -122,13 +129,38 @@ def test_a_stderr_that_takes_nothing_holds_up_nobody() -> None:
         fill(2)
         terminal = Terminal()
         began = time.monotonic()
-        for number in range(10 * QUEUED):
+        for number in range(2 * QUEUED):
             terminal.say(str(number))
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < SOON
         terminal.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < PATIENCE + SOON
         while b"0\n" not in os.read(stderr, 1 << 16):
             pass  # so that its thread ends
+
+
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_what_a_blocked_stderr_has_not_taken_is_counted(json_lines: bool) -> None:
+    with stderr_as_a_pipe() as stderr:
+        fill(2)
+        terminal = Terminal()
+        reporter = Reporter(Level.NORMAL, terminal)
+        if json_lines:
+            reporter.log_to(terminal)
+        for number in range(2 * QUEUED):
+            reporter.tell(Lost(str(number)))
+        reporter.tell(Done(0, None))  # is never dropped
+        threading.Thread(target=reporter.close).start()
+        said = b""
+        while b"both streams were empty" not in said and b'"done"' not in said:
+            said += os.read(stderr, 1 << 16)
+    lines = re.findall(r"[b{].*", said.decode())
+    *told, dropped, _ = lines  # and an earlier test's thread may still have said its numbers
+    missing = 2 * QUEUED - len(told)
+    if json_lines:
+        assert json.loads(dropped).items() >= {"event": "dropped", "messages": missing}.items()
+    else:
+        assert dropped == f"bpipe: ({missing} messages dropped)"
+    assert QUEUED <= len(told) <= QUEUED + 1
 
 
 def test_a_stderr_that_somebody_has_set_nonblocking() -> None:
@@ -184,11 +216,11 @@ def test_a_log_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     log = Log(str(path), lambda why: None)
     began = time.monotonic()
-    for _ in range(10 * QUEUED):
+    for _ in range(2 * QUEUED):
         log.say("x" * 1000)
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < SOON
     log.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < PATIENCE + SOON
     os.close(reader)
 
 

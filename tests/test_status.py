@@ -24,6 +24,7 @@ SENDING = Status(
     peer_finished=False,
     replayed=0,
     outage=None,
+    gives_up_in=None,
     round_trip=0.023,
     silence=None,
     refused=0,
@@ -38,6 +39,7 @@ CALLING = replace(
     confirmed=0,
     links=0,
     cause="connection refused",
+    gives_up_in=27.9,
     attempts=2,
     retry_in=0.4,
 )
@@ -45,6 +47,7 @@ AWAY = replace(
     SENDING,
     state=State.RECONNECTING,
     outage=42.7,
+    gives_up_in=86357.3,
     cause="no answer from far.example:7000",
     attempts=16,
     retry_in=0.4,
@@ -56,7 +59,9 @@ RECEIVING = replace(
 )
 EMPTY = replace(SENDING, written=0, confirmed=0, links=1)
 # As listen sees it: nobody can be called.
-LISTENING = replace(CALLING, peer="localhost:7000", cause="", attempts=0, retry_in=None)
+LISTENING = replace(
+    CALLING, peer="localhost:7000", cause="", gives_up_in=None, attempts=0, retry_in=None
+)
 CALLER_AWAY = replace(AWAY, cause="reset", attempts=0, retry_in=None)
 
 
@@ -70,12 +75,27 @@ def text(status: Status, width: int, **view: Any) -> str:
 @pytest.mark.parametrize(
     ("status", "view", "said"),
     [
-        (CALLING, {"elapsed": 3.0}, "connecting to far.example:7000  attempt 3 in 1s"),
+        (CALLING, {"elapsed": 3.0}, "connecting  connection refused  gives up in 27s"),
+        (
+            replace(CALLING, cause="no answer from far.example:7000", retry_in=3.7),
+            {"elapsed": 3.0},
+            "connecting  no answer from far.example:7000  gives up in 27s",
+        ),
+        (
+            replace(CALLING, cause="", retry_in=3.7),
+            {"elapsed": 3.0},
+            "connecting  attempt 3 in 3s  gives up in 27s  elapsed 3s",
+        ),
         (LISTENING, {"elapsed": 3.0}, "waiting for a caller at localhost:7000  elapsed 3s"),
         (SENDING, {}, "connected  sent 480.0 MiB  22.4 MiB/s  ##---- 20.0 MiB"),
         (SENDING, {"size": 4096 * MIB}, "connected  480.0 MiB, 11%  22.4 MiB/s  2m42s  ##----"),
-        (AWAY, {}, "reconnecting 42s  attempt 17 in 1s  sent 480.0 MiB  ##----"),
-        (AWAY, {"size": 4096 * MIB}, "reconnecting 42s  attempt 17 in 1s  480.0 MiB, 11%  ##----"),
+        (AWAY, {}, "reconnecting 42s  attempt 17 now  sent 480.0 MiB  ##----"),
+        (
+            replace(AWAY, gives_up_in=3599.0),
+            {},
+            "reconnecting 42s  gives up in 59m59s  sent 480.0 MiB  ##----",
+        ),
+        (AWAY, {"size": 4096 * MIB}, "reconnecting 42s  attempt 17 now  480.0 MiB, 11%  ##----"),
         (CALLER_AWAY, {}, "reconnecting 42s  caller away  sent 480.0 MiB  ##----"),
         (RECEIVING, {}, "connected  received 290.0 MiB  22.4 MiB/s  #-----"),
         (replace(SENDING, finished=True), {}, "finishing  sent 480.0 MiB  22.4 MiB/s  ##----"),
@@ -120,7 +140,7 @@ def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], sa
         (
             AWAY,
             {},
-            "reconnecting to far.example:7000, 42s  attempt 17 in 1s"
+            "reconnecting to far.example:7000, 42s  attempt 17 now"
             "  no answer from far.example:7000  sent 480.0 MiB"
             "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed, and kept"
             "  3 reconnects  elapsed 3m12s",
@@ -128,7 +148,8 @@ def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], sa
         (
             CALLER_AWAY,
             {},
-            "reconnecting 42s  waiting for the caller to come back  sent 480.0 MiB"
+            "reconnecting 42s  waiting for the caller to come back  gives up in 23h59m"
+            "  sent 480.0 MiB"
             "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed, and kept"
             "  3 reconnects  elapsed 3m12s",
         ),
@@ -142,7 +163,8 @@ def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], sa
         (
             CALLING,
             {"elapsed": 0.5},
-            "connecting to far.example:7000  attempt 3 in 1s  connection refused  elapsed 0s",
+            "connecting to far.example:7000  attempt 3 now  connection refused  gives up in 27s"
+            "  elapsed 0s",
         ),
     ],
 )

@@ -137,6 +137,15 @@ class Frame(NamedTuple):
         return f"{self.sign} {self.text}"
 
 
+class Dropped(NamedTuple):
+    """So many of these events could not be told here, because nobody took them."""
+
+    messages: int
+
+    def words(self) -> str:
+        return f"({count(self.messages, 'message')} dropped)"
+
+
 class Totals(NamedTuple):
     """What both directions have moved so far."""
 

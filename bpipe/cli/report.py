@@ -2,7 +2,7 @@
 
 Neither stderr nor a log may hold up the data, and either may block (a paused terminal, a pipe
 that nobody reads): whatever is written is written by a thread of its own, and what that cannot
-take is dropped.
+take is dropped, and counted.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Final, Protocol
 
 from bpipe.cli.events import (
     Connected,
+    Done,
+    Dropped,
     Event,
     Lost,
     PeerFinished,
@@ -31,31 +33,33 @@ from bpipe.cli.values import Level
 from bpipe.net.clock import clock
 from bpipe.pipe import State, Status
 
-QUEUED: Final = 1000  # jobs, about as many lines
+QUEUED: Final = 1000  # jobs, about as many lines; the few last ones are not counted
 STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
-PATIENCE: Final = 0.5  # seconds that the last lines may take
+PATIENCE: Final = 2.0  # seconds that the last lines may take
 
 
 class Writer:
     """A thread for what may block. An OSError ends it: nobody can be told that stderr is gone."""
 
     def __init__(self, name: str) -> None:
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=QUEUED)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def do(self, job: Callable[[], None]) -> bool:
-        """Have this done after what was asked before; returns whether it was not dropped."""
-        with contextlib.suppress(queue.Full):
-            self._jobs.put_nowait(job)
-            return True
-        return False
+    def do(self, job: Callable[[], None], *, last: bool = False) -> bool:
+        """Have this done after what was asked before; returns whether it was not dropped.
+
+        Of those at the ``last``, none is: there are only a few.
+        """
+        if self._jobs.qsize() >= QUEUED and not last:
+            return False
+        self._jobs.put(job)
+        return True
 
     def close(self) -> None:
         """Wait a moment for everything to be done."""
-        with contextlib.suppress(queue.Full):
-            self._jobs.put(None, timeout=PATIENCE if self._thread.is_alive() else 0)
-            self._thread.join(PATIENCE)
+        self._jobs.put(None)
+        self._thread.join(PATIENCE)
 
     def _run(self) -> None:
         leave_signals_to_the_main_thread()
@@ -78,8 +82,8 @@ def write_all(descriptor: int, data: bytes) -> None:
 class Output(Protocol):
     """Where lines go: stderr, or a log."""
 
-    def say(self, line: str) -> None:
-        """One line, without its end. Does not wait."""
+    def say(self, line: str, *, last: bool = False) -> bool:
+        """One line, without its end; returns whether it was not dropped. Does not wait."""
 
     def close(self) -> None:
         """Wait a moment for the lines to be written."""
@@ -95,9 +99,9 @@ class Log:
         self._on_failure = on_failure
         self._writer = Writer("Log")
 
-    def say(self, line: str) -> None:
-        """One line, without its end. Does not wait."""
-        self._writer.do(lambda: self._write(line))
+    def say(self, line: str, *, last: bool = False) -> bool:
+        """One line, without its end; returns whether it was not dropped. Does not wait."""
+        return self._writer.do(lambda: self._write(line), last=last)
 
     def close(self) -> None:
         """Wait a moment for the lines to be written."""
@@ -111,29 +115,54 @@ class Log:
             raise
 
 
+class Channel:
+    """An output, and the form in which events go there. Tells how many it has not taken."""
+
+    def __init__(self, output: Output, phrase: Callable[[Event], str]) -> None:
+        self.output = output
+        self._phrase = phrase
+        self._dropped = 0  # since the last that was told
+
+    def tell(self, event: Event) -> None:
+        """Something has happened. The end of the run is never dropped."""
+        last = isinstance(event, Done)
+        if self._dropped and self._say(Dropped(self._dropped), last):
+            self._dropped = 0
+        if not self._say(event, last):
+            self._dropped += 1
+
+    def _say(self, event: Event, last: bool) -> bool:
+        return self.output.say(self._phrase(event), last=last)
+
+
 class Reporter:
-    """Tells events: in words on stderr, from a level on; as JSON to ``log``, if there is one.
+    """Tells events: in words on stderr, from a level on; as JSON to a log, if there is one."""
 
-    A log that is stderr itself takes the place of the words.
-    """
+    def __init__(self, level: Level, stderr: Output) -> None:
+        self._level = level
+        self._words = Channel(stderr, lambda event: f"bpipe: {event.words()}")
+        self._log: Channel | None = None
 
-    def __init__(self, level: Level, stderr: Output, log: Output | None = None) -> None:
-        self.level = level
-        self._stderr = stderr
-        self.log = log
+    def log_to(self, output: Output) -> None:
+        """Write a log from now on; one on stderr takes the place of the words."""
+        self._log = Channel(output, lambda event: to_json(event, time.time()))
 
     def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
         """Something has happened; people hear of it from this level on."""
-        if self.log is not None:
-            self.log.say(to_json(event, time.time()))
-        if self.log is not self._stderr and self.level >= level:
-            self._stderr.say(f"bpipe: {event.words()}")
+        if self._log is not None:
+            self._log.tell(event)
+        if not self._log_is_stderr and self._level >= level:
+            self._words.tell(event)
+
+    @property
+    def _log_is_stderr(self) -> bool:
+        return self._log is not None and self._log.output is self._words.output
 
     def close(self) -> None:
         """Wait a moment for the lines to be written."""
-        if self.log is not None and self.log is not self._stderr:
-            self.log.close()
-        self._stderr.close()
+        if self._log is not None and not self._log_is_stderr:
+            self._log.output.close()
+        self._words.output.close()
 
 
 class Narrator:

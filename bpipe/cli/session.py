@@ -138,7 +138,7 @@ class _Runner:
     def _interrupt(self, pipe: BackedPipe, number: int) -> None:
         """Tell the peer, and end; the second time, end at once."""
         if self.deadly is not None:
-            self._watch.close()
+            self._watch.clear()
             _die_by(number)
         if pipe.status().state is not State.OVER:
             self.deadly = number

@@ -20,6 +20,7 @@ from bpipe.cli.values import format_duration, format_size
 from bpipe.pipe import State, Status
 
 RATE_WINDOW: Final = 8.0  # seconds over which a rate is taken
+SOON: Final = 3600.0  # seconds before this end gives up from which on that is said everywhere
 BAR: Final = "█░"
 ASCII_BAR: Final = "#-"
 
@@ -168,12 +169,25 @@ def _search(status: Status) -> list[Segment]:
     """What is done to get a connection."""
     if status.retry_in is None:
         waiting = status.state is State.RECONNECTING
-        return [Segment(("waiting for the caller to come back", "caller away"), (8,))] * waiting
-    attempt = f"attempt {status.attempts + 1} in {whole(status.retry_in + 1)}"
+        search = [Segment(("waiting for the caller to come back", "caller away"), (8,))] * waiting
+        return [*search, *_end_of_patience(status)]
+    when = f"in {whole(status.retry_in)}" if status.retry_in >= 1 else "now"
+    attempt = f"attempt {status.attempts + 1} {when}"
+    weight = 1 if status.state is State.RECONNECTING else 9  # a wrong address, perhaps
     return [
-        Segment((attempt,), (), "yellow"),
-        Segment((printable(status.cause), ""), (1,), "dim"),
+        Segment((attempt, ""), (8,), "yellow"),
+        Segment((printable(status.cause), ""), (weight,), "dim"),
+        *_end_of_patience(status),
     ]
+
+
+def _end_of_patience(status: Status) -> list[Segment]:
+    """When the search ends, with an error; before that comes near, only if there is room."""
+    if status.gives_up_in is None:
+        return []
+    near = status.gives_up_in < SOON
+    said = f"gives up in {whole(status.gives_up_in)}"
+    return [Segment((said, ""), (13 if near else 0,), "yellow" if near else "dim")]
 
 
 def _amounts(view: View) -> list[Segment]:

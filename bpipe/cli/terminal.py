@@ -2,8 +2,14 @@
 
 Theory of operation. One thread writes to stderr, so lines and the status line never meet within
 one another. A line takes the place of the status line, which is drawn again below it. Of the
-views that come while the terminal does not take any (^S), the last is drawn. The cursor is
-neither hidden nor moved away from the line: whatever ends this process leaves the terminal usable.
+views that come while the terminal does not take any (^S), the last is drawn.
+
+The cursor rests at the beginning of the status line. A terminal that is made narrower wraps the
+line into more rows, or cuts it off, each in its own way; but its cursor stays where the line
+begins, so what has to be erased is everything from there on, and nothing depends on a width that
+may just be changing. While the line is drawn, wrapping is off: if the terminal has become
+narrower a moment ago, it cuts off the rest. The cursor is never hidden, and wrapping is off only
+within one write: whatever ends this process leaves the terminal usable.
 """
 
 from __future__ import annotations
@@ -25,6 +31,11 @@ REDRAW: Final = 0.25  # seconds between two views
 SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
 WIDTH: Final = 80  # columns where nothing says how many there are
 
+# From the second cell to the end of the screen: what is erased from the very first cell of the
+# screen on, some terminals keep in their history.
+_ERASE: Final = "\r \x1b[J\r"
+_WRAP, _NO_WRAP = "\x1b[?7h", "\x1b[?7l"
+
 
 class Terminal:
     """Writes lines, and the status line, to stderr. Does not wait for it."""
@@ -39,9 +50,9 @@ class Terminal:
         self._drawn = 0  # columns that the status line takes on the screen now
         self._dumb = is_dumb()
 
-    def say(self, line: str) -> None:
-        """One line, without its end."""
-        self._writer.do(partial(self._say, line))
+    def say(self, line: str, *, last: bool = False) -> bool:
+        """One line, without its end; returns whether it was not dropped."""
+        return self._writer.do(partial(self._say, line), last=last)
 
     def show(self, view: View) -> None:
         """Draw this as the status line, as soon as may be."""
@@ -57,7 +68,7 @@ class Terminal:
 
     def close(self) -> None:
         """Erase the status line, and wait a moment for everything to be written."""
-        self._writer.do(partial(self._clear, threading.Event()))
+        self._writer.do(partial(self._clear, threading.Event()), last=True)
         self._writer.close()
 
     # --- in the writer's thread ---
@@ -85,19 +96,15 @@ class Terminal:
             self._paint = plain if self._dumb else colourful()
         pieces = line(self._view, width() - 1, self._bar)  # in the last column, terminals differ
         self._drawn = sum(columns(piece.text) for piece in pieces)
-        return self._paint(pieces)
+        drawn = self._paint(pieces) + "\r"
+        return drawn if self._dumb else f"{_NO_WRAP}{drawn}{_WRAP}"
 
     def _erase(self) -> str:
-        """The codes that remove the status line, and what was typed behind it."""
+        """The codes that remove the status line, and what was typed over it."""
         drawn, self._drawn = self._drawn, 0
         if not drawn:
             return ""
-        if self._dumb:
-            return "\r" + " " * drawn + "\r"
-        # A terminal that has become narrower has wrapped it. Line by line, because some terminals
-        # keep in their history what is erased to the end of the screen.
-        wrapped = (drawn - 1) // width()
-        return "\r\x1b[K" + "\x1b[A\x1b[K" * wrapped
+        return "\r" + " " * drawn + "\r" if self._dumb else _ERASE
 
 
 def plain(pieces: list[Piece]) -> str:

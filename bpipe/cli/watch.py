@@ -54,10 +54,10 @@ class Watch:
         """Open the log, if there is to be one; LogError if that cannot be."""
         path = self._usage.log_json
         if path == "-":
-            self._reporter.log = self._terminal
+            self._reporter.log_to(self._terminal)
         elif path is not None:
             try:
-                self._reporter.log = Log(path, self._log_failed)
+                self._reporter.log_to(Log(path, self._log_failed))
             except OSError as error:
                 raise LogError(f"cannot open the log {path}: {explain(error)}") from None
 

@@ -93,6 +93,17 @@ class Session:
         return self.patience.outage_since
 
     @property
+    def waits_until(self) -> float | None:
+        """Until when an end without a link waits for the next one; None: it always will."""
+        if self._ending.abort:
+            return self._ending.abort_until
+        return self.patience.until(
+            established=self.established,
+            done=self.done,
+            only_mark=self.reader.done and self.writer.acked == self.writer.mark,
+        )
+
+    @property
     def attached(self) -> bool:
         """Whether there is a link."""
         return self._traffic is not None
@@ -266,7 +277,7 @@ class Session:
         """When ``tick`` has to be called; None: not before something else happens."""
         if self.over:
             return None
-        deadline = self._until() if self._traffic is None else self._traffic.deadline()
+        deadline = self.waits_until if self._traffic is None else self._traffic.deadline()
         if self._ending.abort is None:
             return deadline
         until = self._ending.abort_until
@@ -280,18 +291,8 @@ class Session:
             self._leave(self.failure)
         elif self._traffic is not None:
             self._traffic.tick(now)
-        elif (until := self._until()) is not None and now >= until:
+        elif (until := self.waits_until) is not None and now >= until:
             self._run_out(until, now)
-
-    def _until(self) -> float | None:
-        """Until when an end without a link waits for the next one."""
-        if self._ending.abort:
-            return self._ending.abort_until
-        return self.patience.until(
-            established=self.established,
-            done=self.done,
-            only_mark=self.reader.done and self.writer.acked == self.writer.mark,
-        )
 
     def _run_out(self, until: float, now: float) -> None:
         if self.patience.extend(until, now):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
@@ -11,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import MIB, Producer
+from tests.end_to_end.data import MIB, Producer, until
 from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
 from tests.end_to_end.screen import Screen
 
@@ -59,6 +62,7 @@ def far(start: Start, tmp_path: Path) -> Far:
     return Far(start, tmp_path)
 
 
+DRAWN = r"unconfirmed|█|░"  # some part of the status line
 CONNECTED = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
 
 
@@ -69,7 +73,7 @@ def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
     screen.wait_last(CONNECTED)
     far.consumer.wait_count(5 * MIB)
     far.proxy.freeze()
-    line = screen.wait_last(r"reconnecting \d+s  attempt \d+ in \ds  (sent )?\d.*iB  █.*")
+    line = screen.wait_last(r"reconnecting \d+s  attempt \d+ now  (sent )?\d.*iB  █.*")
     assert len(line) < 60
     screen.wait_last(r"reconnecting [1-9]s  .*")
     far.proxy.thaw()
@@ -99,7 +103,7 @@ def test_an_outage_at_two_hundred_columns(terminal: Open, far: Far) -> None:
     far.proxy.freeze()
     producer.wait_stuck(MIB)
     screen.wait_last(
-        r"reconnecting to \S+ \d+s  attempt \d+ in \ds  (\S.*  )?sent \S+ MiB of 1\.0 GiB, \d+%"
+        r"reconnecting to \S+ \d+s  attempt \d+ now  (\S.*  )?sent \S+ MiB of 1\.0 GiB, \d+%"
         r"  [█░]{20} \S+ \S+ of 64\.0 MiB unconfirmed, and kept  elapsed \d+s"
     )
     far.proxy.thaw()
@@ -127,8 +131,48 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
         screen.resize(width)
         screen.wait_last(expected)
         assert sum("connected  " in line or "elapsed" in line for line in screen.lines) == 1
+        screen.wait_line(r"bpipe: connected to [\d.:]+")
     producer.finish()
     screen.wait_last(r"\$")
+
+
+@pytest.mark.skipif(shutil.which("tmux") is None, reason="needs a terminal that wraps anew")
+def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_path: Path) -> None:
+    """Also while it is resized faster than the line is drawn, and in its history.
+
+    Above it there have to be as many rows as it is wrapped into: tmux itself puts others away.
+    """
+    tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
+
+    def do(*arguments: str) -> str:
+        return subprocess.run([*tmux, *arguments], check=True, stdout=PIPE, text=True).stdout
+
+    def rows() -> list[str]:
+        return [row for row in do("capture-pane", "-p", "-S", "-").split("\n") if row.strip()]
+
+    def drawn(width: int) -> bool:
+        """Whether the line is there, once, below what was said."""
+        *above, last = rows()
+        narrow, wide = r"connected\s+\S.*", r"connected to .*elapsed \d+s"
+        said = re.fullmatch(r"123456789bpipe: connected to [\d.:]+", "".join(above))
+        return said is not None and bool(re.fullmatch(narrow if width < 100 else wide, last))
+
+    command = far.command.replace("bpipe", f"{sys.executable} -m bpipe", 1)
+    do("new-session", "-d", "-x", "150", "-y", "20", f"seq 9; {command}; read")
+    try:
+        producer = far.produce()
+        until(lambda: drawn(150), lambda: str(rows()))
+        for final in (60, 150, 40):
+            for width in (97, 150, 40, 120, final):
+                do("resize-window", "-x", str(width), "-y", "20")
+            until(lambda width=final: drawn(width), lambda: str(rows()))  # type: ignore[misc]
+        producer.finish()
+        until(lambda: "alldelivered" in "".join(rows()).replace(" ", ""), lambda: str(rows()))
+        said = [row.split()[1] for row in rows() if row.startswith("bpipe: ")]
+        assert said == ["connected", "sent"]
+        assert not re.search("elapsed|unconfirmed|█", "".join(rows()))
+    finally:
+        do("kill-server")
 
 
 @pytest.mark.parametrize("keys", ["\x03", "kill"])
@@ -147,7 +191,7 @@ def test_an_interrupt_leaves_the_screen_clean(terminal: Open, far: Far, keys: st
         ending = r"bpipe: interrupted by SIGINT; \d+ bytes confirmed, \d+ more not"
     screen.wait_last(r"\$")
     assert any(re.fullmatch(ending, line) for line in screen.lines), screen.lines
-    assert not any(re.search("MiB/s|unconfirmed", line) for line in screen.lines)
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     assert not screen.cursor_hidden
     producer.wait_broken()
 
@@ -159,14 +203,14 @@ def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
     screen.wait_last(CONNECTED)
     screen.press("\x1a")
     screen.wait_last(r"\$")
-    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     assert any(re.match(r"\[1\]\+  Stopped", line) for line in screen.lines), screen.lines
     count = far.consumer.count
     screen.enter("bg")
     far.consumer.wait_count(count + 100 * MIB)
     screen.enter("kill -USR1 %1; wait -n x 2>&-")
     screen.wait_line(r"(\$ )*bpipe: connected \S+; sent .*")
-    assert not any(re.fullmatch(CONNECTED, line) for line in screen.lines), screen.lines
+    assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
     screen.enter("fg")
     screen.wait_last(CONNECTED)
     producer.finish()
@@ -175,15 +219,23 @@ def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
     assert far.consumer.wait_end() == producer.written
 
 
-def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far) -> None:
+@pytest.mark.parametrize("held", [False, True])
+def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far, held: bool) -> None:
     screen = terminal(100)
     screen.enter(far.command)
     producer = far.produce()
     screen.wait_last(CONNECTED)
     screen.press("\x13")
     far.consumer.wait_count(far.consumer.count + 200 * MIB)
-    screen.press("\x11")
-    producer.finish()
+    if held:
+        producer.finish()
+        assert far.consumer.wait_end() == producer.written
+        assert far.listener.wait() == 0  # and only the last lines are waited for
+        assert "delivered" not in "".join(screen.lines)
+        screen.press("\x11")
+    else:
+        screen.press("\x11")
+        producer.finish()
     screen.wait_last(r"\$")
     assert any(re.fullmatch(r"bpipe: sent .*, all delivered", line) for line in screen.lines)
     assert far.consumer.wait_end() == producer.written
@@ -203,7 +255,7 @@ def test_data_on_the_same_terminal_is_not_garbled(
         screen.enter("")  # a key that is pressed is an event, too
         far.stdin.write(b"two\n")
         screen.wait_last("two")
-        assert b"\x1b[K" not in screen.output.partition(b"one")[2]
+        assert b"\x1b[J" not in screen.output.partition(b"one")[2]
         far.stdin.close()
         screen.wait_last(r"connected( to \S+)?  received 8 B.*")
         stdin.write(b"answer")
@@ -211,6 +263,19 @@ def test_data_on_the_same_terminal_is_not_garbled(
     assert far.wait() == 0
     screen.wait_last(r"(\$ )*\$")
     assert [line for line in screen.lines if re.match("one|two", line)] == ["one", "two"]
+
+
+def test_what_is_typed_is_not_drawn_over(terminal: Open, far: Far) -> None:
+    screen = terminal(100)
+    screen.enter(far.command.partition("<")[0] + "--status auto")
+    screen.wait_last(r"bpipe: connected to \S+")
+    screen.enter("typed")
+    far.consumer.wait_count(6)
+    assert not re.search(DRAWN.encode(), screen.output)
+    screen.press("\x04")
+    screen.wait_last(r"\$")
+    assert screen.lines[-3] == "typed"
+    assert re.fullmatch(r"bpipe: sent 6 B in .*, all delivered", screen.lines[-2])
 
 
 @pytest.mark.parametrize(
@@ -241,6 +306,7 @@ def test_what_a_terminal_is_sent(
     assert (re.search(rb"\x1b\[(\d+;)*3\dm", output) is not None) == colours
     if environment.get("TERM") == "dumb" or not drawn:
         assert b"\x1b" not in output
+    assert (b"unconfirmed" in output) == drawn
     assert not any(re.search("unconfirmed", line) for line in screen.lines)
 
 

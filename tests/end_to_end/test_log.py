@@ -94,6 +94,16 @@ def test_a_log_that_cannot_be_opened_is_a_usage_error(start: Start, path: Path) 
     assert caller.text == "bpipe: cannot open the log /nowhere/at/all: no such file or directory"
 
 
+def test_a_log_that_nobody_reads_is_not_waited_for(
+    start: Start, path: Path, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    caller = start.bpipe("connect", str(path), "--log-json", str(fifo))
+    assert caller.wait() == 2
+    assert caller.text.startswith(f"bpipe: cannot open the log {fifo}: ")
+
+
 def test_a_log_that_fails_or_blocks_does_not_hold_up_the_data(
     start: Start, path: Path, tmp_path: Path
 ) -> None:
