@@ -11,7 +11,7 @@ import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.simulation.network import Socket
@@ -39,7 +39,8 @@ class World:
     def step(self) -> None:
         """Let the next thing happen."""
         when, _, callback, args = heapq.heappop(self._events)
-        self.now = max(self.now, when)
+        if when > self.now:
+            self.now = when
         self.steps += 1
         callback(*args)
 
@@ -100,7 +101,7 @@ class Loop:
     def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call this as code of the process."""
         self._world.turns += 1
-        events._set_running_loop(cast(Any, self))
+        events._set_running_loop(self)  # type: ignore[arg-type]
         try:
             return function(*args)
         finally:
@@ -151,21 +152,24 @@ class Loop:
                 coroutine.close()
 
     def _schedule(self) -> None:
-        if not self._scheduled and self._ready:
+        """Something is ready: there has to be a next round."""
+        if not self._scheduled:
             self._scheduled = True
             self._world.at(max(self._world.now, self._paused_until), self._iterate)
 
     def _iterate(self) -> None:
         """One round: everything that is ready now."""
         self._scheduled = False
+        ready = self._ready
         if self._world.now < self._paused_until:
-            self._schedule()
+            if ready:
+                self._schedule()
             return
         self._world.turns += 1
-        events._set_running_loop(cast(Any, self))
+        events._set_running_loop(self)  # type: ignore[arg-type]
         try:
-            for _ in range(len(self._ready)):
-                callback, args = self._ready.popleft()
+            for _ in range(len(ready)):
+                callback, args = ready.popleft()
                 try:
                     callback(*args)
                 except Exception as error:
@@ -176,7 +180,8 @@ class Loop:
                     break
         finally:
             events._set_running_loop(None)
-        self._schedule()
+        if ready:
+            self._schedule()
 
     # --- what sockets tell ---
 
@@ -190,9 +195,10 @@ class Loop:
 
     def _queue(self, sock: Socket, writing: bool) -> None:
         watched = self._writers if writing else self._readers
-        if sock in watched and (sock, writing) not in self._queued:
-            self._queued.add((sock, writing))
-            self._ready.append((self._fire, (sock, writing)))
+        event = sock, writing
+        if sock in watched and event not in self._queued:
+            self._queued.add(event)
+            self._ready.append((self._fire, event))
             self._schedule()
 
     def _fire(self, sock: Socket, writing: bool) -> None:
@@ -244,10 +250,10 @@ class Loop:
             self.call_soon(timer)
 
     def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=cast(Any, self))
+        return asyncio.Future(loop=self)  # type: ignore[arg-type]
 
     def create_task(self, coro: Coroutine[Any, Any, Any], **_: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(coro, loop=cast(Any, self))
+        task = asyncio.Task(coro, loop=self)  # type: ignore[arg-type]
         self._tasks.append(task)
         return task
 
