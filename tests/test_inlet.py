@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import bpipe
-from bpipe.cli.inlet import LITTLE
+from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.pumps import SMALL_READS, StdinPump
 from tests.test_pumps import Files, both, files, run, until
 
@@ -152,6 +152,20 @@ def test_the_loop_gives_up_a_stdin_that_nobody_wants(files: Files, reads: Reads,
             await ends_well(pump, stdin)
             with pytest.raises(BrokenPipeError):
                 os.write(feed, b"x")
+
+    run(check)
+
+
+def test_a_stdin_that_is_lent_too_late_comes_back_at_once(files: Files) -> None:
+    async def check() -> None:
+        stdin, _ = files.pipe()
+        async with both() as (caller, _):
+            inlet = Inlet(caller, stdin)
+            caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
+            await caller.wait_closed()  # from here on nothing happens that the inlet would see
+            lending = threading.Thread(target=inlet.lend, daemon=True)
+            lending.start()
+            await until(lambda: not lending.is_alive())
 
     run(check)
 
