@@ -162,7 +162,10 @@ def test_a_stdin_that_is_lent_too_late_comes_back_at_once(files: Files) -> None:
         async with both() as (caller, _):
             inlet = Inlet(caller, stdin)
             caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
-            await caller.wait_closed()  # from here on nothing happens that the inlet would see
+            await caller.wait_closed()
+            last: list[bool] = []
+            caller.observe(lambda: last.append(True))
+            await until(lambda: last)  # its timer; from here on the inlet sees nothing any more
             lending = threading.Thread(target=inlet.lend, daemon=True)
             lending.start()
             await until(lambda: not lending.is_alive())
