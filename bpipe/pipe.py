@@ -3,7 +3,7 @@
 Theory of operation. One task supervises: while the session is not over, it asks the reconnect
 function for a link, and waits until that link is lost. Everything else happens in callbacks of
 the event loop: the link moves bytes when its socket is ready, and a single timer calls
-``Session.tick``. After each of them ``_settle`` looks what has changed and wakes those who wait.
+``Session.tick``. After each of them ``settle`` looks what has changed and wakes those who wait.
 
 Threads. All of this belongs to the thread of the event loop, but for ``nudge``, and for what
 ``writer.py`` and ``reader.py`` leave to the thread of a producer or of a consumer.
@@ -185,7 +185,7 @@ class BackedPipe:
             await self._changed()
         data = b"".join(views)
         self.reader.took(len(data))
-        self._settle()
+        self.settle()
         return data
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -207,7 +207,7 @@ class BackedPipe:
                 view[:] = rest[: len(view)]
                 self.writer.wrote(len(view))
                 rest = rest[len(view) :]
-            self._settle()
+            self.settle()
             if not views:
                 await self._changed()
 
@@ -217,17 +217,17 @@ class BackedPipe:
         ``more``: the peer takes no more, and there was more.
         """
         self.writer.finish(more=more)
-        self._settle()
+        self.settle()
 
     def stop(self) -> None:
         """Take no more of what the peer sends, and tell it so; what is written here goes on."""
         self._session.stop()
-        self._settle()
+        self.settle()
 
     def abort(self, reason: Reason, message: str) -> None:
         """End both directions, and tell the peer why in one line. Does not wait."""
         self._session.abort(reason, message, clock())
-        self._settle()
+        self.settle()
 
     async def close(self) -> None:
         """Finish, take no more, and wait until the peer has confirmed everything.
@@ -269,7 +269,7 @@ class BackedPipe:
         """Drop the link, or, while there is none, try now."""
         if self._link is not None:
             self._link.fail(LinkLost("told to reconnect"))
-            self._settle()
+            self.settle()
         else:
             self._reconnect.hurry()
 
@@ -374,7 +374,7 @@ class BackedPipe:
         """Bytes were written or taken. May be called from any thread."""
         if not self._nudged:
             self._nudged = True
-            self.call(self._settle)
+            self.call(self.settle)
 
     def call(self, function: Callable[[], None]) -> None:
         """Have this called in the event loop's thread. May be called from any thread."""
@@ -384,7 +384,7 @@ class BackedPipe:
     def delivered_end(self) -> None:
         """The consumer has taken every byte, and its end was closed without an error."""
         self._session.deliver_mark()
-        self._settle()
+        self.settle()
 
     # --- the engine ---
 
@@ -396,13 +396,13 @@ class BackedPipe:
                 if self._link is None:
                     break
                 self._link.outlet = self._outlet
-                self._settle()
+                self.settle()
                 await asyncio.wait(
                     [self._link.lost, self._over], return_when=asyncio.FIRST_COMPLETED
                 )
                 if self._link.cause is not None:
                     self._link = None
-                self._settle()
+                self.settle()
             if self._link is not None:
                 await self._link.close()
         finally:
@@ -411,7 +411,7 @@ class BackedPipe:
     async def _next_link(self) -> Link | None:
         """A link from the reconnect function; None if the session ends before there is one."""
         search = asyncio.ensure_future(self._reconnect(self._session))
-        self._settle()
+        self.settle()
         await asyncio.wait([search, self._over], return_when=asyncio.FIRST_COMPLETED)
         if search.done():
             return search.result()
@@ -423,9 +423,9 @@ class BackedPipe:
         """An error outside the protocol ends the pipe for everybody who waits."""
         error = None if supervisor.cancelled() else supervisor.exception()
         self._session.fail(SessionEnded(f"bpipe failed: {error or 'cancelled'}"))
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Something has happened: send what is due, and wake those whom it concerns."""
         self._nudged = False
         self._session.settle(clock())
@@ -471,7 +471,7 @@ class BackedPipe:
         except LinkLost as cause:
             if self._link is not None:  # else nobody has taken it yet, and `tick` is due again
                 self._link.fail(cause)
-        self._settle()
+        self.settle()
 
 
 def _address(address: str | Address) -> Address:

@@ -6,7 +6,8 @@ loop (regular files cannot be polled there). So each has a thread that does bloc
 memory lent by the rings; no byte is copied here.
 
 Threads. The stdin pump is the only producer of the writer's ring, the stdout pump the only
-consumer of the reader's. Everything else they ask the event loop to do. The loop wakes a pump
+consumer of the reader's; while it waits, each may lend that to the event loop (``inlet.py``,
+``outlet.py``). Everything else they ask the event loop to do. The loop wakes a pump
 through its ``Gate``, and only if it waits for something that is there; a pump that is blocked in
 a read or a write of its own is left behind when the process ends.
 """
@@ -22,6 +23,7 @@ import stat
 import threading
 from typing import Final
 
+from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.errors import explain
 from bpipe.net.outlet import Outlet
@@ -30,6 +32,7 @@ from bpipe.protocol.wire import Reason
 
 LARGEST_READ: Final = 1 << 20  # bytes in one system call
 LARGEST_WRITE: Final = 1 << 18  # smaller: a write counts as delivered when all of it returned
+SMALL_READS: Final = 16  # in a row, after which stdin is lent to the event loop
 
 _BROKEN: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -115,6 +118,8 @@ class StdinPump(Pump):
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
         self._full = False
+        self._small = SMALL_READS  # reads in a row that were small; as if there had been some
+        self._inlet = Inlet(pipe, descriptor)
         pipe.writer.producing = True
         super().__init__(pipe, descriptor, select.POLLIN)
 
@@ -145,6 +150,10 @@ class StdinPump(Pump):
 
     def _move(self) -> bool:
         """Wait for room and for bytes, and read them; returns whether there may be more."""
+        if self._small >= SMALL_READS and self._inlet.possible:
+            self._small = 0
+            self._inlet.lend()
+            return True
         views = self._pipe.writer.space(LARGEST_READ)
         self._full = not views
         if not self._wait(beside=bool(views)):
@@ -153,6 +162,7 @@ class StdinPump(Pump):
             count = os.readv(self._descriptor, views)
         except BlockingIOError:  # another process, which shares our stdin, was faster
             return True
+        self._small = self._small + 1 if count < LITTLE else 0
         self._pipe.writer.wrote(count)
         self._pipe.nudge()
         return count > 0

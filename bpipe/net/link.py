@@ -184,7 +184,7 @@ class Link:
         if not count:
             raise LinkLost("the connection was closed")
         session.passed(count, clock())
-        return True
+        return count < limit  # behind a whole frame there is mostly nothing: wait to be told
 
     def _end_stall(self) -> None:
         """The outlet has room, or the moment is over: then the socket is read all the same."""

@@ -103,6 +103,27 @@ def test_a_stdin_that_cannot_be_read_ends_both_and_both_say_why(start: Start, pa
         assert "cannot read stdin: bad file descriptor" in end.text
 
 
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_much_and_little_take_turns(start: Start, path: Path, kind: str) -> None:
+    if kind == "pipe":
+        stdin, feed = os.pipe()
+    else:
+        stdin, feed = (end.detach() for end in socket.socketpair())
+    with open(stdin, "rb", buffering=0) as source:
+        sending = start.bpipe("connect", str(path), stdin=source)
+    receiving = start.bpipe("listen", str(path), stdout=PIPE)
+    consumer = receiving.drain()
+    total = 0
+    with open(feed, "wb", buffering=0) as file:
+        for size in [1, 2, 3 * MIB, *[1] * 40, MIB // 2, 7, 900_000, 900_000, 5]:
+            end = total + size
+            while total < end:
+                total += os.write(file.fileno(), pattern(total, min(MIB // 2, end - total)))
+            consumer.wait_count(total)
+    assert consumer.wait_end() == total
+    assert finish(sending, receiving) == [0, 0]
+
+
 # --- stdout ---
 
 

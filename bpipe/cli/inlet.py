@@ -1,0 +1,79 @@
+"""A way for a little of stdin at a time into the pipe, without a second thread.
+
+Theory of operation. What the stdin pump reads, the event loop sends: for every piece one thread
+wakes the other, and both want the interpreter. For bulk that is nothing; for a single byte it is
+most of the time that it takes. So a pump that finds nothing to read lends stdin to the loop,
+which reads a little at a time and sends it in the same callback. It gives stdin back as soon as
+there is anything else to do: much to read, an end, an error, no room, or nobody who wants more;
+the pump meets it again, and is the only one that knows what to do about it.
+
+Ownership. Stdin and the producer's half of the writer belong to the pump's thread, but for the
+time of ``lend``, which begins with ``_borrow`` and ends with ``_give_back``, both in the loop's
+thread. The pump touches neither before ``lend`` has returned.
+
+Nothing here may block, and stdin is inherited, so that it cannot be set non-blocking. Linux can
+be asked not to wait in a single read (RWF_NOWAIT), of sockets and of most pipes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import threading
+from typing import Final
+
+from bpipe.pipe import BackedPipe
+
+LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
+
+
+class Inlet:
+    """What the event loop does with stdin while its pump has nothing to do."""
+
+    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+        mode = os.fstat(descriptor).st_mode
+        pollable = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+        self.possible = pollable and hasattr(os, "RWF_NOWAIT")
+        self._pipe = pipe
+        self._descriptor = descriptor
+        self._loop = asyncio.get_running_loop()
+        self._returned = threading.Event()
+        self._borrowed = False
+        pipe.observe(self._look)
+
+    def lend(self) -> None:
+        """In the pump's thread: leave stdin to the event loop until it gives it back."""
+        self._returned.clear()
+        self._pipe.call(self._borrow)
+        self._returned.wait()
+
+    # --- in the event loop's thread ---
+
+    def _borrow(self) -> None:
+        self._borrowed = True
+        self._loop.add_reader(self._descriptor, self._readable)
+        self._look()  # it may have been too late
+
+    def _look(self) -> None:
+        """Something has happened: does anybody want more?"""
+        if self._borrowed and self._pipe.refusing:
+            self._give_back()
+
+    def _readable(self) -> None:
+        views = self._pipe.writer.space(LITTLE)
+        try:
+            count = os.preadv(self._descriptor, views, -1, os.RWF_NOWAIT) if views else 0
+        except BlockingIOError:  # another process, which shares our stdin, was faster
+            return
+        except OSError:  # a broken stdin, or one that cannot be asked not to wait
+            self.possible, count = False, 0
+        self._pipe.writer.wrote(count)
+        if not 0 < count < LITTLE:
+            self._give_back()
+        self._pipe.settle()
+
+    def _give_back(self) -> None:
+        self._borrowed = False
+        self._loop.remove_reader(self._descriptor)
+        self._returned.set()
