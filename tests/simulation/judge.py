@@ -51,7 +51,7 @@ class Judge:
         """This end aborts; ``attached``: over a link that both ends have."""
         self._aborter, self._reason, self._aborted_at = end, reason, self._world.now
         self._known = end.session.established or end.session.attached
-        if attached and self.peaceful:
+        if attached and self.steady:
             self._heard_by = self._world.now + ABORTED_WITHIN
 
     def calm(self) -> None:
