@@ -28,12 +28,14 @@ from bpipe.net.listener import Listener
 from bpipe.net.outlet import Outlet
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
 from bpipe.protocol.writer import BackedWriter
 
 BUFFER_SIZE: Final = 64 << 20  # bytes kept for each direction
+READ_AHEAD: Final = 4 << 20  # bytes from a thread that wait to be sent over a link that is up
 
 
 class ReconnectFunc(Protocol):
@@ -369,6 +371,24 @@ class BackedPipe:
     def trace(self, callback: Callable[[str, str], None]) -> None:
         """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
         self._session.trace = callback
+
+    def space(self, limit: int) -> Views:
+        """Where the bytes of a producer in a thread belong; ``[]`` while it has to wait.
+
+        It is not let far ahead of a link: memory that goes round quickly stays in the processor's
+        cache. Without a link it may fill the buffer.
+        """
+        return self.writer.space(limit) if self._unsent < READ_AHEAD else []
+
+    @property
+    def spacious(self) -> bool:
+        """Whether a producer that waits for space should go on."""
+        return self.writer.room > 0 and self._unsent <= READ_AHEAD // 2
+
+    @property
+    def _unsent(self) -> int:
+        """The bytes that wait for nothing but the link."""
+        return self.writer.written - self.writer.sent if self._session.attached else 0
 
     def nudge(self) -> None:
         """Bytes were written or taken. May be called from any thread."""

@@ -61,7 +61,7 @@ class Inlet:
             self._give_back()
 
     def _readable(self) -> None:
-        views = self._pipe.writer.space(LITTLE)
+        views = self._pipe.space(LITTLE)
         try:
             count = os.preadv(self._descriptor, views, -1, os.RWF_NOWAIT) if views else 0
         except BlockingIOError:  # another process, which shares our stdin, was faster

@@ -124,7 +124,7 @@ class StdinPump(Pump):
         super().__init__(pipe, descriptor, select.POLLIN)
 
     def _wanted(self) -> bool:
-        return self._pipe.refusing or (self._full and self._pipe.writer.room > 0)
+        return self._pipe.refusing or (self._full and self._pipe.spacious)
 
     def _run(self) -> None:
         try:
@@ -154,7 +154,7 @@ class StdinPump(Pump):
             self._small = 0
             self._inlet.lend()
             return True
-        views = self._pipe.writer.space(LARGEST_READ)
+        views = self._pipe.space(LARGEST_READ)
         self._full = not views
         if not self._wait(beside=bool(views)):
             return True
