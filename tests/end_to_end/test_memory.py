@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from subprocess import PIPE
 
 import pytest
@@ -43,3 +44,13 @@ def test_a_buffer_smaller_than_a_frame(start: Start) -> None:
     caller.feed(100)
     assert listener.drain().wait_end() == 100
     assert finish(caller, listener) == [0, 0]
+
+
+def test_a_link_is_not_read_far_ahead_of_and_an_outage_has_the_whole_buffer(start: Start) -> None:
+    receiving = start.bpipe("listen", "127.0.0.1:0", "--buffer", "1M", stdout=PIPE)
+    sending = start.bpipe("connect", receiving.address, "--buffer", "32M", stdin=PIPE)
+    producer = sending.feed(None)
+    producer.wait_stuck(4 * MIB)
+    assert producer.written < 12 * MIB
+    receiving.signal(signal.SIGKILL)
+    producer.wait_stuck(32 * MIB)
