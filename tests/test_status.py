@@ -111,6 +111,7 @@ def text(status: Status, width: int, **view: Any) -> str:
         ),
         (replace(RECEIVING, peer_finished=True), {}, "finishing  received 290.0 MiB  22.4 MiB/s"),
         (SENDING, {"rate": 0}, "connected  sent 480.0 MiB  stalled  ##----"),
+        (replace(SENDING, silence=4.2), {}, "connected  sent 480.0 MiB  nothing heard for 4s  ##"),
         (RECEIVING, {"rate": 0}, "connected  received 290.0 MiB  stdout takes nothing  #-----"),
         (EMPTY, {"rate": 0}, "connected  sent 0 B  idle  ---------- 0 B unconfirmed  3m12s"),
         (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),

@@ -211,6 +211,9 @@ def _amounts(view: View) -> list[Segment]:
 def _pace(view: View) -> list[Segment]:
     """How fast it goes; if it does not, who is waited for."""
     status = view.status
+    if status.silence is not None:
+        silence = whole(status.silence)
+        return [Segment((f"nothing heard for {silence}", f"silent {silence}"), (8,), "yellow")]
     if view.rate < 1 and view.elapsed >= RATE_WINDOW:
         if status.unconfirmed:
             return [Segment(("the far side takes nothing", "stalled"), (8,), "yellow")]
