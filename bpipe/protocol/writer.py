@@ -12,8 +12,9 @@ The cursors, all absolute offsets of the stream that this end sends::
 The end-of-stream mark takes one offset of its own, right after the last byte, so it is sent,
 replayed and acknowledged like a byte; it needs no window.
 
-Threads. ``space`` and ``wrote`` belong to the producer's thread; everything else, to the
-thread that owns the session. The ring's ``end`` is the only thing that the producer moves.
+Threads. ``space`` and ``wrote`` belong to the producer's thread, which may lend them to another
+while it waits; everything else, to the thread that owns the session. The ring's ``end`` is the
+only thing that the producer moves.
 """
 
 from __future__ import annotations
