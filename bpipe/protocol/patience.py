@@ -8,6 +8,7 @@ from bpipe.protocol.liveness import SILENCE
 
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
+HICCUP: Final = 1.0  # seconds in which TCP, or a busy peer, helps itself
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
 
 
@@ -21,8 +22,8 @@ class Limits(NamedTuple):
 
     @property
     def doubt_after(self) -> float:
-        """Silence that puts a link in doubt; twice as much of it ends the link."""
-        return SILENCE * self.heartbeat / 2
+        """Silence that puts a link in doubt: half of what ends it, but never a mere hiccup."""
+        return max(SILENCE * self.heartbeat / 2, HICCUP)
 
 
 class Patience:
