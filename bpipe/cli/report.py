@@ -171,7 +171,7 @@ class Narrator:
     def __init__(self, reporter: Reporter, first: Status) -> None:
         self._tell = reporter.tell
         self._last = self._told = first  # the last one, and that of the last connection
-        self._outage: float | None = None  # how long the last one was
+        self._outage_since: float | None = None  # the time when the last one began
         self._refused = 0  # the callers that were told of
         self._refusals_at = 0.0  # when to tell of more
 
@@ -179,12 +179,13 @@ class Narrator:
         """Something may have changed."""
         last, told = self._last, self._told
         if now.state is State.RECONNECTING and now.outage is not None:
-            self._outage = now.outage
+            self._outage_since = clock() - now.outage
         if now.state is State.CONNECTED and now.links > told.links:
             replayed = now.replayed - told.replayed
-            again = Resumed(now.peer, self._outage, replayed) if told.links else None
+            outage = None if self._outage_since is None else clock() - self._outage_since
+            again = Resumed(now.peer, outage, replayed) if told.links else None
             self._tell(again or Connected(now.peer))
-            self._told, self._outage = now, None
+            self._told, self._outage_since = now, None
         elif now.state is State.RECONNECTING and last.state is State.CONNECTED:
             self._tell(Lost(now.cause))
         elif now.state in (State.CONNECTING, State.RECONNECTING) and _worth_telling(now, last):
