@@ -13,6 +13,7 @@ import pytest
 import bpipe
 from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.pumps import SMALL_READS, StdinPump
+from bpipe.errors import PeerAborted
 from tests.test_pumps import Files, both, files, run, until
 
 __all__ = ["files"]
@@ -102,6 +103,22 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
             await ends_well(pump, stdin)
         if reads.by(PUMP):  # it could not be asked, and was not asked again
             assert reads.tries == 1
+
+    run(check)
+
+
+def test_an_error_that_a_socket_tells_only_once_is_not_taken_for_the_end(reads: Reads) -> None:
+    async def check() -> None:
+        near, far = socket.socketpair()
+        near.send(b"never read")  # so that a close resets the connection
+        async with both() as (caller, listener):
+            StdinPump(caller, near.detach())
+            far.send(b"little")
+            assert await take(listener, 6) == b"little"
+            assert reads.done == [(LOOP, 6)]
+            far.close()
+            with pytest.raises(PeerAborted, match="cannot read stdin: connection reset"):
+                await listener.read()
 
     run(check)
 

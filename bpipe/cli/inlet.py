@@ -5,7 +5,8 @@ wakes the other, and both want the interpreter. For bulk that is nothing; for a 
 most of the time that it takes. So a pump that finds nothing to read lends stdin to the loop,
 which reads a little at a time and sends it in the same callback. It gives stdin back as soon as
 there is anything else to do: much to read, an end, an error, no room, or nobody who wants more;
-the pump meets it again, and is the only one that knows what to do about it.
+the pump is the only one that knows what to do about it. It meets all of this again, but for an
+error, which a socket tells only once: that is handed over.
 
 Ownership. Stdin and the producer's half of the writer belong to the pump's thread, but for the
 time of ``lend``, which begins with ``_borrow`` and ends with ``_give_back``, both in the loop's
@@ -18,6 +19,7 @@ be asked not to wait in a single read (RWF_NOWAIT), of sockets and of most pipes
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 import threading
@@ -26,6 +28,8 @@ from typing import Final
 from bpipe.pipe import BackedPipe
 
 LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
+
+_CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to wait
 
 
 class Inlet:
@@ -40,13 +44,19 @@ class Inlet:
         self._loop = asyncio.get_running_loop()
         self._returned = threading.Event()
         self._borrowed = False
+        self._error: OSError | None = None  # which stdin had while it was lent
         pipe.observe(self._look)
 
     def lend(self) -> None:
-        """In the pump's thread: leave stdin to the event loop until it gives it back."""
+        """In the pump's thread: leave stdin to the event loop until it gives it back.
+
+        Raises the OSError that came meanwhile.
+        """
         self._returned.clear()
         self._pipe.call(self._borrow)
         self._returned.wait()
+        if self._error is not None:
+            raise self._error
 
     # --- in the event loop's thread ---
 
@@ -66,8 +76,12 @@ class Inlet:
             count = os.preadv(self._descriptor, views, -1, os.RWF_NOWAIT) if views else 0
         except BlockingIOError:  # another process, which shares our stdin, was faster
             return
-        except OSError:  # a broken stdin, or one that cannot be asked not to wait
-            self.possible, count = False, 0
+        except OSError as error:
+            count = 0
+            if error.errno in _CANNOT:
+                self.possible = False
+            else:
+                self._error = error
         self._pipe.writer.wrote(count)
         if not 0 < count < LITTLE:
             self._give_back()
