@@ -113,7 +113,7 @@ class _Runner:
     def _give_hint(self, pipe: BackedPipe, written: int) -> None:
         if self._stdin is None or self._stdin.ended or pipe.refusing:
             return
-        if pipe.writer.written > written or not pipe.writer.room:
+        if pipe.writer.written > written or not pipe.spacious:
             self._hint = self._hint_later(pipe)  # it is busy
             return
         self._watch.waiting_for_stdin()

@@ -136,6 +136,19 @@ def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_no_hint_for_a_stdin_that_waits_for_a_slow_peer(start: Start, path: Path) -> None:
+    slow = start.bpipe("listen", "--buffer", "64K", str(path), stdout=PIPE)
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    sending.wait_connected()
+    sending.feed(16 * MIB)  # more than is read ahead of a link, and less than the buffer
+    began = time.monotonic()
+    until(lambda: time.monotonic() - began > 4.6, "twice the time of the hint to pass")
+    assert "recv-only" not in sending.text
+    assert slow.drain().wait_end() == 16 * MIB
+    assert finish(sending, slow) == [0, 0]
+
+
+@pytest.mark.slow
 def test_no_hint_for_a_stdin_that_has_ended(start: Start, path: Path) -> None:
     sending = start.bpipe("listen", str(path), stdin=PIPE)
     stalled = start.bpipe("connect", str(path), stdin=PIPE, stdout=PIPE)
