@@ -109,6 +109,6 @@ def test_attempts_beside_a_link_in_doubt_go_on_when_it_is_given_up(schedule: Sch
     schedule.hurry(3.0)
     first = schedule.start(3.0)
     schedule.begin(6.0, fresh=True)
-    assert schedule.attempts == 0  # of this outage
+    assert schedule.attempts == 1  # it is this outage's now
     assert schedule.start(6.0) != first
     assert schedule.abandon(3.0 + ATTEMPT_TIMEOUT) == first

@@ -37,7 +37,7 @@ class Schedule:
         """A link is needed; ``fresh``: the last one was good, so there is no reason to wait."""
         if fresh:
             self.backoff.reset()
-            self._before = self._started
+            self._before = self._started - len(self._pending)  # which began beside the last one
             self.next_at = now
         else:
             self.next_at = now + self.backoff.next()
