@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from bpipe.cli.events import Done, Event, Lost
 from bpipe.cli.report import PATIENCE, QUEUED, Log, Narrator, Reporter
+from bpipe.cli.status import View
 from bpipe.cli.terminal import Terminal
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
@@ -122,6 +123,29 @@ def fill(descriptor: int) -> None:
         while True:
             os.write(descriptor, bytes(1 << 16))
     os.set_blocking(descriptor, True)
+
+
+def test_a_thread_that_draws_at_once_leaves_the_next_view_to_be_drawn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with stderr_as_a_pipe() as stderr:
+        terminal = Terminal()
+        do = terminal._writer.do
+
+        def be_slow(job: Callable[[], None], *, last: bool = False) -> bool:
+            done = threading.Event()
+            taken = do(job, last=last)
+            do(done.set)
+            return done.wait(SOON) and taken
+
+        monkeypatch.setattr(terminal._writer, "do", be_slow)
+        for peer in ("one", "two"):
+            terminal.show(View(replace(BEFORE, peer=peer), 0.0, None, 0.0))
+        terminal.close()
+        said = os.read(stderr, 1000)
+    assert b"to one" in said
+    assert b"to two" in said
 
 
 def test_a_stderr_that_takes_nothing_holds_up_nobody() -> None:

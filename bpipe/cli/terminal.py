@@ -58,7 +58,9 @@ class Terminal:
         """Draw this as the status line, as soon as may be."""
         self._view = view
         if not self._due:
-            self._due = self._writer.do(self._show)
+            self._due = True  # before the thread says otherwise
+            if not self._writer.do(self._show):
+                self._due = False
 
     def clear(self) -> None:
         """Erase the status line, and wait a moment for that; the next ``show`` draws it again."""
