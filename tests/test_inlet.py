@@ -61,6 +61,12 @@ async def take(pipe: bpipe.BackedPipe, count: int) -> bytes:
     return data
 
 
+async def carry(feed: int, piece: bytes, listener: bpipe.BackedPipe) -> None:
+    """What is written to stdin comes out at the far end."""
+    assert os.write(feed, piece) == len(piece)
+    assert await take(listener, len(piece)) == piece
+
+
 async def ends_well(pump: StdinPump, stdin: int) -> None:
     await until(lambda: pump.ended)
     with pytest.raises(OSError, match="Bad file"):
@@ -77,8 +83,7 @@ def test_a_little_is_read_by_the_loop_up_to_the_end(files: Files, reads: Reads, 
         async with both() as (caller, listener):
             pump = StdinPump(caller, stdin)
             for piece in (b"first", b"x" * (LITTLE - 1), b"last"):
-                os.write(feed, piece)
-                assert await take(listener, len(piece)) == piece
+                await carry(feed, piece, listener)
             assert reads.by(PUMP) == 0
             os.close(feed)
             assert await listener.read() == b""
@@ -96,8 +101,7 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
         async with both() as (caller, listener):
             pump = StdinPump(caller, stdin)
             for _ in range(3 * SMALL_READS):
-                os.write(feed, b"piece")
-                assert await take(listener, 5) == b"piece"
+                await carry(feed, b"piece", listener)
             os.close(feed)
             assert await listener.read() == b""
             await ends_well(pump, stdin)
@@ -131,8 +135,7 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
             pump = StdinPump(caller, stdin)
-            os.write(feed, b"little")
-            assert await take(listener, 6) == b"little"
+            await carry(feed, b"little", listener)
             data = os.urandom(BULK)
             writing = asyncio.create_task(asyncio.to_thread(os.write, feed, data))
             assert await take(listener, BULK) == data
@@ -140,11 +143,9 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
             assert reads.by(PUMP) > 0
             if after == "little":
                 for _ in range(SMALL_READS):
-                    os.write(feed, b"s")
-                    assert await take(listener, 1) == b"s"
+                    await carry(feed, b"s", listener)
                 by_pump = reads.by(PUMP)
-                os.write(feed, b"again")
-                assert await take(listener, 5) == b"again"
+                await carry(feed, b"again", listener)
                 assert reads.by(PUMP) == by_pump
             os.close(feed)
             assert await listener.read() == b""
@@ -159,8 +160,7 @@ def test_the_loop_gives_up_a_stdin_that_nobody_wants(files: Files, reads: Reads,
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
             pump = StdinPump(caller, stdin)
-            os.write(feed, b"little")
-            assert await take(listener, 6) == b"little"
+            await carry(feed, b"little", listener)
             assert reads.done == [(LOOP, 6)]
             if how == "stop":
                 listener.stop()
@@ -216,8 +216,7 @@ def test_another_process_that_shares_stdin_may_be_faster(files: Files, reads: Re
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
             StdinPump(caller, stdin)
-            os.write(feed, b"1")
-            assert await take(listener, 1) == b"1"
+            await carry(feed, b"1", listener)
             tries = reads.tries
             steal, lost = os.preadv, list[bytes]()
 
@@ -230,8 +229,7 @@ def test_another_process_that_shares_stdin_may_be_faster(files: Files, reads: Re
                 patch.setattr(os, "preadv", be_slow)
                 os.write(feed, b"not for us")
                 await until(lambda: reads.tries > tries)
-                os.write(feed, b"2")
-                assert await take(listener, 1) == b"2"
+                await carry(feed, b"2", listener)
             assert lost == [b"not for us"]
             assert reads.done == [(LOOP, 1), (LOOP, 1)]
 
