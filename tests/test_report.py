@@ -20,7 +20,7 @@ from bpipe.cli.status import View
 from bpipe.cli.terminal import Terminal
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
-from tests.end_to_end.data import SOON
+from tests.end_to_end.data import SOON, until
 
 BEFORE = Status(
     state=State.CONNECTING,
@@ -170,7 +170,9 @@ def test_what_a_blocked_stderr_has_not_taken_is_counted(json_lines: bool) -> Non
         reporter = Reporter(Level.NORMAL, terminal)
         if json_lines:
             reporter.log_to(terminal)
-        for number in range(2 * QUEUED):
+        reporter.tell(Lost("0"))
+        until(terminal._writer._jobs.empty, "the thread to wait for stderr")
+        for number in range(1, 2 * QUEUED):
             reporter.tell(Lost(str(number)))
         reporter.tell(Done(0, None))  # is never dropped
         threading.Thread(target=reporter.close).start()
