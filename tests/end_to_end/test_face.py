@@ -83,7 +83,7 @@ def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
     text = re.sub(r"\s", "", "".join(screen.lines))  # lines are wrapped
     assert re.fullmatch(
         r".*bpipe:connectedto[\d.:]+"
-        r"bpipe:connectionlost:nothingwasheardfor\S+;reconnecting"
+        r"bpipe:connectionlost:nothingwasheardfor\S+s;reconnecting"
         r"bpipe:connectedagainto[\d.:]+after[\d.]+s(,\S+sentagain)?"
         r"bpipe:sent\S+iBin\S+\(\S+/s\),1reconnect,alldelivered\$",
         text,
