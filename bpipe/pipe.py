@@ -306,7 +306,8 @@ class BackedPipe:
         """What the pipe is doing now."""
         session, writer, reader = self._session, self.writer, self.reader
         outage, next_at = session.outage_since, self._reconnect.next_at
-        until, silence = session.waits_until, session.silence(clock())
+        until, now = session.waits_until, clock()
+        silence = session.silence(now)
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -319,14 +320,14 @@ class BackedPipe:
             finished=writer.mark is not None,
             peer_finished=reader.mark is not None,
             replayed=session.replayed,
-            outage=None if outage is None else clock() - outage,
-            gives_up_in=None if until is None else max(0.0, until - clock()),
+            outage=None if outage is None else now - outage,
+            gives_up_in=None if until is None else max(0.0, until - now),
             round_trip=session.round_trip,
             silence=silence if silence >= session.limits.doubt_after else None,
             refused=self._reconnect.refused,
             cause=session.last_cause,
             attempts=self._reconnect.attempts,
-            retry_in=None if next_at is None else max(0.0, next_at - clock()),
+            retry_in=None if next_at is None else max(0.0, next_at - now),
         )
 
     @property
