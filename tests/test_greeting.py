@@ -430,6 +430,18 @@ def test_an_answer_that_cannot_be_is_a_protocol_error(message: bytes) -> None:
     assert not session.attached
 
 
+@pytest.mark.parametrize("heard", [0, VERDICT_SIZE, VERDICT_SIZE + HEADER_SIZE - 1])
+def test_a_session_that_ends_during_its_greeting_is_not_attached(heard: int) -> None:
+    session = caller(b"abc")
+    greeting = call(session)
+    answer = verdict() + ready(0)
+    feed(greeting, answer[:heard], NOW)
+    session.fail(NotConnected("nobody answered"))
+    with pytest.raises(LinkLost, match="the session is over"):
+        feed(greeting, answer[heard:], NOW)
+    assert session.links == 0
+
+
 def test_a_caller_does_not_greet_beside_a_live_link() -> None:
     session = caller()
     feed(call(session), verdict() + ready(0), NOW)

@@ -94,6 +94,8 @@ class CallerGreeting(Greeting):
         self._say(hello, self._handshake.verdict_size)
 
     def _hear(self, message: bytes, now: float) -> None:
+        if self.session.over:  # it has said how it ended: nothing more may move
+            raise LinkLost("the session is over")
         if self._frames is None:
             resume_secret = self.session.resume_secret
             self._hear_verdict(self._handshake.unpack_verdict(message, resume_secret))

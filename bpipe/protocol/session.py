@@ -214,9 +214,9 @@ class Session:
 
     def attempt_failed(self, cause: str, now: float, *, nobody: bool = False) -> None:
         """A caller's attempt failed; ``nobody``: where the peer was, nobody listens any more."""
-        self.last_cause = cause
         if self.over:
             return
+        self.last_cause = cause
         if nobody and self.done:
             self._leave(self._verdict())
         elif not self.established and self.limits.connect_timeout <= 0:

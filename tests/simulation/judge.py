@@ -38,6 +38,7 @@ class Judge:
         self._aborted_at = 0.0
         self._known = False  # the other end knew of the session, as far as the aborter knows
         self._heard_by: float | None = None  # when the abort has to be answered
+        self._answerable: bool | None = None  # who heard it had a link to say so; None: not yet
         self._admitted: tuple[int, bytes | None, int] = (0, None, 0)
 
     @property
@@ -90,6 +91,8 @@ class Judge:
                 raise Wrong(f"{far.name} holds more than its buffer")
         if self._callee.session.links != self._admitted[0]:
             self._look_who_came()
+        if self._heard_by is not None and self._answerable is None:
+            self._look_who_hears()
 
     def _look_who_came(self) -> None:
         """Who was let in by the listener had a later greeting, or nobody was there before."""
@@ -102,6 +105,16 @@ class Judge:
         if links and self.steady:
             raise Wrong("a good link was lost")
         self._admitted = session.links, session.id, session.epoch
+
+    def _look_who_hears(self) -> None:
+        """Who hears of the abort answers over the link that brought it, and leaves; the aborter
+        may have lost that link since, to a silence that began before the faults were over."""
+        assert self._aborter is not None
+        if self._other(self._aborter).session.over:
+            self._answerable = self._aborter.session.over or self._aborter.session.attached
+
+    def _other(self, end: End) -> End:
+        return self._ends[self._ends[0] is end]
 
     # --- at the end ---
 
@@ -122,10 +135,11 @@ class Judge:
 
     def _judge_abort(self, end: End) -> None:
         """Who aborts is heard where that is possible, and waits for it as long as it has to."""
-        (other,) = (each for each in self._ends if each is not end)
+        other = self._other(end)
         heard = other.session.done or isinstance(other.pipe.failure, PeerAborted | PipeClosed)
         if self._heard_by is not None:
-            if (end.over_at or self._heard_by) > self._heard_by:
+            late = (end.over_at or self._heard_by) > self._heard_by
+            if late and self._answerable:
                 raise Wrong(f"{end.name} learned too late that its abort was heard")
             if not heard:
                 raise Wrong(f"{other.name} never heard of the abort")

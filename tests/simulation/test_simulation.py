@@ -14,6 +14,10 @@ REGRESSIONS = (
     2464,  # a done end that found nobody reported success although its stream had been cut short
     101960,  # the simulation took a caller that waits in vain for one that goes round in circles
     200773,  # a late CONFIRM of a session that was given up replaced the one that came after it
+    3635889,  # the judge wanted an ABORT to be answered in less time than a slow path needs
+    7161996,  # the judge wanted a BYE to arrive although its link was lost to a silence before
+    7343522,  # a session that had given up, in a process that was stopped just then, was attached
+    7653749,  # the same, in a greeting that had begun before
 )
 
 
