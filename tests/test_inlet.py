@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +109,32 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
             await ends_well(pump, stdin)
         if reads.by(PUMP):  # it could not be asked, and was not asked again
             assert reads.tries == 1
+
+    run(check)
+
+
+def test_stdin_that_the_loop_cannot_wait_for_is_left_to_the_pump(
+    files: Files, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        stdin, feed = files.pipe()
+        loop = asyncio.get_running_loop()
+        add_reader = loop.add_reader
+
+        def refuse(descriptor: int, *callback: Any) -> None:
+            if descriptor == stdin:
+                raise OSError(errno.ENOSPC, "no room for another watch")
+            add_reader(descriptor, *callback)
+
+        monkeypatch.setattr(loop, "add_reader", refuse)
+        async with both() as (caller, listener):
+            pump = StdinPump(caller, stdin)
+            for _ in range(3 * SMALL_READS):
+                await carry(feed, b"piece", listener)
+            os.close(feed)
+            assert await listener.read() == b""
+            await ends_well(pump, stdin)
+        assert reads.by(LOOP) == 0
 
     run(check)
 

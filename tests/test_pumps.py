@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
+import random
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -43,9 +46,12 @@ def files() -> Iterator[Files]:
 
 
 @contextlib.asynccontextmanager
-async def both() -> AsyncIterator[tuple[bpipe.BackedPipe, bpipe.BackedPipe]]:
-    listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, buffer_size=1 << 20)
-    caller = await bpipe.connect(listener.status().peer, limits=QUICK, buffer_size=1 << 20)
+async def both(
+    secret: bpipe.Secret | None = None,
+) -> AsyncIterator[tuple[bpipe.BackedPipe, bpipe.BackedPipe]]:
+    listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, buffer_size=1 << 20, secret=secret)
+    where = listener.status().peer
+    caller = await bpipe.connect(where, limits=QUICK, buffer_size=1 << 20, secret=secret)
     try:
         await asyncio.gather(caller.connect(), listener.connect())
         yield caller, listener
@@ -215,7 +221,7 @@ def test_a_consumer_that_leaves_is_noticed_while_nothing_moves(files: Files) -> 
 
 def test_a_stdout_that_is_full_holds_up_only_itself(files: Files) -> None:
     async def check() -> None:
-        drain, stdout = files.pipe()
+        out, stdout = files.pipe()
         async with both() as (caller, listener):
             StdoutPump(listener, stdout)
             await caller.write(bytes(1 << 20))
@@ -224,9 +230,143 @@ def test_a_stdout_that_is_full_holds_up_only_itself(files: Files) -> None:
             await listener.write(b"the other way")
             assert await caller.read() == b"the other way"
             caller.finish()
-            left = 1 << 20
-            while left:
-                left -= len(await asyncio.to_thread(os.read, drain, 1 << 20))
+            await drain(out, 1 << 20)
             await until(lambda: caller.writer.done)
+
+    run(check)
+
+
+class Writes:
+    """Which thread has written to stdout, and how much."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        self.tries = 0
+        self.done: list[tuple[str, int]] = []
+        writev, pwritev = os.writev, os.pwritev
+
+        def note(count: int) -> int:
+            self.done.append((threading.current_thread().name, count))
+            return count
+
+        def try_pwritev(descriptor: int, views: list[memoryview], offset: int, flags: int) -> int:
+            self.tries += 1
+            meanwhile()
+            return note(pwritev(descriptor, views, offset, flags))
+
+        patch.setattr(os, "writev", lambda descriptor, views: note(writev(descriptor, views)))
+        patch.setattr(os, "pwritev", try_pwritev)
+
+
+async def drain(descriptor: int, count: int) -> bytes:
+    """So many bytes that come out of a pipe."""
+    os.set_blocking(descriptor, False)
+    data = b""
+    while len(data) < count:
+        with contextlib.suppress(BlockingIOError):
+            data += os.read(descriptor, count - len(data))
+        await asyncio.sleep(0.001)
+    return data
+
+
+needs_nowait = pytest.mark.skipif(
+    not hasattr(os, "RWF_NOWAIT"), reason="this system cannot be asked not to wait in one write"
+)
+SECRET = bpipe.Secret(bytes(32))  # what is sealed cannot pass by the pump's memory
+
+
+@needs_nowait
+def test_a_little_is_written_without_the_pump(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        out, stdout = files.pipe()
+        async with both(SECRET) as (caller, listener):
+            StdoutPump(listener, stdout)
+            writes = Writes(monkeypatch)
+            for number in range(1, 20):
+                await asyncio.sleep(0)
+                await caller.write(b"piece")
+                assert await drain(out, 5) == b"piece"
+                await until(lambda: caller.status().confirmed == 5 * number)  # noqa: B023
+            assert {name for name, _ in writes.done} == {"MainThread"}
+
+    run(check)
+
+
+@needs_nowait
+def test_what_stdout_does_not_take_at_once_is_left_to_the_pump(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        out, stdout = files.pipe()
+        fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, 4096)
+        async with both(SECRET) as (caller, listener):
+            StdoutPump(listener, stdout)
+            writes = Writes(monkeypatch)
+            data = random.Random(0).randbytes(10_000)
+            await caller.write(data)
+            await until(lambda: writes.done)
+            assert writes.done[0] == ("MainThread", 4096)
+            assert await drain(out, len(data)) == data
+            await until(lambda: caller.status().confirmed == len(data))
+
+    run(check)
+
+
+@needs_nowait
+@pytest.mark.parametrize(("number", "tries"), [(errno.EOPNOTSUPP, 1), (errno.EAGAIN, 5)])
+def test_a_stdout_that_cannot_be_asked_is_not_asked_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch, number: int, tries: int
+) -> None:
+    def refuse() -> None:
+        raise OSError(number, "")
+
+    async def check() -> None:
+        out, stdout = files.pipe()
+        async with both(SECRET) as (caller, listener):
+            pump = StdoutPump(listener, stdout)
+            writes = Writes(monkeypatch, refuse)
+            for _ in range(5):
+                await until(lambda: pump._idle)
+                await caller.write(b"piece")
+                assert await drain(out, 5) == b"piece"
+            assert {name for name, _ in writes.done} == {"StdoutPump"}
+            assert writes.tries == tries
+
+    run(check)
+
+
+@needs_nowait
+def test_a_pump_that_is_woken_for_nothing_does_not_write_what_the_loop_writes(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        out, stdout = files.pipe()
+        async with both(SECRET) as (caller, listener):
+            pump = StdoutPump(listener, stdout)
+
+            def wake() -> None:
+                before = len(waits)
+                pump._gate.open()
+                until = time.monotonic() + 5
+                while len(waits) == before and time.monotonic() < until:
+                    time.sleep(0.001)
+
+            waits: list[bool] = []
+            wait = pump._gate.wait
+
+            def note(*, beside: bool) -> int:
+                waits.append(beside)
+                return wait(beside=beside)
+
+            monkeypatch.setattr(pump._gate, "wait", note)
+            await until(lambda: pump._idle)
+            writes = Writes(monkeypatch, wake)
+            for _ in range(3):
+                await caller.write(b"piece")
+                assert await drain(out, 5) == b"piece"
+            assert writes.done == [("MainThread", 5)] * 3
 
     run(check)

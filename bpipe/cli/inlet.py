@@ -29,7 +29,7 @@ from bpipe.pipe import BackedPipe
 
 LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
 
-_CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to wait
+CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to wait
 
 
 class Inlet:
@@ -62,7 +62,11 @@ class Inlet:
 
     def _borrow(self) -> None:
         self._borrowed = True
-        self._loop.add_reader(self._descriptor, self._readable)
+        try:
+            self._loop.add_reader(self._descriptor, self._readable)
+        except OSError:  # the system's limit of what can be waited for, for one
+            self.possible = False
+            self._give_back()
         self._look()  # it may have been too late
 
     def _look(self) -> None:
@@ -78,7 +82,7 @@ class Inlet:
             return
         except OSError as error:
             count = 0
-            if error.errno in _CANNOT:
+            if error.errno in CANNOT:
                 self.possible = False
             else:
                 self._error = error

@@ -7,9 +7,9 @@ memory lent by the rings; no byte is copied here.
 
 Threads. The stdin pump is the only producer of the writer's ring, the stdout pump the only
 consumer of the reader's; while it waits, each may lend that to the event loop (``inlet.py``,
-``outlet.py``). Everything else they ask the event loop to do. The loop wakes a pump
-through its ``Gate``, and only if it waits for something that is there; a pump that is blocked in
-a read or a write of its own is left behind when the process ends.
+``outlet.py``, ``_write_at_once``). Everything else they ask the event loop to do. The loop wakes a
+pump through its ``Gate``, and only if it waits for something that is there; a pump that is blocked
+in a read or a write of its own is left behind when the process ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import stat
 import threading
 from typing import Final
 
-from bpipe.cli.inlet import LITTLE, Inlet
+from bpipe.cli.inlet import CANNOT, LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.errors import explain
 from bpipe.net.outlet import Outlet
@@ -77,7 +77,7 @@ class Pump:
         self._descriptor = descriptor
         self._gate = Gate(descriptor, events)
         self._waiting = False  # set by the pump, cleared by whoever ends the wait
-        self._parked = False  # it waits, and touches nothing before it was woken
+        self._parked = False  # it is at its gate, and does not leave it while it waits
         pipe.observe(self._look)
         threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
 
@@ -105,9 +105,19 @@ class Pump:
             self._waiting = False
             return 0
         self._parked = True
-        events = self._gate.wait(beside=beside)
+        events = 0
+        while self._waiting and not events:  # else the gate was opened for the last wait
+            events = self._gate.wait(beside=beside)
         self._parked = False
         return events
+
+    @property
+    def _idle(self) -> bool:
+        """In the event loop's thread: whether the pump touches nothing before the loop wakes it.
+
+        If its descriptor does so, it finds that to be broken.
+        """
+        return self._waiting and self._parked
 
     def _fail(self, reason: Reason, message: str) -> None:
         self._pipe.call(lambda: self._pipe.abort(reason, message))
@@ -173,7 +183,9 @@ class StdoutPump(Pump):
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
-            pipe.use_outlet(Outlet(descriptor, lambda: self._parked))
+            pipe.use_outlet(Outlet(descriptor, lambda: self._idle))
+        # Whether stdout may be asked to take a little without waiting.
+        self._willing = stat.S_ISFIFO(os.fstat(descriptor).st_mode) and hasattr(os, "RWF_NOWAIT")
         super().__init__(pipe, descriptor, 0)
 
     def _wanted(self) -> bool:
@@ -203,6 +215,22 @@ class StdoutPump(Pump):
         elif self._wait(beside=True) & _BROKEN:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
         return True
+
+    def _look(self) -> None:
+        if self._willing and self._idle and 0 < self._pipe.reader.buffered <= LITTLE:
+            self._write_at_once()
+        super()._look()
+
+    def _write_at_once(self) -> None:
+        """In the event loop's thread: write a little, which costs less than to wake the pump."""
+        reader = self._pipe.reader
+        try:
+            count = os.pwritev(self._descriptor, reader.readable(LITTLE), -1, os.RWF_NOWAIT)
+        except OSError as error:  # the pump meets it, too: stdout is full, or gone
+            self._willing = error.errno not in CANNOT
+            return
+        reader.took(count)
+        self._pipe.settle()
 
     def _write(self, views: list[memoryview]) -> int:
         try:

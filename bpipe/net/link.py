@@ -73,14 +73,17 @@ class Link:
         """Send what there is to send, as far as the kernel takes it at once."""
         if self.cause is not None:
             return
-        views = self._driver.outgoing(clock())
+        now = clock()
+        views = self._driver.outgoing(now)
         try:
             for _ in range(_TURNS):
                 if not views:
                     break
-                self._driver.sent(self._sock.sendmsg(views), clock())
+                count = self._sock.sendmsg(views)
+                now = clock()
+                self._driver.sent(count, now)
                 self._advance()
-                views = self._driver.outgoing(clock())
+                views = self._driver.outgoing(now)
         except BlockingIOError:
             pass
         except OSError as error:
