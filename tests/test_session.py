@@ -789,6 +789,14 @@ def test_an_end_that_is_over_ignores_what_comes_later() -> None:
     assert_over(session, None)
 
 
+def test_an_end_that_has_given_up_is_not_done_by_what_its_consumer_does_later() -> None:
+    session = up()
+    hear(session, FIN(0))
+    session.fail(SessionEnded("gave up"))
+    deliver_mark(session)
+    assert not session.reader.done
+
+
 def test_a_session_can_be_ended_by_what_nobody_foresaw() -> None:
     session = up()
     session.fail(SessionEnded("a bug"))

@@ -268,7 +268,7 @@ class Session:
 
     def deliver_mark(self) -> None:
         """The consumer was closed after its last byte."""
-        if not self.aborting:
+        if not (self.aborting or self.over):
             self.reader.close()
 
     # --- time ---

@@ -18,6 +18,7 @@ REGRESSIONS = (
     7161996,  # the judge wanted a BYE to arrive although its link was lost to a silence before
     7343522,  # a session that had given up, in a process that was stopped just then, was attached
     7653749,  # the same, in a greeting that had begun before
+    10089981,  # an end that had given up was done by what its consumer did after that
 )
 
 
