@@ -994,11 +994,16 @@ def test_an_answerer_waits_for_ever_for_a_caller_that_was_never_heard() -> None:
 @pytest.mark.parametrize(
     ("before", "seconds", "failure", "text"),
     [
-        (interrupted, 1000, SessionLost, "1000 s without a link; 0 bytes are confirmed, 3 more"),
+        (
+            interrupted,
+            1000,
+            SessionLost,
+            "without a connection: cut; 0 bytes are confirmed, 3 more",
+        ),
         (lacking_the_ack_of_the_mark, 200, SessionLost, "delivery not confirmed: all 3 bytes are"),
         (all_done, 20, None, ""),
         (cut_short, 20, PipeClosed, "stopped reading"),
-        (aborted, 20, LocalAbort, "disk full"),
+        (aborted, 20, LocalAbort, "disk full; the other end did not answer: end it, too"),
     ],
 )
 def test_an_end_without_a_link_leaves_after(

@@ -67,7 +67,8 @@ class _Runner:
         except AddressError as error:
             return self._watch.refuse(USAGE, str(error))
         except OSError as error:
-            return self._watch.refuse(FAILED, f"{name}: {explain(error)}")
+            reason = f"cannot listen at {name}: {explain(error)}; choose another address"
+            return self._watch.refuse(FAILED, reason)
         self._handle_signals(pipe)
         self._choose_directions(pipe)
         self._watch.begin(pipe, listens=listens)
