@@ -7,63 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import MIB, Producer, until
-from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
-from tests.end_to_end.screen import Screen
+from tests.end_to_end.data import MIB, until
+from tests.end_to_end.helpers import Start, finish
+from tests.end_to_end.screen import CONNECTED, DRAWN, Far, Open
 
 pytestmark = pytest.mark.slow
-
-Open = Callable[..., Screen]
-
-
-@pytest.fixture
-def terminal() -> Iterator[Open]:
-    """Opens terminals, and closes them after the test."""
-    opened: list[Screen] = []
-
-    def open_one(width: int = 80, **environment: str) -> Screen:
-        opened.append(Screen(width, environment))
-        return opened[-1]
-
-    yield open_one
-    for screen in opened:
-        screen.end()
-
-
-class Far:
-    """A listener behind a proxy, and the named pipe that is the stdin of who connects."""
-
-    def __init__(self, start: Start, folder: Path) -> None:
-        self.listener: Bpipe = start.bpipe(
-            "listen", "127.0.0.1:0", "--recv-only", "--heartbeat", "0.2", stdout=PIPE
-        )
-        self.proxy: Proxy = start.proxy(self.listener.address)
-        self.consumer = self.listener.drain()
-        self.fifo = folder / "data"
-        os.mkfifo(self.fifo)
-        options = "--send-only --heartbeat 0.2"
-        self.command = f"bpipe connect {self.proxy.address} {options} < {self.fifo}"
-
-    def produce(self) -> Producer:
-        """Begin to write to the named pipe."""
-        return Producer(self.fifo.open("wb", buffering=0), None)
-
-
-@pytest.fixture
-def far(start: Start, tmp_path: Path) -> Far:
-    """The other side."""
-    return Far(start, tmp_path)
-
-
-DRAWN = r"unconfirmed|█|░"  # some part of the status line
-CONNECTED = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
 
 
 def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
