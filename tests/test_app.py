@@ -104,6 +104,9 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said
     assert re.search(said, done.stderr)
 
 
+IN_USE = r"bpipe: cannot listen at \S+: address already in use; choose another address\n"
+
+
 def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = bpipe_process("listen", f"127.0.0.1:{taken.getsockname()[1]}")

@@ -94,7 +94,7 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
 def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_path: Path) -> None:
     """Also while it is resized faster than the line is drawn, and in its history.
 
-    Above it there have to be as many rows as it is wrapped into: tmux itself puts others away.
+    Above it there have to be as many rows as it is wrapped into: tmux puts those into its history.
     """
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
 
@@ -102,14 +102,18 @@ def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_
         return subprocess.run([*tmux, *arguments], check=True, stdout=PIPE, text=True).stdout
 
     def rows() -> list[str]:
-        return [row for row in do("capture-pane", "-p", "-S", "-").split("\n") if row.strip()]
+        return do("capture-pane", "-p", "-S", "-").rstrip().split("\n")
 
     def drawn(width: int) -> bool:
-        """Whether the line is there, once, below what was said."""
+        """Whether the line is there, once, below what was said, with no empty row between."""
         *above, last = rows()
         narrow, wide = r"connected\s+\S.*", r"connected to .*elapsed \d+s"
         said = re.fullmatch(r"123456789bpipe: connected to [\d.:]+", "".join(above))
-        return said is not None and bool(re.fullmatch(narrow if width < 100 else wide, last))
+        return (
+            said is not None
+            and all(above)
+            and bool(re.fullmatch(narrow if width < 100 else wide, last))
+        )
 
     command = far.command.replace("bpipe", f"{sys.executable} -m bpipe", 1)
     do("new-session", "-d", "-x", "150", "-y", "20", f"seq 9; {command}; read")
