@@ -579,6 +579,18 @@ def test_the_numbers_of_a_greeting_do_not_make_an_end_done() -> None:
 # --- abort ---
 
 
+def test_an_abort_and_its_answer_come_after_an_ack_of_what_is_delivered() -> None:
+    for abort, said_last in ((True, ABORT(2, b"disk full")), (False, BYE(0))):
+        session = up()
+        hear(session, DATA(0, b"abc"))
+        take(session)
+        if abort:
+            session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+        else:
+            hear(session, ABORT(2, b"theirs"))
+        assert said(session) == [ACK(3), said_last]
+
+
 def test_an_abort_is_said_on_each_link_until_it_is_answered_by_bye() -> None:
     session = up(b"abc")
     session.abort(Reason.LOCAL_ERROR, "disk full", NOW)

@@ -315,7 +315,7 @@ class Session:
         if traffic is None:
             return []
         if not traffic.lent:
-            traffic.consider_ack(self.reader, now)
+            traffic.consider_ack(self.reader, now, last=self.aborting)
             small = self._small_frames(traffic, now)
             traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
