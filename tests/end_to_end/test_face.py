@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import MIB, until
+from tests.end_to_end.data import MIB, pattern, until
 from tests.end_to_end.helpers import Start, finish
 from tests.end_to_end.screen import CONNECTED, DRAWN, Far, Open
 
@@ -292,3 +292,53 @@ def test_always_is_for_those_who_read_stderr_elsewhere(start: Start, far: Far) -
     producer.finish()
     assert finish(caller, far.listener) == [0, 0]
     assert re.search(r"connected.*sent .*unconfirmed", caller.text)
+
+
+def test_a_percentage_and_the_time_that_is_left(terminal: Open, far: Far) -> None:
+    screen = terminal(200)
+    screen.enter(far.command.replace(" <", " --size 40G <"))
+    with far.fifo.open("wb", buffering=0) as stdin:
+        stdin.write(pattern(0, 900_000))
+        line = screen.wait_last(
+            r"connected .*  sent 878\.9 KiB of 40\.0 GiB, 0%  \S+ [KM]iB/s  \S+ left  .*"
+        )
+    rate, unit, left = re.findall(r"(\S+) ([KM])iB/s  (\S+) left", line)[0]
+    seconds = 40 * 1024**3 / (float(rate) * {"K": 1024, "M": MIB}[unit])
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    shown = sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)(\w)", left))
+    assert shown == pytest.approx(seconds, rel=0.1)  # as all of it is rounded
+    screen.wait_last(r"\$")
+
+
+def test_more_than_the_size_is_no_percentage(terminal: Open, far: Far) -> None:
+    screen = terminal(200)
+    screen.enter(far.command.replace(" <", " --size 600K <"))
+    with far.fifo.open("wb", buffering=0) as stdin:
+        stdin.write(pattern(0, 600 << 10))
+        screen.wait_last(r"connected .*  sent 600\.0 KiB of 600\.0 KiB, 100%  (?!.* left ).*")
+        stdin.write(b"more")
+        screen.wait_last(r"connected .*  sent 600\.0 KiB  \S+ [KM]iB/s  (?!.* left ).*")
+    screen.wait_last(r"\$")
+
+
+# The same program, but a rate is taken over one second, so that a test need not wait for eight.
+HASTY = """() { "$PYTHON" -c "
+import runpy
+from bpipe.cli import status
+status.RATE_WINDOW = 1.0
+runpy.run_module('bpipe', run_name='__main__')" "$@"; }"""
+
+
+def test_a_file_that_the_far_side_does_not_take(
+    terminal: Open, start: Start, path: Path, tmp_path: Path
+) -> None:
+    receiving = start.bpipe("listen", str(path), "--recv-only", stdout=PIPE)
+    (tmp_path / "data").write_bytes(bytes(pattern(0, 1_000_000)) * 5)
+    screen = terminal(200, **{"BASH_FUNC_bpipe%%": HASTY})
+    screen.enter(f"bpipe connect {path} --send-only < {tmp_path / 'data'}")
+    part = r"(connected|finishing).*  sent \S+ [KM]iB of 4\.8 MiB, [1-9]\d?%  "
+    screen.wait_last(part + r"\S+ [KM]iB/s  \S+ left  .*")
+    screen.wait_last(part + "the far side takes nothing  [█░]{20} .*")
+    assert len(receiving.read_all()) == 5_000_000
+    screen.wait_last(r"\$")
+    assert re.fullmatch(r"bpipe: sent 4\.8 MiB in .*, all delivered", screen.lines[-2])
