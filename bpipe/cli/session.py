@@ -96,7 +96,8 @@ class _Runner:
     def _start_pumps(self, pipe: BackedPipe) -> None:
         if pipe.writer.producing:
             self._stdin = StdinPump(pipe, self._streams.stdin)
-            pipe.observe(lambda: self._consider_hint(pipe))
+            if not self._usage.send_only:  # who says that needs no hint at the other option
+                pipe.observe(lambda: self._consider_hint(pipe))
         else:
             os.close(self._streams.stdin)
         if pipe.reader.stopped is None:

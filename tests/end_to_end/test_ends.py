@@ -124,6 +124,10 @@ def test_two_ends_that_use_the_same_direction_have_nothing_to_do(
 
 @pytest.mark.slow
 def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
+    told = path.with_name("told")  # by an option that stdin is what matters
+    start.bpipe("listen", str(told), "--recv-only")
+    sending = start.bpipe("connect", str(told), "--send-only", stdin=PIPE)
+    sending.wait_connected()
     waiting = start.bpipe("listen", str(path), stdin=PIPE)
     ended = start.bpipe("connect", str(path))
     waiting.wait_connected()
@@ -133,6 +137,7 @@ def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
     waiting.stdin.close()
     assert finish(waiting, ended) == [0, 0]
     assert len([line for line in waiting.lines if "recv-only" in line]) == 1
+    assert "recv-only" not in sending.text
 
 
 @pytest.mark.slow
