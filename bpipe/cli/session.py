@@ -19,6 +19,7 @@ from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
 HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
+LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
 
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
@@ -110,13 +111,15 @@ class _Runner:
 
     def _hint_later(self, pipe: BackedPipe) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        return loop.call_later(HINT_AFTER, self._give_hint, pipe, pipe.writer.written)
+        due = loop.time() + HINT_AFTER
+        return loop.call_at(due, self._give_hint, pipe, pipe.writer.written, due)
 
-    def _give_hint(self, pipe: BackedPipe, written: int) -> None:
+    def _give_hint(self, pipe: BackedPipe, written: int, due: float) -> None:
         if self._stdin is None or self._stdin.ended or pipe.refusing:
             return
-        if pipe.writer.written > written or not pipe.spacious:
-            self._hint = self._hint_later(pipe)  # it is busy
+        stopped = asyncio.get_running_loop().time() - due > LATE
+        if pipe.writer.written > written or stopped or not (pipe.connected and pipe.spacious):
+            self._hint = self._hint_later(pipe)  # it is busy, or cannot be
             return
         self._watch.waiting_for_stdin()
 
