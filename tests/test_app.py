@@ -104,11 +104,16 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said
     assert re.search(said, done.stderr)
 
 
+IN_USE = r"bpipe: cannot listen at \S+: address already in use; choose another address\n"
+
+
 def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = bpipe_process("listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"bpipe: .*address already in use\n", done.stderr)
+    assert re.fullmatch(
+        r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr
+    )
 
 
 def test_a_unix_socket_in_use_is_one_line(tmp_path: Path) -> None:
@@ -117,7 +122,9 @@ def test_a_unix_socket_in_use_is_one_line(tmp_path: Path) -> None:
         taken.listen()
         done = bpipe_process("listen", str(tmp_path / "s"))
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"bpipe: .*address already in use\n", done.stderr)
+    assert re.fullmatch(
+        r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr
+    )
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -86,7 +86,8 @@ def test_the_totals_are_fields_among_the_others() -> None:
         ),
         (
             {"status": 4, "reason": "gave up; 5 bytes are confirmed, 2 more are not", "sent": 7},
-            "gave up; 5 bytes are confirmed, 2 more are not; start both ends again",
+            "gave up; 5 bytes are confirmed, 2 more are not;"
+            " start both ends again, from the beginning",
         ),
         (
             {"status": 4, "reason": "delivery not confirmed", "sent": 7, "confirmed": 7},
@@ -94,11 +95,12 @@ def test_the_totals_are_fields_among_the_others() -> None:
         ),
         (
             {"status": 1, "reason": "the other end: full", "sent": 7, "confirmed": 1},
-            "the other end: full; 1 byte confirmed, 6 more not; start both ends again",
+            "the other end: full; 1 byte confirmed, 6 more not;"
+            " start both ends again, from the beginning",
         ),
         (
             {"status": 1, "reason": "the other end: full", "received": 9, "delivered": 8},
-            "the other end: full; 8 bytes received; start both ends again",
+            "the other end: full; 8 bytes received; start both ends again, from the beginning",
         ),
         (
             {"status": 141, "reason": "the far side stopped reading", "sent": 7, "confirmed": 5},

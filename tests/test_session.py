@@ -579,6 +579,18 @@ def test_the_numbers_of_a_greeting_do_not_make_an_end_done() -> None:
 # --- abort ---
 
 
+def test_an_abort_and_its_answer_come_after_an_ack_of_what_is_delivered() -> None:
+    for abort, said_last in ((True, ABORT(2, b"disk full")), (False, BYE(0))):
+        session = up()
+        hear(session, DATA(0, b"abc"))
+        take(session)
+        if abort:
+            session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+        else:
+            hear(session, ABORT(2, b"theirs"))
+        assert said(session) == [ACK(3), said_last]
+
+
 def test_an_abort_is_said_on_each_link_until_it_is_answered_by_bye() -> None:
     session = up(b"abc")
     session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
@@ -1002,11 +1014,16 @@ def test_an_answerer_waits_for_ever_for_a_caller_that_was_never_heard() -> None:
 @pytest.mark.parametrize(
     ("before", "seconds", "failure", "text"),
     [
-        (interrupted, 1000, SessionLost, "1000 s without a link; 0 bytes are confirmed, 3 more"),
+        (
+            interrupted,
+            1000,
+            SessionLost,
+            "without a connection: cut; 0 bytes are confirmed, 3 more",
+        ),
         (lacking_the_ack_of_the_mark, 200, SessionLost, "delivery not confirmed: all 3 bytes are"),
         (all_done, 20, None, ""),
         (cut_short, 20, PipeClosed, "stopped reading"),
-        (aborted, 20, LocalAbort, "disk full"),
+        (aborted, 20, LocalAbort, "disk full; the other end did not answer: end it, too"),
     ],
 )
 def test_an_end_without_a_link_leaves_after(

@@ -110,10 +110,18 @@ def text(status: Status, width: int, **view: Any) -> str:
             "connected  received 300.0 MiB  22.4 MiB/s",
         ),
         (replace(RECEIVING, peer_finished=True), {}, "finishing  received 290.0 MiB  22.4 MiB/s"),
-        (SENDING, {"rate": 0}, "connected  sent 480.0 MiB  stalled  ##----"),
+        (SENDING, {"rate": 0, "still": True}, "connected  sent 480.0 MiB  stalled  ##----"),
         (replace(SENDING, silence=4.2), {}, "connected  sent 480.0 MiB  nothing heard for 4s  ##"),
-        (RECEIVING, {"rate": 0}, "connected  received 290.0 MiB  stdout takes nothing  #-----"),
-        (EMPTY, {"rate": 0}, "connected  sent 0 B  idle  ---------- 0 B unconfirmed  3m12s"),
+        (
+            RECEIVING,
+            {"rate": 0, "still": True},
+            "connected  received 290.0 MiB  stdout takes nothing  #-----",
+        ),
+        (
+            EMPTY,
+            {"rate": 0, "still": True},
+            "connected  sent 0 B  idle  ---------- 0 B unconfirmed  3m12s",
+        ),
         (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),
     ],
 )
@@ -214,7 +222,6 @@ def test_a_hundred_per_cent_are_not_said_before_they_are_safe() -> None:
     almost = replace(SENDING, written=1000, confirmed=999, finished=True)
     assert "999 B of 1000 B, 99%" in text(almost, 200, size=1000)
     assert "1000 B of 1000 B, 100%" in text(replace(almost, confirmed=1000), 200, size=1000)
-    assert ", 100%" in text(replace(almost, confirmed=2000, written=2000), 200, size=1000)
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -226,6 +233,20 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     for second in range(10, 19):
         view = meter.view(replace(SENDING, confirmed=9000), float(second))
     assert view.rate == 0
+
+
+def test_a_size_that_was_exceeded_is_not_told_any_more() -> None:
+    meter = Meter(1000, 0.0)
+    for written, size in ((1000, 1000), (1001, None)):
+        assert meter.view(replace(EMPTY, written=written), 0.0).size == size
+
+
+def test_nothing_is_called_still_before_a_connection_was_up_for_long_enough() -> None:
+    meter = Meter(None, 0.0)
+    for second in range(30):
+        status = [CALLING, SENDING, AWAY][second // 10]
+        assert meter.view(status, float(second)).still == (second in (18, 19))
+    assert not meter.view(SENDING, 30.0).still
 
 
 def test_an_outage_does_not_count_for_the_rate() -> None:

@@ -232,7 +232,7 @@ class Done(NamedTuple):
         elif self.status == NOT_CONNECTED:
             parts.append("nothing was read from stdin: it can be started again")
         elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
-            parts.append("start both ends again")
+            parts.append("start both ends again, from the beginning")
         return "; ".join(parts)
 
 

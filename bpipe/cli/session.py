@@ -19,6 +19,7 @@ from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
 HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
+LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
 
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
@@ -67,7 +68,8 @@ class _Runner:
         except AddressError as error:
             return self._watch.refuse(USAGE, str(error))
         except OSError as error:
-            return self._watch.refuse(FAILED, f"{name}: {explain(error)}")
+            reason = f"cannot listen at {name}: {explain(error)}; choose another address"
+            return self._watch.refuse(FAILED, reason)
         self._handle_signals(pipe)
         self._choose_directions(pipe)
         self._watch.begin(pipe, listens=listens)
@@ -95,7 +97,8 @@ class _Runner:
     def _start_pumps(self, pipe: BackedPipe) -> None:
         if pipe.writer.producing:
             self._stdin = StdinPump(pipe, self._streams.stdin)
-            pipe.observe(lambda: self._consider_hint(pipe))
+            if not self._usage.send_only:  # who says that needs no hint at the other option
+                pipe.observe(lambda: self._consider_hint(pipe))
         else:
             os.close(self._streams.stdin)
         if pipe.reader.stopped is None:
@@ -108,13 +111,15 @@ class _Runner:
 
     def _hint_later(self, pipe: BackedPipe) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
-        return loop.call_later(HINT_AFTER, self._give_hint, pipe, pipe.writer.written)
+        due = loop.time() + HINT_AFTER
+        return loop.call_at(due, self._give_hint, pipe, pipe.writer.written, due)
 
-    def _give_hint(self, pipe: BackedPipe, written: int) -> None:
+    def _give_hint(self, pipe: BackedPipe, written: int, due: float) -> None:
         if self._stdin is None or self._stdin.ended or pipe.refusing:
             return
-        if pipe.writer.written > written or not pipe.spacious:
-            self._hint = self._hint_later(pipe)  # it is busy
+        stopped = asyncio.get_running_loop().time() - due > LATE
+        if pipe.writer.written > written or stopped or not (pipe.connected and pipe.spacious):
+            self._hint = self._hint_later(pipe)  # it is busy, or cannot be
             return
         self._watch.waiting_for_stdin()
 

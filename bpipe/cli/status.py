@@ -34,6 +34,7 @@ class View(NamedTuple):
     rate: float  # per second, of the direction that has moved more
     size: int | None  # what that direction will have moved in the end
     elapsed: float
+    still: bool = False  # nothing has moved for as long as a rate is taken over
 
 
 class Piece(NamedTuple):
@@ -75,14 +76,20 @@ class Meter:
 
     def view(self, status: Status, now: float) -> View:
         """What is to be shown now. The rate is that of the last seconds with a connection."""
-        if status.state is State.RECONNECTING:
+        if status.state in (State.CONNECTING, State.RECONNECTING):
             self._samples.clear()
         self._samples.append((now, moved(status)))
-        while len(self._samples) > 2 and self._samples[0][0] < now - RATE_WINDOW:
+        while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
         began, before = self._samples[0]
         rate = max(0, moved(status) - before) / max(now - began, 0.1)
-        return View(status, rate, self._size, self.elapsed(now))
+        still = rate < 1 and now - began >= RATE_WINDOW
+        return View(status, rate, self._credible_size(status), self.elapsed(now), still)
+
+    def _credible_size(self, status: Status) -> int | None:
+        """The size; none any more when it was exceeded."""
+        longer = max(status.received, status.written)
+        return self._size if self._size is not None and longer <= self._size else None
 
 
 def moved(status: Status) -> int:
@@ -198,7 +205,7 @@ def _amounts(view: View) -> list[Segment]:
         verb, other_verb, other = other_verb, verb, status.confirmed
     amount = format_size(safe)
     if size:
-        percent = f"{min(100, safe * 100 // size)}%"
+        percent = f"{safe * 100 // size}%"
         known = f"{verb} {amount} of {format_size(size)}, {percent}", f"{amount}, {percent}"
         segments = [Segment(known, (7,), "bold")]
     else:
@@ -214,7 +221,7 @@ def _pace(view: View) -> list[Segment]:
     if status.silence is not None:
         silence = whole(status.silence)
         return [Segment((f"nothing heard for {silence}", f"silent {silence}"), (8,), "yellow")]
-    if view.rate < 1 and view.elapsed >= RATE_WINDOW:
+    if view.still:
         if status.unconfirmed:
             return [Segment(("the far side takes nothing", "stalled"), (8,), "yellow")]
         if status.received > status.delivered:

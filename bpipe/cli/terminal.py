@@ -31,9 +31,10 @@ REDRAW: Final = 0.25  # seconds between two views
 SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
 WIDTH: Final = 80  # columns where nothing says how many there are
 
-# From the second cell to the end of the screen: what is erased from the very first cell of the
-# screen on, some terminals keep in their history.
-_ERASE: Final = "\r \x1b[J\r"
+# The row, which a terminal would else still take for one that is wrapped into the next; then from
+# the second cell to the end of the screen: what is erased from the very first cell of the screen
+# on, some terminals keep in their history.
+_ERASE: Final = "\r\x1b[2K \x1b[J\r"
 _WRAP, _NO_WRAP = "\x1b[?7h", "\x1b[?7l"
 
 

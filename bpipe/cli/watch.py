@@ -19,7 +19,7 @@ from bpipe.cli.status import Meter
 from bpipe.cli.streams import Streams, reads_stdin, remaining
 from bpipe.cli.terminal import REDRAW, Terminal, same_terminal, wants_status
 from bpipe.cli.values import Level, Usage, When
-from bpipe.errors import BpipeError, NotConnected, explain
+from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
 from bpipe.net.address import parse
 from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe, State, Status
@@ -141,7 +141,7 @@ class Watch:
         status, reason = pipe.status(), None
         if pipe.failure is not None:
             reason = str(pipe.failure)
-            if isinstance(pipe.failure, NotConnected) and status.peer not in reason:
+            if isinstance(pipe.failure, NotConnected | SessionLost) and status.peer not in reason:
                 reason = f"{status.peer}: {reason}"
         self._reporter.tell(Done(exit_status, reason, self._totals(status)), level)
 

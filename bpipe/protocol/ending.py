@@ -55,6 +55,13 @@ class Ending:
         self.abort = reason, message
         self.abort_until = now + (INTERRUPT_LINGER if reason in _QUICK else linger)
 
+    def give_up_abort(self) -> None:
+        """The peer has not answered this end's ABORT: whoever reads the reason has to know that."""
+        assert self.failure is not None
+        self.failure = type(self.failure)(
+            f"{self.failure}; the other end did not answer: end it, too"
+        )
+
     def abort_message(self) -> tuple[Reason, bytes]:
         """What an ABORT frame says."""
         assert self.abort is not None

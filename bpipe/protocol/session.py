@@ -288,6 +288,7 @@ class Session:
         if self.over:
             return
         if self._ending.abort and now >= self._ending.abort_until:
+            self._ending.give_up_abort()
             self._leave(self.failure)
         elif self._traffic is not None:
             self._traffic.tick(now)
@@ -303,7 +304,8 @@ class Session:
             self._leave(NotConnected(self.last_cause or "nobody answered"))
         else:
             assert self.outage_since is not None
-            self._leave(self._lost(f"gave up after {now - self.outage_since:.0f} s without a link"))
+            outage = f"{now - self.outage_since:.0f} s without a connection"
+            self._leave(self._lost(f"gave up after {outage}: {self.last_cause}"))
 
     # --- the link's bytes ---
 
@@ -313,7 +315,7 @@ class Session:
         if traffic is None:
             return []
         if not traffic.lent:
-            traffic.consider_ack(self.reader, now)
+            traffic.consider_ack(self.reader, now, last=self.aborting)
             small = self._small_frames(traffic, now)
             traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
@@ -453,6 +455,8 @@ class Session:
             return SessionLost(
                 f"{why}; delivery not confirmed: all {confirmed} bytes are, but not their end"
             )
+        if not writer.written:
+            return SessionLost(why)
         return SessionLost(f"{why}; {confirmed} bytes are confirmed, {open_} more are not")
 
     def fail(self, failure: SessionEnded) -> None:

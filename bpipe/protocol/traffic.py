@@ -74,12 +74,15 @@ class Traffic:
         elif took > SLOW_FRAME:
             self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
 
-    def consider_ack(self, reader: BackedReader, now: float) -> None:
-        """An ACK is due at once for a quarter of the window or the end mark, else soon."""
+    def consider_ack(self, reader: BackedReader, now: float, *, last: bool = False) -> None:
+        """An ACK is due at once for a quarter of the window or the end mark, else soon.
+
+        A ``last`` one, before an ABORT or its answer, tells the peer exactly how far it got.
+        """
         moved = reader.delivered - self._acknowledged
         if self.ack_due or moved <= 0:
             return
-        if moved * 4 >= reader.capacity or reader.done:
+        if last or moved * 4 >= reader.capacity or reader.done:
             self.ack_due = True
         elif self.ack_at is None:
             self.ack_at = now + ACK_DELAY

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.helpers import Start
+from tests.end_to_end.screen import Far, Open, Screen
 
 
 @pytest.fixture
@@ -23,3 +24,23 @@ def path() -> Iterator[Path]:
     """Where a Unix socket can be made: a short path, in a folder that is empty."""
     with tempfile.TemporaryDirectory(prefix="bp-") as folder:
         yield Path(folder, "s")
+
+
+@pytest.fixture
+def terminal() -> Iterator[Open]:
+    """Opens terminals, and closes them after the test."""
+    opened: list[Screen] = []
+
+    def open_one(width: int = 80, **environment: str) -> Screen:
+        opened.append(Screen(width, environment))
+        return opened[-1]
+
+    yield open_one
+    for screen in opened:
+        screen.end()
+
+
+@pytest.fixture
+def far(start: Start, tmp_path: Path) -> Far:
+    """The other side."""
+    return Far(start, tmp_path)

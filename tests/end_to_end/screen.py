@@ -11,14 +11,20 @@ import subprocess
 import sys
 import termios
 import threading
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import PIPE
 from typing import Final
 
 import pyte
 
-from tests.end_to_end.data import PATIENCE, until
+from tests.end_to_end.data import PATIENCE, Producer, until
+from tests.end_to_end.helpers import Bpipe, Proxy, Start
 
 ROWS: Final = 24
 PROMPT: Final = "$"
+DRAWN: Final = r"unconfirmed|█|░"  # some part of the status line
+CONNECTED: Final = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
 
 # A session of its own, whose terminal is stdin.
 _LOGIN: Final = """
@@ -115,3 +121,25 @@ class Screen:
         self._shell.wait()
         self._thread.join(PATIENCE)
         os.close(self._keys)
+
+
+Open = Callable[..., Screen]  # with a width, and variables for its environment
+
+
+class Far:
+    """A listener behind a proxy, and the named pipe that is the stdin of who connects."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self.listener: Bpipe = start.bpipe(
+            "listen", "127.0.0.1:0", "--recv-only", "--heartbeat", "0.2", stdout=PIPE
+        )
+        self.proxy: Proxy = start.proxy(self.listener.address)
+        self.consumer = self.listener.drain()
+        self.fifo = folder / "data"
+        os.mkfifo(self.fifo)
+        options = "--send-only --heartbeat 0.2"
+        self.command = f"bpipe connect {self.proxy.address} {options} < {self.fifo}"
+
+    def produce(self) -> Producer:
+        """Begin to write to the named pipe."""
+        return Producer(self.fifo.open("wb", buffering=0), None)

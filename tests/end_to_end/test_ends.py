@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 from subprocess import PIPE
@@ -124,6 +125,15 @@ def test_two_ends_that_use_the_same_direction_have_nothing_to_do(
 
 @pytest.mark.slow
 def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
+    told = path.with_name("told")  # by an option that stdin is what matters
+    start.bpipe("listen", str(told), "--recv-only")
+    sending = start.bpipe("connect", str(told), "--send-only", stdin=PIPE)
+    sending.wait_connected()
+    away = path.with_name("away")
+    start.bpipe("listen", str(away), "--recv-only")
+    stopped = start.bpipe("connect", str(away), "-v", stdin=PIPE)
+    stopped.wait_line("^bpipe: the peer has finished, after")
+    stopped.signal(signal.SIGSTOP)  # so that it could not read its stdin
     waiting = start.bpipe("listen", str(path), stdin=PIPE)
     ended = start.bpipe("connect", str(path))
     waiting.wait_connected()
@@ -133,6 +143,11 @@ def test_a_hint_when_only_stdin_is_waited_for(start: Start, path: Path) -> None:
     waiting.stdin.close()
     assert finish(waiting, ended) == [0, 0]
     assert len([line for line in waiting.lines if "recv-only" in line]) == 1
+    assert "recv-only" not in sending.text
+    stopped.signal(signal.SIGCONT)
+    stopped.signal(signal.SIGUSR1)
+    stopped.wait_line("^bpipe: (connected|reconnecting) .* [01] reconnects?$")
+    assert "recv-only" not in stopped.text
 
 
 @pytest.mark.slow

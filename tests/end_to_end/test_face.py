@@ -7,63 +7,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import MIB, Producer, until
-from tests.end_to_end.helpers import Bpipe, Proxy, Start, finish
-from tests.end_to_end.screen import Screen
+from tests.end_to_end.data import MIB, pattern, until
+from tests.end_to_end.helpers import Start, finish
+from tests.end_to_end.screen import CONNECTED, DRAWN, Far, Open
 
 pytestmark = pytest.mark.slow
-
-Open = Callable[..., Screen]
-
-
-@pytest.fixture
-def terminal() -> Iterator[Open]:
-    """Opens terminals, and closes them after the test."""
-    opened: list[Screen] = []
-
-    def open_one(width: int = 80, **environment: str) -> Screen:
-        opened.append(Screen(width, environment))
-        return opened[-1]
-
-    yield open_one
-    for screen in opened:
-        screen.end()
-
-
-class Far:
-    """A listener behind a proxy, and the named pipe that is the stdin of who connects."""
-
-    def __init__(self, start: Start, folder: Path) -> None:
-        self.listener: Bpipe = start.bpipe(
-            "listen", "127.0.0.1:0", "--recv-only", "--heartbeat", "0.2", stdout=PIPE
-        )
-        self.proxy: Proxy = start.proxy(self.listener.address)
-        self.consumer = self.listener.drain()
-        self.fifo = folder / "data"
-        os.mkfifo(self.fifo)
-        options = "--send-only --heartbeat 0.2"
-        self.command = f"bpipe connect {self.proxy.address} {options} < {self.fifo}"
-
-    def produce(self) -> Producer:
-        """Begin to write to the named pipe."""
-        return Producer(self.fifo.open("wb", buffering=0), None)
-
-
-@pytest.fixture
-def far(start: Start, tmp_path: Path) -> Far:
-    """The other side."""
-    return Far(start, tmp_path)
-
-
-DRAWN = r"unconfirmed|█|░"  # some part of the status line
-CONNECTED = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
 
 
 def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
@@ -140,7 +94,7 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
 def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_path: Path) -> None:
     """Also while it is resized faster than the line is drawn, and in its history.
 
-    Above it there have to be as many rows as it is wrapped into: tmux itself puts others away.
+    Above it there have to be as many rows as it is wrapped into: tmux puts those into its history.
     """
     tmux = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null"]
 
@@ -148,14 +102,18 @@ def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_
         return subprocess.run([*tmux, *arguments], check=True, stdout=PIPE, text=True).stdout
 
     def rows() -> list[str]:
-        return [row for row in do("capture-pane", "-p", "-S", "-").split("\n") if row.strip()]
+        return do("capture-pane", "-p", "-S", "-").rstrip().split("\n")
 
     def drawn(width: int) -> bool:
-        """Whether the line is there, once, below what was said."""
+        """Whether the line is there, once, below what was said, with no empty row between."""
         *above, last = rows()
         narrow, wide = r"connected\s+\S.*", r"connected to .*elapsed \d+s"
         said = re.fullmatch(r"123456789bpipe: connected to [\d.:]+", "".join(above))
-        return said is not None and bool(re.fullmatch(narrow if width < 100 else wide, last))
+        return (
+            said is not None
+            and all(above)
+            and bool(re.fullmatch(narrow if width < 100 else wide, last))
+        )
 
     command = far.command.replace("bpipe", f"{sys.executable} -m bpipe", 1)
     do("new-session", "-d", "-x", "150", "-y", "20", f"seq 9; {command}; read")
@@ -334,3 +292,53 @@ def test_always_is_for_those_who_read_stderr_elsewhere(start: Start, far: Far) -
     producer.finish()
     assert finish(caller, far.listener) == [0, 0]
     assert re.search(r"connected.*sent .*unconfirmed", caller.text)
+
+
+def test_a_percentage_and_the_time_that_is_left(terminal: Open, far: Far) -> None:
+    screen = terminal(200)
+    screen.enter(far.command.replace(" <", " --size 40G <"))
+    with far.fifo.open("wb", buffering=0) as stdin:
+        stdin.write(pattern(0, 900_000))
+        line = screen.wait_last(
+            r"connected .*  sent 878\.9 KiB of 40\.0 GiB, 0%  \S+ [KM]iB/s  \S+ left  .*"
+        )
+    rate, unit, left = re.findall(r"(\S+) ([KM])iB/s  (\S+) left", line)[0]
+    seconds = 40 * 1024**3 / (float(rate) * {"K": 1024, "M": MIB}[unit])
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    shown = sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)(\w)", left))
+    assert shown == pytest.approx(seconds, rel=0.1)  # as all of it is rounded
+    screen.wait_last(r"\$")
+
+
+def test_more_than_the_size_is_no_percentage(terminal: Open, far: Far) -> None:
+    screen = terminal(200)
+    screen.enter(far.command.replace(" <", " --size 600K <"))
+    with far.fifo.open("wb", buffering=0) as stdin:
+        stdin.write(pattern(0, 600 << 10))
+        screen.wait_last(r"connected .*  sent 600\.0 KiB of 600\.0 KiB, 100%  (?!.* left ).*")
+        stdin.write(b"more")
+        screen.wait_last(r"connected .*  sent 600\.0 KiB  \S+ [KM]iB/s  (?!.* left ).*")
+    screen.wait_last(r"\$")
+
+
+# The same program, but a rate is taken over one second, so that a test need not wait for eight.
+HASTY = """() { "$PYTHON" -c "
+import runpy
+from bpipe.cli import status
+status.RATE_WINDOW = 1.0
+runpy.run_module('bpipe', run_name='__main__')" "$@"; }"""
+
+
+def test_a_file_that_the_far_side_does_not_take(
+    terminal: Open, start: Start, path: Path, tmp_path: Path
+) -> None:
+    receiving = start.bpipe("listen", str(path), "--recv-only", stdout=PIPE)
+    (tmp_path / "data").write_bytes(bytes(pattern(0, 1_000_000)) * 5)
+    screen = terminal(200, **{"BASH_FUNC_bpipe%%": HASTY})
+    screen.enter(f"bpipe connect {path} --send-only < {tmp_path / 'data'}")
+    part = r"(connected|finishing).*  sent \S+ [KM]iB of 4\.8 MiB, [1-9]\d?%  "
+    screen.wait_last(part + r"\S+ [KM]iB/s  \S+ left  .*")
+    screen.wait_last(part + "the far side takes nothing  [█░]{20} .*")
+    assert len(receiving.read_all()) == 5_000_000
+    screen.wait_last(r"\$")
+    assert re.fullmatch(r"bpipe: sent 4\.8 MiB in .*, all delivered", screen.lines[-2])
