@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bpipe.cli.faults import Fault, random_cuts
+from bpipe.cli.secret import write_key
 from bpipe.cli.values import format_size, size
 from tests.end_to_end.data import MIB, Consumer, Producer
 from tests.end_to_end.helpers import Bpipe, Start
@@ -26,6 +27,7 @@ from tests.end_to_end.helpers import Bpipe, Start
 HEARTBEAT = "0.1"  # seconds, so that a silent link is soon given up
 BUFFER = "8M"  # so that the end does not take long
 REACH = 4 * MIB  # bytes into a connection: the furthest cut
+KEY = "key"  # in the folder
 STUCK = 60.0  # seconds without a cut anywhere after which something is wrong
 
 
@@ -33,7 +35,10 @@ class Pair:
     """Two ends, and the proxy between them."""
 
     def __init__(self, start: Start, number: int, seed: int, folder: Path) -> None:
-        unix = number % 2 == 1
+        unix, sealed = number % 2 == 1, number // 2 % 2 == 1
+        self._options = ["--heartbeat", HEARTBEAT, "--buffer", BUFFER]
+        if sealed:
+            self._options += ["--secret", str(folder / KEY)]
         where = f"unix:{folder / f'{number}.listener'}" if unix else "127.0.0.1:0"
         self.listener = self._start(start, "listen", where)
         cuts = random_cuts(random.Random(seed), 10**9, REACH)
@@ -52,9 +57,7 @@ class Pair:
 
     def _start(self, start: Start, command: str, address: str) -> Bpipe:
         pipe = subprocess.PIPE
-        return start.bpipe(
-            command, address, "--heartbeat", HEARTBEAT, "--buffer", BUFFER, stdin=pipe, stdout=pipe
-        )
+        return start.bpipe(command, address, *self._options, stdin=pipe, stdout=pipe)
 
     @property
     def ends(self) -> tuple[Bpipe, Bpipe]:
@@ -103,7 +106,8 @@ class Outcome(NamedTuple):
 
 
 def soak(cuts: int, pairs: int, seed: int, folder: Path) -> Outcome:
-    """Survive so many cuts, in so many pairs; every other one through a Unix socket."""
+    """Survive so many cuts, in so many pairs: plain over TCP and a Unix socket, then sealed."""
+    write_key(folder / KEY)
     stall = 0.0
     with Start() as start:
         group = [Pair(start, number, seed + number, folder) for number in range(pairs)]
