@@ -16,36 +16,27 @@ import bpipe
 from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.pumps import SMALL_READS, StdinPump
 from bpipe.errors import PeerAborted
-from tests.test_pumps import Files, both, files, run, until
+from tests.test_pumps import LOOP, Calls, Files, both, files, run, until
 
 __all__ = ["files"]
 
-LOOP, PUMP = "MainThread", "StdinPump"
+PUMP = "StdinPump"
 BULK = 4 * LITTLE
 
 
-class Reads:
-    """Who has read how much of stdin, in order; a read that fails is not among them."""
+class Reads(Calls):
+    """Those of stdin."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.tries = 0
-        self.done: list[tuple[str, int]] = []
+        super().__init__()
         readv, preadv = os.readv, os.preadv
-
-        def note(count: int) -> int:
-            self.done.append((threading.current_thread().name, count))
-            return count
 
         def try_preadv(descriptor: int, views: list[memoryview], offset: int, flags: int) -> int:
             self.tries += 1
-            return note(preadv(descriptor, views, offset, flags))
+            return self.note(preadv(descriptor, views, offset, flags))
 
-        patch.setattr(os, "readv", lambda descriptor, views: note(readv(descriptor, views)))
+        patch.setattr(os, "readv", lambda descriptor, views: self.note(readv(descriptor, views)))
         patch.setattr(os, "preadv", try_preadv)
-
-    def by(self, thread: str) -> int:
-        """The bytes that this one has read."""
-        return sum(count for name, count in self.done if name == thread)
 
 
 @pytest.fixture
@@ -208,9 +199,7 @@ def test_a_stdin_that_is_lent_too_late_comes_back_at_once(files: Files) -> None:
             inlet = Inlet(caller, stdin)
             caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
             await caller.wait_closed()
-            last: list[bool] = []
-            caller.observe(lambda: last.append(True))
-            await until(lambda: last)  # its timer; from here on the inlet sees nothing any more
+            await until(lambda: caller._timer is None)  # so the inlet sees nothing any more
             lending = threading.Thread(target=inlet.lend, daemon=True)
             lending.start()
             await until(lambda: not lending.is_alive())
