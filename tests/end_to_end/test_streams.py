@@ -103,6 +103,25 @@ def test_a_stdin_that_cannot_be_read_ends_both_and_both_say_why(start: Start, pa
         assert "cannot read stdin: bad file descriptor" in end.text
 
 
+@pytest.mark.parametrize("size", [7, 900_000], ids=["little", "much"])
+def test_a_stdin_that_breaks_is_not_taken_for_one_that_ends(
+    start: Start, path: Path, size: int
+) -> None:
+    near, far = socket.socketpair()
+    with near:
+        near.sendall(b"never read")  # so that a close of the other end resets the connection
+        sending = start.bpipe("connect", str(path), stdin=near.fileno())
+    receiving = start.bpipe("listen", str(path), stdout=PIPE)
+    consumer = receiving.drain()
+    with far:
+        far.sendall(pattern(0, size))
+        consumer.wait_count(size)
+    assert consumer.wait_end() == size
+    assert finish(sending, receiving) == [1, 1]
+    for end in (sending, receiving):
+        assert "cannot read stdin: connection reset by peer" in end.text
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_much_and_little_take_turns(start: Start, path: Path, kind: str) -> None:
     if kind == "pipe":
