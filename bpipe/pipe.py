@@ -70,7 +70,8 @@ class State(enum.StrEnum):
     CONNECTING = "connecting"  # there was no link yet
     CONNECTED = "connected"
     RECONNECTING = "reconnecting"
-    FINISHING = "finishing"  # all is delivered, or the session is aborted: the peer is to know
+    FINISHING = "finishing"  # all is delivered: the peer is to know
+    ABORTING = "aborting"  # the session has failed: the peer is to know
     OVER = "over"
 
 
@@ -351,7 +352,9 @@ class BackedPipe:
         session = self._session
         if session.over:
             return State.OVER
-        if session.done or session.aborting:
+        if session.aborting:
+            return State.ABORTING
+        if session.done:
             return State.FINISHING
         if self._link is not None and self._link.cause is None and session.attached:
             return State.CONNECTED

@@ -123,6 +123,11 @@ def text(status: Status, width: int, **view: Any) -> str:
             "connected  sent 0 B  idle  ---------- 0 B unconfirmed  3m12s",
         ),
         (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),
+        (
+            replace(SENDING, state=State.ABORTING),
+            {},
+            "telling the other end  sent 480.0 MiB  elapsed 3m12s",
+        ),
     ],
 )
 def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], said: str) -> None:

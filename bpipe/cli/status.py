@@ -136,6 +136,8 @@ def _segments(view: View, bar: str) -> list[Segment]:
             return [_state(status), *_search(status), *end]
         case State.RECONNECTING:
             return [_state(status), *_search(status), *_amounts(view), _buffer(status, bar), *end]
+        case State.ABORTING:
+            return [_state(status), *_amounts(view), *end]
         case _:
             moving = [*_amounts(view), *_pace(view), _buffer(status, bar)]
             return [_state(status), *moving, *_round_trip(status), *end]
@@ -156,6 +158,8 @@ def _state(status: Status) -> Segment:
             return Segment(("waiting for the peer",), (), "bold cyan")
         case State.CONNECTED if not _ending(status):
             return Segment((f"connected to {peer}", "connected"), (3,), "bold green")
+        case State.ABORTING:
+            return Segment(("telling the other end",), (), "bold yellow")
         case _:
             return Segment(("finishing",), (), "bold green")
 

@@ -45,6 +45,7 @@ def give_up(start: Start, far: Far, screen: Screen) -> None:
 
 def interrupt(start: Start, far: Far, screen: Screen) -> None:
     screen.press("\x03")
+    screen.wait_last(r"telling the other end  sent 600\.0 KiB  elapsed .*")
 
 
 def restart(start: Start, far: Far, screen: Screen) -> None:
