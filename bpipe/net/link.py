@@ -24,6 +24,7 @@ from bpipe.protocol.session import Session
 MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from being read
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
+LOCAL_BUFFER: Final = 4 << 20  # bytes in the kernel on their way through a Unix socket
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kernel after a close
 _TURNS: Final = 16  # system calls in one callback, before others have their turn
 
@@ -32,6 +33,8 @@ def prepare(sock: socket.socket, heartbeat: float) -> None:
     """Set what a link's socket needs; ``heartbeat`` is in seconds."""
     sock.setblocking(False)
     if sock.family == socket.AF_UNIX:
+        with contextlib.suppress(OSError):  # TCP's is left to the kernel, which adapts it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     patience = min(max(1, int(3000 * heartbeat)), (1 << 31) - 1)
