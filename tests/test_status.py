@@ -254,6 +254,15 @@ def test_nothing_is_called_still_before_a_connection_was_up_for_long_enough() ->
     assert not meter.view(SENDING, 30.0).still
 
 
+def test_the_rate_is_that_of_one_direction_also_when_the_other_had_more_before() -> None:
+    meter = Meter(None, 0.0)
+    answered = replace(SENDING, written=0, confirmed=0, received=10_000, delivered=10_000)
+    meter.view(answered, 0.0)
+    view = meter.view(replace(answered, written=20_000, confirmed=9000), 9.0)
+    assert view.rate == 1000
+    assert not view.still
+
+
 def test_an_outage_does_not_count_for_the_rate() -> None:
     meter = Meter(None, 0.0)
     for second in range(3):

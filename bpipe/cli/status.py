@@ -63,7 +63,7 @@ class Meter:
         self._size = size
         self._since = now  # the first connection, once there was one
         self._up = False
-        self._samples: deque[tuple[float, int]] = deque(maxlen=100)
+        self._samples: deque[tuple[float, Status]] = deque(maxlen=100)
 
     def note(self, status: Status, now: float) -> None:
         """The first connection may be up."""
@@ -78,10 +78,11 @@ class Meter:
         """What is to be shown now. The rate is that of the last seconds with a connection."""
         if status.state in (State.CONNECTING, State.RECONNECTING):
             self._samples.clear()
-        self._samples.append((now, moved(status)))
+        self._samples.append((now, status))
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
-        began, before = self._samples[0]
+        began, first = self._samples[0]
+        before = first.delivered if inward(status) else first.confirmed
         rate = max(0, moved(status) - before) / max(now - began, 0.1)
         still = rate < 1 and now - began >= RATE_WINDOW
         return View(status, rate, self._credible_size(status), self.elapsed(now), still)
