@@ -246,6 +246,14 @@ def test_a_size_that_was_exceeded_is_not_told_any_more() -> None:
         assert meter.view(replace(EMPTY, written=written), 0.0).size == size
 
 
+@pytest.mark.parametrize("of_stdin", [False, True])
+def test_the_size_of_stdin_is_not_that_of_a_longer_answer(of_stdin: bool) -> None:
+    meter = Meter(1000, 0.0, of_stdin=of_stdin)
+    answered = replace(EMPTY, written=100, received=300)
+    assert meter.view(answered, 0.0).size == (None if of_stdin else 1000)
+    assert meter.view(replace(answered, written=301), 0.0).size == 1000
+
+
 def test_nothing_is_called_still_before_a_connection_was_up_for_long_enough() -> None:
     meter = Meter(None, 0.0)
     for second in range(30):

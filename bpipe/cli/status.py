@@ -57,10 +57,14 @@ class Segment(NamedTuple):
 
 
 class Meter:
-    """Makes views of a pipe's status; ``size`` is that of the longer stream, if it is known."""
+    """Makes views of a pipe's status.
 
-    def __init__(self, size: int | None, now: float) -> None:
+    ``size`` is that of the longer stream, if it is known, or (``of_stdin``) of what is sent.
+    """
+
+    def __init__(self, size: int | None, now: float, *, of_stdin: bool = False) -> None:
         self._size = size
+        self._of_stdin = of_stdin
         self._since = now  # the first connection, once there was one
         self._up = False
         self._samples: deque[tuple[float, Status]] = deque(maxlen=100)
@@ -88,9 +92,10 @@ class Meter:
         return View(status, rate, self._credible_size(status), self.elapsed(now), still)
 
     def _credible_size(self, status: Status) -> int | None:
-        """The size; none any more when it was exceeded."""
+        """The size, if it can be that of the longer stream; none any more when it was exceeded."""
+        other = self._of_stdin and inward(status)
         longer = max(status.received, status.written)
-        return self._size if self._size is not None and longer <= self._size else None
+        return None if other or self._size is None or longer > self._size else self._size
 
 
 def moved(status: Status) -> int:
