@@ -246,12 +246,29 @@ def test_a_size_that_was_exceeded_is_not_told_any_more() -> None:
         assert meter.view(replace(EMPTY, written=written), 0.0).size == size
 
 
+@pytest.mark.parametrize("of_stdin", [False, True])
+def test_the_size_of_stdin_is_not_that_of_a_longer_answer(of_stdin: bool) -> None:
+    meter = Meter(1000, 0.0, of_stdin=of_stdin)
+    answered = replace(EMPTY, written=100, received=300)
+    assert meter.view(answered, 0.0).size == (None if of_stdin else 1000)
+    assert meter.view(replace(answered, written=301), 0.0).size == 1000
+
+
 def test_nothing_is_called_still_before_a_connection_was_up_for_long_enough() -> None:
     meter = Meter(None, 0.0)
     for second in range(30):
         status = [CALLING, SENDING, AWAY][second // 10]
         assert meter.view(status, float(second)).still == (second in (18, 19))
     assert not meter.view(SENDING, 30.0).still
+
+
+def test_the_rate_is_that_of_one_direction_also_when_the_other_had_more_before() -> None:
+    meter = Meter(None, 0.0)
+    answered = replace(SENDING, written=0, confirmed=0, received=10_000, delivered=10_000)
+    meter.view(answered, 0.0)
+    view = meter.view(replace(answered, written=20_000, confirmed=9000), 9.0)
+    assert view.rate == 1000
+    assert not view.still
 
 
 def test_an_outage_does_not_count_for_the_rate() -> None:

@@ -57,13 +57,17 @@ class Segment(NamedTuple):
 
 
 class Meter:
-    """Makes views of a pipe's status; ``size`` is that of the longer stream, if it is known."""
+    """Makes views of a pipe's status.
 
-    def __init__(self, size: int | None, now: float) -> None:
+    ``size`` is that of the longer stream, if it is known, or (``of_stdin``) of what is sent.
+    """
+
+    def __init__(self, size: int | None, now: float, *, of_stdin: bool = False) -> None:
         self._size = size
+        self._of_stdin = of_stdin
         self._since = now  # the first connection, once there was one
         self._up = False
-        self._samples: deque[tuple[float, int]] = deque(maxlen=100)
+        self._samples: deque[tuple[float, Status]] = deque(maxlen=100)
 
     def note(self, status: Status, now: float) -> None:
         """The first connection may be up."""
@@ -78,18 +82,20 @@ class Meter:
         """What is to be shown now. The rate is that of the last seconds with a connection."""
         if status.state in (State.CONNECTING, State.RECONNECTING):
             self._samples.clear()
-        self._samples.append((now, moved(status)))
+        self._samples.append((now, status))
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
-        began, before = self._samples[0]
+        began, first = self._samples[0]
+        before = first.delivered if inward(status) else first.confirmed
         rate = max(0, moved(status) - before) / max(now - began, 0.1)
         still = rate < 1 and now - began >= RATE_WINDOW
         return View(status, rate, self._credible_size(status), self.elapsed(now), still)
 
     def _credible_size(self, status: Status) -> int | None:
-        """The size; none any more when it was exceeded."""
+        """The size, if it can be that of the longer stream; none any more when it was exceeded."""
+        other = self._of_stdin and inward(status)
         longer = max(status.received, status.written)
-        return self._size if self._size is not None and longer <= self._size else None
+        return None if other or self._size is None or longer > self._size else self._size
 
 
 def moved(status: Status) -> int:

@@ -42,10 +42,9 @@ class Watch:
         self._usage = usage
         self._terminal = Terminal()
         self._reporter = Reporter(usage.level, self._terminal)
-        size = usage.size
-        if size is None and sends:
-            size = remaining(streams.stdin)
-        self._meter = Meter(size, clock())
+        of_stdin = usage.size is None and sends
+        size = remaining(streams.stdin) if of_stdin else usage.size
+        self._meter = Meter(size, clock(), of_stdin=of_stdin)
         self._shown: State | None = None  # what the status line says
         self._occasion: tuple[object, ...] = ()  # what was told of last
         self._stdin_is_terminal = streams.stdin_is_terminal
