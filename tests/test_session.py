@@ -650,6 +650,29 @@ def test_the_aborter_reads_on_and_keeps_nothing_and_acknowledges_nothing() -> No
     assert session.position == (0, 51, 100)
 
 
+def test_an_abort_that_is_crossed_by_another_is_not_said_to_be_unanswered() -> None:
+    session = up()
+    session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+    said(session)
+    hear(session, ABORT(3, b"interrupted"))
+    session.tick(NOW + LIMITS.linger)
+    assert_over(session, LocalAbort)
+    assert str(session.failure) == "disk full"
+
+
+def test_a_session_that_is_over_does_not_change_its_mind_when_its_link_is_lost() -> None:
+    session = up(b"abc")
+    session.writer.finish()
+    hear(session, FIN(0))
+    deliver_mark(session)
+    said(session)
+    hear(session, ABORT(Reason.LOCAL_ERROR))
+    said(session)
+    hear(session, ACK(4))
+    session.detach(CUT, NOW)
+    assert_over(session, PeerAborted)
+
+
 def test_a_message_for_people_is_cut_at_a_whole_character() -> None:
     session = up()
     session.abort(Reason.LOCAL_ERROR, "\N{EURO SIGN}" * 200, NOW)

@@ -19,17 +19,15 @@ be asked not to wait in a single read (RWF_NOWAIT), of sockets and of most pipes
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import stat
 import threading
 from typing import Final
 
+from bpipe.net.outlet import CANNOT
 from bpipe.pipe import BackedPipe
 
 LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
-
-CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to wait
 
 
 class Inlet:

@@ -7,7 +7,7 @@ memory lent by the rings; no byte is copied here.
 
 Threads. The stdin pump is the only producer of the writer's ring, the stdout pump the only
 consumer of the reader's; while it waits, each may lend that to the event loop (``inlet.py``,
-``outlet.py``, ``_write_at_once``). Everything else they ask the event loop to do. The loop wakes a
+``outlet.py``). Everything else they ask the event loop to do. The loop wakes a
 pump through its ``Gate``, and only if it waits for something that is there; a pump that is blocked
 in a read or a write of its own is left behind when the process ends.
 """
@@ -23,7 +23,7 @@ import stat
 import threading
 from typing import Final
 
-from bpipe.cli.inlet import CANNOT, LITTLE, Inlet
+from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.errors import explain
 from bpipe.net.outlet import Outlet
@@ -182,10 +182,10 @@ class StdoutPump(Pump):
     """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
 
     def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+        self._outlet: Outlet | None = None
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
-            pipe.use_outlet(Outlet(descriptor, lambda: self._idle))
-        # Whether stdout may be asked to take a little without waiting.
-        self._willing = stat.S_ISFIFO(os.fstat(descriptor).st_mode) and hasattr(os, "RWF_NOWAIT")
+            self._outlet = Outlet(descriptor, lambda: self._idle)
+            pipe.use_outlet(self._outlet)
         super().__init__(pipe, descriptor, 0)
 
     def _wanted(self) -> bool:
@@ -217,20 +217,12 @@ class StdoutPump(Pump):
         return True
 
     def _look(self) -> None:
-        if self._willing and self._idle and 0 < self._pipe.reader.buffered <= LITTLE:
-            self._write_at_once()
+        reader, outlet = self._pipe.reader, self._outlet
+        if outlet is not None and 0 < reader.buffered <= LITTLE and outlet.idle():
+            if count := outlet.give(reader.readable(LITTLE)):
+                reader.took(count)
+                self._pipe.settle()
         super()._look()
-
-    def _write_at_once(self) -> None:
-        """In the event loop's thread: write a little, which costs less than to wake the pump."""
-        reader = self._pipe.reader
-        try:
-            count = os.pwritev(self._descriptor, reader.readable(LITTLE), -1, os.RWF_NOWAIT)
-        except OSError as error:  # the pump meets it, too: stdout is full, or gone
-            self._willing = error.errno not in CANNOT
-            return
-        reader.took(count)
-        self._pipe.settle()
 
     def _write(self, views: list[memoryview]) -> int:
         try:

@@ -57,6 +57,8 @@ class Ending:
 
     def give_up_abort(self) -> None:
         """The peer has not answered this end's ABORT: whoever reads the reason has to know that."""
+        if self.answering:
+            return  # it has failed as well
         assert self.failure is not None
         self.failure = type(self.failure)(
             f"{self.failure}; the other end did not answer: end it, too"

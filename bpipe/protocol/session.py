@@ -200,7 +200,7 @@ class Session:
     def detach(self, cause: LinkLost, now: float) -> None:
         """The link is gone: nothing of it is used any more."""
         traffic, self._traffic = self._traffic, None
-        if traffic is None:
+        if traffic is None or self.over:
             return
         self.last_cause = str(cause)
         self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
