@@ -107,11 +107,16 @@ class Judge:
         self._admitted = session.links, session.id, session.epoch
 
     def _look_who_hears(self) -> None:
-        """Who hears of the abort answers over the link that brought it, and leaves; the aborter
-        may have lost that link since, to a silence that began before the faults were over."""
-        assert self._aborter is not None
-        if self._other(self._aborter).session.over:
-            self._answerable = self._aborter.session.over or self._aborter.session.attached
+        """Who hears of the abort answers over the link that brought it, and leaves.
+
+        The aborter may have lost that link to a silence that began before the faults were over,
+        or will when it wakes.
+        """
+        aborter = self._aborter
+        assert aborter is not None
+        if self._other(aborter).session.over:
+            listens = aborter.session.attached and not aborter.loop.paused
+            self._answerable = aborter.session.over or listens
 
     def _other(self, end: End) -> End:
         return self._ends[self._ends[0] is end]

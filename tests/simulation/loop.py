@@ -120,6 +120,11 @@ class Loop:
         if asleep:
             self._slept += self._paused_until - began
 
+    @property
+    def paused(self) -> bool:
+        """Whether it runs nothing now."""
+        return self._world.now < self._paused_until
+
     def stay_awake(self) -> None:
         """A pause that has not begun does not come any more."""
         self._pause = None
@@ -161,7 +166,7 @@ class Loop:
         """One round: everything that is ready now."""
         self._scheduled = False
         ready = self._ready
-        if self._world.now < self._paused_until:
+        if self.paused:
             if ready:
                 self._schedule()
             return
