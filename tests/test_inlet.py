@@ -60,6 +60,13 @@ async def carry(feed: int, piece: bytes, listener: bpipe.BackedPipe) -> None:
     assert await take(listener, len(piece)) == piece
 
 
+async def end(feed: int, listener: bpipe.BackedPipe, pump: StdinPump, stdin: int) -> None:
+    """The end of stdin arrives, and the pump has closed it."""
+    os.close(feed)
+    assert await listener.read() == b""
+    await ends_well(pump, stdin)
+
+
 async def ends_well(pump: StdinPump, stdin: int) -> None:
     await until(lambda: pump.ended)
     with pytest.raises(OSError, match="Bad file"):
@@ -78,9 +85,7 @@ def test_a_little_is_read_by_the_loop_up_to_the_end(files: Files, reads: Reads, 
             for piece in (b"first", b"x" * (LITTLE - 1), b"last"):
                 await carry(feed, piece, listener)
             assert reads.by(PUMP) == 0
-            os.close(feed)
-            assert await listener.read() == b""
-            await ends_well(pump, stdin)
+            await end(feed, listener, pump, stdin)
 
     run(check)
 
@@ -95,9 +100,7 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
             pump = StdinPump(caller, stdin)
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
-            os.close(feed)
-            assert await listener.read() == b""
-            await ends_well(pump, stdin)
+            await end(feed, listener, pump, stdin)
         if reads.by(PUMP):  # it could not be asked, and was not asked again
             assert reads.tries == 1
 
@@ -122,9 +125,7 @@ def test_stdin_that_the_loop_cannot_wait_for_is_left_to_the_pump(
             pump = StdinPump(caller, stdin)
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
-            os.close(feed)
-            assert await listener.read() == b""
-            await ends_well(pump, stdin)
+            await end(feed, listener, pump, stdin)
         assert reads.by(LOOP) == 0
 
     run(check)
@@ -166,9 +167,7 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
                 by_pump = reads.by(PUMP)
                 await carry(feed, b"again", listener)
                 assert reads.by(PUMP) == by_pump
-            os.close(feed)
-            assert await listener.read() == b""
-            await ends_well(pump, stdin)
+            await end(feed, listener, pump, stdin)
 
     run(check)
 

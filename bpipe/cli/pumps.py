@@ -7,9 +7,9 @@ memory lent by the rings; no byte is copied here.
 
 Threads. The stdin pump is the only producer of the writer's ring, the stdout pump the only
 consumer of the reader's; while it waits, each may lend that to the event loop (``inlet.py``,
-``outlet.py``). Everything else they ask the event loop to do. The loop wakes a
-pump through its ``Gate``, and only if it waits for something that is there; a pump that is blocked
-in a read or a write of its own is left behind when the process ends.
+``outlet.py``). Everything else they ask the event loop to do. The loop wakes a pump
+through its ``Gate``, and only if it waits for something that is there; a pump that is blocked in
+a read or a write of its own is left behind when the process ends.
 """
 
 from __future__ import annotations
@@ -217,6 +217,7 @@ class StdoutPump(Pump):
         return True
 
     def _look(self) -> None:
+        """A little goes to stdout here and now; the pump is woken for what is left."""
         reader, outlet = self._pipe.reader, self._outlet
         if outlet is not None and 0 < reader.buffered <= LITTLE and outlet.idle():
             if count := outlet.give(reader.readable(LITTLE)):

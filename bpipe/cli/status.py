@@ -86,7 +86,7 @@ class Meter:
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
         began, first = self._samples[0]
-        before = first.delivered if inward(status) else first.confirmed
+        before = _safe(first, inward(status))
         rate = max(0, moved(status) - before) / max(now - began, 0.1)
         still = rate < 1 and now - began >= RATE_WINDOW
         return View(status, rate, self._credible_size(status), self.elapsed(now), still)
@@ -100,7 +100,12 @@ class Meter:
 
 def moved(status: Status) -> int:
     """The bytes that are safe, of the direction that has more of them."""
-    return status.delivered if inward(status) else status.confirmed
+    return _safe(status, inward(status))
+
+
+def _safe(status: Status, inwards: bool) -> int:
+    """The bytes that are safe, of this direction."""
+    return status.delivered if inwards else status.confirmed
 
 
 def inward(status: Status) -> bool:
