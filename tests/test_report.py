@@ -173,9 +173,16 @@ def say_much(output: Output) -> None:
 def test_a_stderr_that_takes_nothing_holds_up_nobody() -> None:
     with stderr_as_a_pipe() as stderr:
         fill(2)
-        say_much(Terminal())
-        while b"0\n" not in os.read(stderr, 1 << 16):
-            pass  # so that its thread ends
+        terminal = Terminal()
+        say_much(terminal)
+        os.set_blocking(stderr, False)
+
+        def ended() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                os.read(stderr, 1 << 16)
+            return not terminal._writer._thread.is_alive()
+
+        until(ended, "its thread to end, or it would go on in the next test")
 
 
 @pytest.mark.parametrize("json_lines", [False, True])

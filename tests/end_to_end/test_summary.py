@@ -29,6 +29,7 @@ def last_line(screen: Screen, status: int) -> str:
     until(lambda: len(screen.lines) > 2 and screen.last == PROMPT, lambda: str(screen.lines))
     screen.enter("echo status $?")  # later: bash does not go on with a line that was interrupted
     screen.wait_line(rf"status {status}")
+    until(lambda: screen.last == PROMPT, lambda: str(screen.lines))
     _, *said, _, _, _ = [line for line in screen.lines if line]  # bash says an empty one for ^C
     assert all(each.startswith("bpipe: ") for each in said), screen.lines
     assert not any(re.search(DRAWN, each) for each in screen.lines), screen.lines
