@@ -12,7 +12,6 @@ Threads. All of this belongs to the thread of the event loop, but for ``nudge``,
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -130,6 +129,8 @@ class BackedPipe:
     ) -> None:
         self._reconnect = reconnect
         self._session = Session(buffer_size, limits, secret=secret)
+        self.writer: BackedWriter = self._session.writer  # the half that this end writes
+        self.reader: BackedReader = self._session.reader  # the half that this end reads
         self._buffer_size = buffer_size
         self._loop = asyncio.get_running_loop()
         self._link: Link | None = None
@@ -279,16 +280,6 @@ class BackedPipe:
     # --- what is known ---
 
     @property
-    def writer(self) -> BackedWriter:
-        """The half that this end writes."""
-        return self._session.writer
-
-    @property
-    def reader(self) -> BackedReader:
-        """The half that this end reads."""
-        return self._session.reader
-
-    @property
     def failure(self) -> SessionEnded | None:
         """Why the session failed; None while it has not, and after success."""
         return self._session.failure
@@ -333,20 +324,9 @@ class BackedPipe:
 
     @property
     def occasion(self) -> tuple[object, ...]:
-        """Differs from the last one when more has changed than counts of bytes.
-
-        It costs much less than ``status``, and is asked for with every frame.
-        """
-        session, reconnect = self._session, self._reconnect
-        return (
-            self._state(),
-            session.links,
-            session.last_cause,
-            reconnect.attempts,
-            reconnect.refused,
-            self.writer.mark,
-            self.reader.mark,
-        )
+        """Differs from the last one when ``status`` does by more than counts of bytes."""
+        reconnect = self._reconnect
+        return self._session.occasion, self._link, reconnect.attempts, reconnect.refused
 
     def _state(self) -> State:
         session = self._session
@@ -402,8 +382,10 @@ class BackedPipe:
 
     def call(self, function: Callable[[], None]) -> None:
         """Have this called in the event loop's thread. May be called from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and the session with it
+        try:
             self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            pass  # the loop has ended, and the session with it
 
     def delivered_end(self) -> None:
         """The consumer has taken every byte, and its end was closed without an error."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def clock() -> float:
-        """Seconds on a clock that runs on while the machine sleeps.
-
-        So a laptop that wakes up knows at once that its link is old.
-        """
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-else:
-    clock = time.monotonic
+# In seconds, on a clock that runs on while the machine sleeps, where there is one: so a laptop
+# that wakes up knows at once that its link is old.
+clock = (
+    partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    if hasattr(time, "CLOCK_BOOTTIME")
+    else time.monotonic
+)

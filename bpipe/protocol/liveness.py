@@ -53,7 +53,7 @@ class Liveness:
 
         Raises LinkLost when the peer was silent for too long.
         """
-        if now >= self._dead_at:
+        if now >= self.heard_at + SILENCE * self._heartbeat:
             raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
         if now >= self._ping_at:
             self.ping_due = True
@@ -65,14 +65,10 @@ class Liveness:
 
     def deadline(self) -> float:
         """When ``tick`` has to be called next."""
-        deadline = min(self._dead_at, self._ping_at)
+        deadline = min(self.heard_at + SILENCE * self._heartbeat, self._ping_at)
         if self._unanswered_since is not None:
             deadline = min(deadline, self._unanswered_since + ACK_AFTER)
         return deadline
-
-    @property
-    def _dead_at(self) -> float:
-        return self.heard_at + SILENCE * self._heartbeat
 
     @property
     def _ping_at(self) -> float:

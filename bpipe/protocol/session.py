@@ -73,7 +73,7 @@ class Session:
         self.replayed = 0  # bytes that were begun on one link and begun again on a later one
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.last_cause = ""  # why the last link was lost, or the last attempt failed
-        self.trace: Callable[[str, str], None] | None = None  # see _log
+        self.trace: Callable[[str, str], None] | None = None  # see _log and _log_frame
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._renewed = False  # the CONFIRM for an id that was given up may arrive yet
@@ -137,6 +137,23 @@ class Session:
     def round_trip(self) -> float | None:
         """The last heartbeat's round-trip time in seconds, on this link."""
         return self._traffic.liveness.round_trip if self._traffic else None
+
+    @property
+    def occasion(self) -> tuple[object, ...]:
+        """Differs from the last one when more has changed than counts of bytes.
+
+        It costs little, and is asked for with every frame.
+        """
+        return (
+            self._traffic,
+            self._ending.aborting,
+            self._ending.over,
+            self.done,
+            self.links,
+            self.last_cause,
+            self.writer.mark,
+            self.reader.mark,
+        )
 
     def silence(self, now: float) -> float:
         """How long nothing was heard over the link, in seconds; 0 without one."""
@@ -275,7 +292,7 @@ class Session:
 
     def deadline(self) -> float | None:
         """When ``tick`` has to be called; None: not before something else happens."""
-        if self.over:
+        if self._ending.over:
             return None
         deadline = self.waits_until if self._traffic is None else self._traffic.deadline()
         if self._ending.abort is None:
@@ -315,7 +332,7 @@ class Session:
         if traffic is None:
             return []
         if not traffic.lent:
-            traffic.consider_ack(self.reader, now, last=self.aborting)
+            traffic.consider_ack(self.reader, now, last=self._ending.aborting)
             small = self._small_frames(traffic, now)
             traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
@@ -352,16 +369,16 @@ class Session:
 
     def _stream_frame(self, traffic: Traffic) -> Views:
         """The next frame of the stream, if it may go on and there is one."""
-        piece = None if self.aborting else self.writer.next_frame(traffic.frame_size)
+        piece = None if self._ending.aborting else self.writer.next_frame(traffic.frame_size)
         if piece is None:
             return []
         if piece.kind is Kind.FIN:
             return [memoryview(self._pack(traffic, Kind.FIN, piece.number))]
-        self._log(">", f"DATA {piece.number} +{len(piece.payload)}")
+        self._log_frame(">", Kind.DATA, piece.number, len(piece.payload))
         return traffic.frames.pack_data(piece.number, piece.payload)
 
     def _pack(self, traffic: Traffic, kind: Kind, number: int, message: bytes = b"") -> bytes:
-        self._log(">", f"{kind.name} {number}")
+        self._log_frame(">", kind, number)
         return traffic.frames.pack(kind, number, message)
 
     def incoming(self) -> Views:
@@ -381,6 +398,8 @@ class Session:
             for header, message in traffic.received(count, self.reader, now):
                 self._hear(traffic, header, message, now)
                 self.established = True
+                if header.kind is Kind.DATA:
+                    continue  # a payload is progress, and ends nothing
                 if self.writer.sent == self.writer.acked and not self.writer.sendable:
                     self.patience.outage_ended()  # nothing is to move: hearing the peer is enough
                 self.settle(now)
@@ -405,7 +424,7 @@ class Session:
 
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
         kind, length, number = header
-        self._log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
+        self._log_frame("<", kind, number, length)
         if kind is Kind.DATA:
             pass  # its payload goes straight to the reader
         elif kind is Kind.ACK:
@@ -473,3 +492,7 @@ class Session:
         """Tell ``trace``: ``<`` heard, ``>`` said, ``=`` a change of state, ``!`` an error."""
         if self.trace is not None:
             self.trace(prefix, text)
+
+    def _log_frame(self, prefix: str, kind: Kind, number: int, length: int = 0) -> None:
+        if self.trace is not None:
+            self.trace(prefix, f"{kind.name} {number}" + (f" +{length}" if length else ""))
