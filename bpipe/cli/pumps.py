@@ -21,10 +21,12 @@ import select
 import socket
 import stat
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
+from bpipe.cli.turns import Turns
 from bpipe.errors import explain
 from bpipe.net.outlet import Outlet
 from bpipe.pipe import BackedPipe
@@ -71,13 +73,16 @@ class Gate:
 class Pump:
     """A thread between a descriptor and the pipe. ``ended``: the descriptor is closed."""
 
-    def __init__(self, pipe: BackedPipe, descriptor: int, events: int) -> None:
+    def __init__(
+        self, pipe: BackedPipe, descriptor: int, events: int, moved: Callable[[], int]
+    ) -> None:
         self.ended = False
         self._pipe = pipe
         self._descriptor = descriptor
         self._gate = Gate(descriptor, events)
         self._waiting = False  # set by the pump, cleared by whoever ends the wait
         self._parked = False  # it is at its gate, and does not leave it while it waits
+        self._turns = Turns(moved)
         pipe.observe(self._look)
         threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
 
@@ -131,7 +136,7 @@ class StdinPump(Pump):
         self._small = SMALL_READS  # reads in a row that were small; as if there had been some
         self._inlet = Inlet(pipe, descriptor)
         pipe.writer.producing = True
-        super().__init__(pipe, descriptor, select.POLLIN)
+        super().__init__(pipe, descriptor, select.POLLIN, lambda: pipe.writer.written)
 
     def _wanted(self) -> bool:
         return self._pipe.refusing or (self._full and self._pipe.spacious)
@@ -139,7 +144,7 @@ class StdinPump(Pump):
     def _run(self) -> None:
         try:
             while not self._pipe.refusing and self._move():
-                pass
+                self._turns.look()
         except OSError as error:
             self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {explain(error)}")
         more = self._has_more()
@@ -186,7 +191,7 @@ class StdoutPump(Pump):
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
             self._outlet = Outlet(descriptor, lambda: self._idle)
             pipe.use_outlet(self._outlet)
-        super().__init__(pipe, descriptor, 0)
+        super().__init__(pipe, descriptor, 0, lambda: pipe.reader.delivered)
 
     def _wanted(self) -> bool:
         reader = self._pipe.reader
@@ -195,7 +200,7 @@ class StdoutPump(Pump):
     def _run(self) -> None:
         try:
             while self._pipe.failure is None and self._move():
-                pass
+                self._turns.look()
         except BrokenPipeError:
             self._fail(Reason.BROKEN_PIPE, "the consumer behind stdout closed its pipe")
         except OSError as error:

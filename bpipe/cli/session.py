@@ -12,6 +12,7 @@ from typing import Final
 
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
 from bpipe.cli.streams import Streams, reads_stdin, take_streams
+from bpipe.cli.turns import Turns
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.cli.watch import LogError, Watch
 from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost, explain
@@ -103,6 +104,7 @@ class _Runner:
             os.close(self._streams.stdin)
         if pipe.reader.stopped is None:
             StdoutPump(pipe, self._streams.stdout)
+        pipe.observe(Turns(lambda: pipe.writer.sent + pipe.reader.received).look)
 
     def _consider_hint(self, pipe: BackedPipe) -> None:
         """Somebody may wait for an end that will not come, because stdin stays open."""

@@ -14,7 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.end_to_end.data import MIB, Consumer, Producer, pattern, until
-from tests.end_to_end.helpers import Start, finish
+from tests.end_to_end.helpers import Program, Start, finish
 
 SIZE = 3 * MIB + 7
 SIDES = pytest.mark.parametrize("side", ["connect", "listen"])
@@ -43,6 +43,35 @@ def terminal() -> Iterator[tuple[int, int]]:
     for descriptor in (typist, program):
         with contextlib.suppress(OSError):
             os.close(descriptor)
+
+
+def policies(program: Program) -> set[int]:
+    """How its threads are scheduled."""
+    return {os.sched_getscheduler(int(each)) for each in os.listdir(f"/proc/{program.pid}/task")}
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no SCHED_BATCH")
+def test_bulk_is_moved_in_patient_turns_and_what_comes_after_it_in_prompt_ones(
+    start: Start,
+) -> None:
+    receiver = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
+    sender = start.bpipe("connect", receiver.address, stdin=PIPE)
+    consumer, written = receiver.drain(), 0
+
+    def write(pieces: int, size: int) -> bool:
+        nonlocal written
+        for _ in range(pieces):
+            sender.stdin.write(pattern(written, size))
+            written += size
+        return True
+
+    for program in (sender, receiver):
+        until(lambda: write(64, 1 << 17) and os.SCHED_BATCH in policies(program), "patience")  # noqa: B023
+    for program in (sender, receiver):
+        until(lambda: write(1, 1) and policies(program) == {os.SCHED_OTHER}, "promptness")  # noqa: B023
+    sender.stdin.close()
+    assert finish(sender, receiver) == [0, 0]
+    assert consumer.wait_end() == written
 
 
 def read_screen(typist: int, until_seen: bytes) -> None:
