@@ -19,6 +19,7 @@ REGRESSIONS = (
     7343522,  # a session that had given up, in a process that was stopped just then, was attached
     7653749,  # the same, in a greeting that had begun before
     10089981,  # an end that had given up was done by what its consumer did after that
+    50001123,  # a link was in doubt just before its peer, which was hearing a long frame, spoke
 )
 
 
