@@ -99,7 +99,7 @@ class _Runner:
         if pipe.writer.producing:
             self._stdin = StdinPump(pipe, self._streams.stdin)
             if not self._usage.send_only:  # who says that needs no hint at the other option
-                pipe.observe(lambda: self._consider_hint(pipe))
+                pipe.observe(partial(self._consider_hint, pipe))
         else:
             os.close(self._streams.stdin)
         if pipe.reader.stopped is None:

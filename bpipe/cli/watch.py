@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from bpipe.cli.events import (
     Done,
@@ -74,7 +75,7 @@ class Watch:
         if usage.level >= Level.TRACE:
             pipe.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, pipe.status())
-        pipe.observe(lambda: self._look(pipe))
+        pipe.observe(partial(self._look, pipe))
         if self.draws:
             self._show_often(pipe)
         if usage.log_interval is not None:
