@@ -8,7 +8,7 @@ from bpipe.protocol.liveness import ACK_AFTER, SILENCE
 
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
-HICCUP: Final = ACK_AFTER + 0.5  # seconds: a peer that is hearing a long frame answers sooner
+HICCUP: Final = ACK_AFTER + 0.25  # seconds: a peer that is hearing a long frame answers sooner
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
 
 
