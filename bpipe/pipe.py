@@ -299,7 +299,6 @@ class BackedPipe:
         session, writer, reader = self._session, self.writer, self.reader
         outage, next_at = session.outage_since, self._reconnect.next_at
         until, now = session.waits_until, clock()
-        silence = session.silence(now)
         return Status(
             state=self._state(),
             peer=self._link.peer if self._link else self._reconnect.name,
@@ -315,7 +314,7 @@ class BackedPipe:
             outage=None if outage is None else now - outage,
             gives_up_in=None if until is None else max(0.0, until - now),
             round_trip=session.round_trip,
-            silence=silence if silence >= session.limits.doubt_after else None,
+            silence=session.silence(now) if now >= session.doubted_at(now) else None,
             refused=self._reconnect.refused,
             cause=session.last_cause,
             attempts=self._reconnect.attempts,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LinkLost
-from bpipe.protocol.liveness import Liveness
+from bpipe.protocol.liveness import ACK_AFTER, OWED, Liveness
 
 START = 100.0
 
@@ -107,6 +107,28 @@ def test_whatever_is_sent_is_a_sign_of_life() -> None:
     liveness.sent(START + 0.5)
     assert not liveness.tick(START + 1)
     assert liveness.deadline() == START + 60
+
+
+def test_a_link_is_in_doubt_when_the_peer_owes_an_answer() -> None:
+    liveness = make(heartbeat=60)
+    assert liveness.doubted_at(START + 0.5) == START + 0.5 + OWED  # if it is asked now
+    liveness.sent(START + 1)
+    liveness.sent(START + 2)
+    assert liveness.doubted_at(START + 2) == START + 1 + OWED
+    liveness.heard(START + 2)
+    liveness.sent(START + 3)
+    assert liveness.doubted_at(START + 3) == START + 3 + OWED
+
+
+def test_a_link_is_in_doubt_after_one_and_a_half_heartbeats_of_silence() -> None:
+    liveness = make(heartbeat=2)
+    liveness.sent(START + 2)
+    assert liveness.doubted_at(START + 2) == START + 3
+
+
+def test_a_short_heartbeat_does_not_doubt_a_peer_that_may_be_hearing_a_long_frame() -> None:
+    assert OWED > ACK_AFTER
+    assert make(heartbeat=0.5).doubted_at(START) == START + OWED
 
 
 def test_after_a_tick_the_next_deadline_lies_ahead() -> None:

@@ -149,24 +149,20 @@ class Dialer:
 
     async def _watch_over(self, link: Link, session: Session) -> None:
         """Dial whenever this link is in doubt; give it up for a connection that is answered."""
-        patience = session.limits.doubt_after
         while link.cause is None:
-            silence = session.silence(clock())
-            if silence < patience:
+            now = clock()
+            if (trust := session.doubted_at(now) - now) > 0:
                 self._hang_up()
-                await asyncio.sleep(patience - silence + _RESOLUTION)
+                await asyncio.sleep(trust + _RESOLUTION)
                 self.schedule.hurry(clock())
             elif (number := await self._dialled(session)) is None:
                 pass
             elif self._dials[number].exception() is not None:
                 del self._dials[number]
                 self.schedule.failed(number, clock())
-            elif (silence := session.silence(clock())) >= patience:
-                link.fail(
-                    LinkLost(
-                        f"nothing was heard for {silence:.1f} s, and a new connection is answered"
-                    )
-                )
+            elif session.doubted_at(now := clock()) <= now:
+                silence = f"nothing was heard for {session.silence(now):.1f} s"
+                link.fail(LinkLost(f"{silence}, and a new connection is answered"))
 
     def _stop_watching(self) -> None:
         if self._watch is not None:

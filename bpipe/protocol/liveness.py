@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bpipe.errors import LinkLost
 
-SILENCE = 3  # heartbeats without a byte from the peer that end a link
-ACK_AFTER = 1.0  # seconds of hearing bytes without having sent any, after which an ACK is due
+SILENCE: Final = 3  # heartbeats without a byte from the peer that end a link
+ACK_AFTER: Final = 1.0  # seconds of hearing bytes without having sent any: then an ACK is due
+DOUBT: Final = 1.5  # heartbeats without a byte from the peer after which a link is in doubt
+OWED: Final = ACK_AFTER + 0.25  # seconds in which a peer that hears bytes has answered
 
 
 class Liveness:
@@ -21,6 +25,7 @@ class Liveness:
         self.heard_at = now  # a byte from the peer, or the greeting
         self._pinged_at = now
         self._unanswered_since: float | None = None  # bytes heard since this end last sent any
+        self._asked_at: float | None = None  # bytes sent since the peer was last heard
         self._token = 0
         self.ping_due = False
         self.round_trip: float | None = None
@@ -29,10 +34,13 @@ class Liveness:
         """Bytes were put on the link."""
         self._sent_at = now
         self._unanswered_since = None
+        if self._asked_at is None:
+            self._asked_at = now
 
     def heard(self, now: float) -> None:
         """Bytes came from the link."""
         self.heard_at = now
+        self._asked_at = None
         if self._unanswered_since is None:
             self._unanswered_since = now
 
@@ -69,6 +77,14 @@ class Liveness:
         if self._unanswered_since is not None:
             deadline = min(deadline, self._unanswered_since + ACK_AFTER)
         return deadline
+
+    def doubted_at(self, now: float) -> float:
+        """From when on the link is in doubt, if nothing is heard until then.
+
+        The peer owes an answer to what was sent; what is not sent yet is sent now, at the earliest.
+        """
+        asked_at = now if self._asked_at is None else self._asked_at
+        return min(self.heard_at + max(DOUBT * self._heartbeat, OWED), asked_at + OWED)
 
     @property
     def _ping_at(self) -> float:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from bpipe.protocol.liveness import ACK_AFTER, SILENCE
-
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
-HICCUP: Final = ACK_AFTER + 0.25  # seconds: a peer that is hearing a long frame answers sooner
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
 
 
@@ -19,11 +16,6 @@ class Limits(NamedTuple):
     connect_timeout: float = 30.0  # for the first link of a caller; 0: one try
     give_up_after: float = 86400.0  # for an outage
     linger: float = 30.0  # for a peer that may not know yet that all is done
-
-    @property
-    def doubt_after(self) -> float:
-        """Silence that puts a link in doubt: half of what ends it, but never a mere hiccup."""
-        return max(SILENCE * self.heartbeat / 2, HICCUP)
 
 
 class Patience:

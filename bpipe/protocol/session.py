@@ -18,6 +18,7 @@ they may touch is said in ``writer.py`` and ``reader.py``.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -158,6 +159,10 @@ class Session:
     def silence(self, now: float) -> float:
         """How long nothing was heard over the link, in seconds; 0 without one."""
         return now - self._traffic.liveness.heard_at if self._traffic else 0.0
+
+    def doubted_at(self, now: float) -> float:
+        """From when on the link is in doubt if nothing comes before; inf without one."""
+        return self._traffic.liveness.doubted_at(now) if self._traffic else math.inf
 
     @property
     def position(self) -> Position:

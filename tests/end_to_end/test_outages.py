@@ -142,12 +142,12 @@ def test_a_silent_connection_is_replaced_when_a_new_one_is_answered(
 ) -> None:
     receiving = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
     proxy = start.proxy(receiving.address, [Cut(fault, False, 400)])
-    sending = start.bpipe("connect", proxy.address, "--heartbeat", "1", stdin=PIPE)
+    sending = start.bpipe("connect", proxy.address, "--heartbeat", "5", stdin=PIPE)
     producer, consumer = sending.feed(None), receiving.drain()
     why = r"nothing was heard for (\d\.\d) s, and a new connection is answered"
     silence = re.search(why, sending.wait_line(why))
     assert silence is not None
-    assert 1.5 <= float(silence[1]) < 3
+    assert 1.2 <= float(silence[1]) < 3  # what was sent is owed an answer, whatever the heartbeat
     sending.wait_back(SOON)
     producer.finish()
     assert consumer.wait_end() == producer.written
