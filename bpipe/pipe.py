@@ -323,7 +323,7 @@ class BackedPipe:
 
     @property
     def occasion(self) -> tuple[object, ...]:
-        """Differs from the last one when ``status`` does by more than counts of bytes."""
+        """Differs from the one before when ``status`` does by more than counts and times."""
         reconnect = self._reconnect
         return self._session.occasion, self._link, reconnect.attempts, reconnect.refused
 

@@ -71,7 +71,10 @@ class Gate:
 
 
 class Pump:
-    """A thread between a descriptor and the pipe. ``ended``: the descriptor is closed."""
+    """A thread between a descriptor and the pipe. ``ended``: the descriptor is closed.
+
+    ``moved`` returns how many bytes have gone through the descriptor.
+    """
 
     def __init__(
         self, pipe: BackedPipe, descriptor: int, events: int, moved: Callable[[], int]

@@ -9,7 +9,6 @@ parts of one job (sched(7)). A processor that is idle is given to them at once a
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from typing import Final
@@ -21,7 +20,7 @@ PERIOD: Final = 0.05  # seconds over which they are counted
 
 
 class Turns:
-    """The turns of one thread. ``moved`` is the number of bytes that it has moved so far.
+    """Chooses how one thread is scheduled; ``moved`` returns how many bytes it has moved so far.
 
     A policy that somebody else has chosen for it stays as it is.
     """
@@ -31,12 +30,11 @@ class Turns:
         self._before = 0  # bytes that had been moved when this period began
         self._began = clock()
         self._bulk = False
-        self._free = hasattr(os, "SCHED_BATCH")  # to choose
+        self._may_choose = hasattr(os, "SCHED_BATCH") and hasattr(os, "sched_setscheduler")
 
     def look(self) -> None:
         """In that thread, after it has moved something: is it bulk?"""
-        now = clock()
-        if now - self._began < PERIOD or not self._free:
+        if not self._may_choose or (now := clock()) - self._began < PERIOD:
             return
         moved = self._moved()
         bulk = moved - self._before > BULK * (now - self._began)
@@ -47,7 +45,9 @@ class Turns:
             self._change(*((prompt, patient) if bulk else (patient, prompt)))
 
     def _change(self, before: int, after: int) -> None:
-        self._free = os.sched_getscheduler(0) == before
-        if self._free:
-            with contextlib.suppress(OSError):  # a sandbox; the next change finds nothing changed
+        try:
+            self._may_choose = os.sched_getscheduler(0) == before
+            if self._may_choose:
                 os.sched_setscheduler(0, after, os.sched_param(0))
+        except OSError:  # a sandbox forbids it, or the C library (musl) does not have it
+            self._may_choose = False

@@ -8,8 +8,7 @@ from bpipe.errors import LinkLost
 
 SILENCE: Final = 3  # heartbeats without a byte from the peer that end a link
 ACK_AFTER: Final = 1.0  # seconds of hearing bytes without having sent any: then an ACK is due
-DOUBT: Final = 1.5  # heartbeats without a byte from the peer after which a link is in doubt
-OWED: Final = ACK_AFTER + 0.25  # seconds in which a peer that hears bytes has answered
+OWED: Final = ACK_AFTER + 0.25  # seconds without an answer that put a link in doubt
 
 
 class Liveness:
@@ -83,8 +82,7 @@ class Liveness:
 
         The peer owes an answer to what was sent; what is not sent yet is sent now, at the earliest.
         """
-        asked_at = now if self._asked_at is None else self._asked_at
-        return min(self.heard_at + max(DOUBT * self._heartbeat, OWED), asked_at + OWED)
+        return (now if self._asked_at is None else self._asked_at) + OWED
 
     @property
     def _ping_at(self) -> float:

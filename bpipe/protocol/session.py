@@ -141,7 +141,7 @@ class Session:
 
     @property
     def occasion(self) -> tuple[object, ...]:
-        """Differs from the last one when more has changed than counts of bytes.
+        """Differs from the one before when more has changed than counts of bytes, and times.
 
         It costs little, and is asked for with every frame.
         """
@@ -404,7 +404,7 @@ class Session:
                 self._hear(traffic, header, message, now)
                 self.established = True
                 if header.kind is Kind.DATA:
-                    continue  # a payload is progress, and ends nothing
+                    continue  # its payload is progress, below; it cannot end anything
                 if self.writer.sent == self.writer.acked and not self.writer.sendable:
                     self.patience.outage_ended()  # nothing is to move: hearing the peer is enough
                 self.settle(now)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.end_to_end.data import MIB, Consumer, Producer, pattern, until
 from tests.end_to_end.helpers import Program, Start, finish
+from tests.test_turns import CHOOSING
 
 SIZE = 3 * MIB + 7
 SIDES = pytest.mark.parametrize("side", ["connect", "listen"])
@@ -50,7 +51,7 @@ def policies(program: Program) -> set[int]:
     return {os.sched_getscheduler(int(each)) for each in os.listdir(f"/proc/{program.pid}/task")}
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="this system has no SCHED_BATCH")
+@CHOOSING
 def test_bulk_is_moved_in_patient_turns_and_what_comes_after_it_in_prompt_ones(
     start: Start,
 ) -> None:
