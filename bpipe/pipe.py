@@ -92,7 +92,7 @@ class Status:
     outage: float | None  # how long no progress has been made for want of a link
     gives_up_in: float | None  # while it waits for a link; None: never
     round_trip: float | None
-    silence: float | None  # how long nothing was heard, over a link that is in doubt by it
+    silence: float | None  # how long nothing was heard, over a link that is in doubt
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
     attempts: int  # to connect, in this outage; 0 where one can only wait
