@@ -55,9 +55,14 @@ class Judge:
         if attached and self.steady:
             self._heard_by = self._world.now + ABORTED_WITHIN
 
+    def _is_leaving(self, end: End) -> bool:
+        """Whether it has left, or gives up in this very moment."""
+        until = end.session.waits_until
+        return end.session.over or end.killed or (until is not None and until <= self._world.now)
+
     def calm(self) -> None:
         """Nothing fails any more: an abort that was not answered will be."""
-        if any(end.session.over or end.killed for end in self._ends) or self._aborter is None:
+        if any(self._is_leaving(end) for end in self._ends) or self._aborter is None:
             return
         if all(end.session.established for end in self._ends):
             self._heard_by = self._heard_by or self._world.now + PATIENCE

@@ -20,6 +20,7 @@ REGRESSIONS = (
     7653749,  # the same, in a greeting that had begun before
     10089981,  # an end that had given up was done by what its consumer did after that
     50001123,  # a link was in doubt just before its peer, which was hearing a long frame, spoke
+    72173037,  # the judge wanted an abort to be heard by an end that gave up in that moment
 )
 
 
