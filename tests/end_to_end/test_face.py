@@ -207,7 +207,7 @@ def test_data_on_the_same_terminal_is_not_garbled(
     screen = terminal(100)
     screen.enter(f"bpipe connect {path} < {tmp_path / 'data'}")
     with (tmp_path / "data").open("wb", buffering=0) as stdin:
-        far.wait_connected()
+        screen.wait_last(r"bpipe: connected to \S+")
         far.stdin.write(b"one\n")
         screen.wait_last("one")
         screen.enter("")  # a key that is pressed is an event, too

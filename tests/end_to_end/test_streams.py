@@ -7,7 +7,8 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 
@@ -46,9 +47,15 @@ def terminal() -> Iterator[tuple[int, int]]:
             os.close(descriptor)
 
 
-def policies(program: Program) -> set[int]:
-    """How its threads are scheduled."""
-    return {os.sched_getscheduler(int(each)) for each in os.listdir(f"/proc/{program.pid}/task")}
+def patient(program: Program) -> bool:
+    """Whether a thread of it lets others have their turn."""
+    threads = map(int, os.listdir(f"/proc/{program.pid}/task"))
+    return os.SCHED_BATCH in map(os.sched_getscheduler, threads)
+
+
+def prompt(program: Program) -> bool:
+    """Whether its event loop does not, which moves what is little; pumps only wait meanwhile."""
+    return os.sched_getscheduler(program.pid) == os.SCHED_OTHER
 
 
 @CHOOSING
@@ -59,17 +66,20 @@ def test_bulk_is_moved_in_patient_turns_and_what_comes_after_it_in_prompt_ones(
     sender = start.bpipe("connect", receiver.address, stdin=PIPE)
     consumer, written = receiver.drain(), 0
 
-    def write(pieces: int, size: int) -> bool:
-        nonlocal written
-        for _ in range(pieces):
-            sender.stdin.write(pattern(written, size))
-            written += size
-        return True
+    def write_until(condition: Callable[[], bool], pieces: int, size: int) -> None:
+        def look() -> bool:
+            nonlocal written
+            for _ in range(pieces):
+                sender.stdin.write(pattern(written, size))
+                written += size
+            return condition()
+
+        until(look, f"the policy while {size} bytes are written at once")
 
     for program in (sender, receiver):
-        until(lambda: write(64, 1 << 17) and os.SCHED_BATCH in policies(program), "patience")  # noqa: B023
+        write_until(partial(patient, program), 64, 1 << 17)
     for program in (sender, receiver):
-        until(lambda: write(1, 1) and policies(program) == {os.SCHED_OTHER}, "promptness")  # noqa: B023
+        write_until(partial(prompt, program), 1, 1)
     sender.stdin.close()
     assert finish(sender, receiver) == [0, 0]
     assert consumer.wait_end() == written
