@@ -12,6 +12,7 @@ Threads. All of this belongs to the thread of the event loop, but for ``nudge``,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -323,9 +324,20 @@ class BackedPipe:
 
     @property
     def occasion(self) -> tuple[object, ...]:
-        """Differs from the one before when ``status`` does by more than counts and times."""
-        reconnect = self._reconnect
-        return self._session.occasion, self._link, reconnect.attempts, reconnect.refused
+        """Differs from the last one when more has changed than counts of bytes.
+
+        It costs much less than ``status``, and is asked for with every frame.
+        """
+        session, reconnect = self._session, self._reconnect
+        return (
+            self._state(),
+            session.links,
+            session.last_cause,
+            reconnect.attempts,
+            reconnect.refused,
+            self.writer.mark,
+            self.reader.mark,
+        )
 
     def _state(self) -> State:
         session = self._session
@@ -381,10 +393,8 @@ class BackedPipe:
 
     def call(self, function: Callable[[], None]) -> None:
         """Have this called in the event loop's thread. May be called from any thread."""
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the session with it
             self._loop.call_soon_threadsafe(function)
-        except RuntimeError:
-            pass  # the loop has ended, and the session with it
 
     def delivered_end(self) -> None:
         """The consumer has taken every byte, and its end was closed without an error."""

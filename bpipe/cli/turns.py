@@ -41,8 +41,10 @@ class Turns:
         self._before, self._began = moved, now
         if bulk is not self._bulk:
             self._bulk = bulk
-            prompt, patient = os.SCHED_OTHER, os.SCHED_BATCH
-            self._change(*((prompt, patient) if bulk else (patient, prompt)))
+            if bulk:
+                self._change(os.SCHED_OTHER, os.SCHED_BATCH)
+            else:
+                self._change(os.SCHED_BATCH, os.SCHED_OTHER)
 
     def _change(self, before: int, after: int) -> None:
         try:

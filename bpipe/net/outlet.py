@@ -19,7 +19,7 @@ import os
 import socket
 import stat
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from bpipe.net.clock import clock
@@ -57,17 +57,15 @@ class Outlet:
         Raises BlockingIOError when the socket has nothing, another OSError when it fails. A
         consumer that is gone counts as full: the thread that waits for it will notice.
         """
-        began = clock()
         try:
-            return os.splice(sock.fileno(), self._descriptor, limit, flags=os.SPLICE_F_NONBLOCK)
+            with self._watched():
+                return os.splice(sock.fileno(), self._descriptor, limit, flags=os.SPLICE_F_NONBLOCK)
         except BrokenPipeError:
             return None
         except BlockingIOError:
             if _waiting(sock):
                 return None
             raise
-        finally:
-            self._trusted = clock() - began < HELD_UP
 
     def give(self, data: Views) -> int:
         """Write some of this; returns how many bytes, 0 if there is no room, or it fails.
@@ -76,12 +74,19 @@ class Outlet:
         """
         if not self._takes_bytes:
             return 0
-        began = clock()
         try:
-            return os.pwritev(self._descriptor, data, -1, os.RWF_NOWAIT)
+            with self._watched():
+                return os.pwritev(self._descriptor, data, -1, os.RWF_NOWAIT)
         except OSError as error:
             self._takes_bytes = error.errno not in CANNOT
             return 0
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """What is done here is not to wait."""
+        began = clock()
+        try:
+            yield
         finally:
             self._trusted = clock() - began < HELD_UP
 

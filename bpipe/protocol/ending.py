@@ -23,12 +23,16 @@ class Ending:
     def __init__(self) -> None:
         self.over = False
         self.failure: SessionEnded | None = None  # once over: None is success
-        self.aborting = False  # it has failed, here or there: no more of either stream is moved
         self.abort: tuple[Reason, str] | None = None  # this end's
         self.abort_until = 0.0  # how long it waits for the answer
         self.answering = False  # the peer has aborted: say BYE, and leave
         self.peer_bye = False
         self.bye_written = False
+
+    @property
+    def aborting(self) -> bool:
+        """Whether the session has failed, here or there: no more of either stream is moved."""
+        return self.abort is not None or self.answering
 
     def due(self, *, done: bool) -> bool:
         """Whether everything is said and heard that has to be."""
@@ -49,7 +53,6 @@ class Ending:
         failure = PipeClosed if reason is Reason.BROKEN_PIPE else LocalAbort
         self.failure = failure(message)
         self.abort = reason, message
-        self.aborting = True
         self.abort_until = now + (INTERRUPT_LINGER if reason in _QUICK else linger)
 
     def give_up_abort(self) -> None:
@@ -70,7 +73,7 @@ class Ending:
 
     def hear_abort(self, reason: int, message: bytes, *, done: bool) -> None:
         """The peer fails; one that is done has nothing to report of it."""
-        self.answering = self.aborting = True
+        self.answering = True
         if done or self.abort:
             return
         text = "".join(

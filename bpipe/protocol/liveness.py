@@ -60,7 +60,7 @@ class Liveness:
 
         Raises LinkLost when the peer was silent for too long.
         """
-        if now >= self.heard_at + SILENCE * self._heartbeat:
+        if now >= self._dead_at:
             raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
         if now >= self._ping_at:
             self.ping_due = True
@@ -72,7 +72,7 @@ class Liveness:
 
     def deadline(self) -> float:
         """When ``tick`` has to be called next."""
-        deadline = min(self.heard_at + SILENCE * self._heartbeat, self._ping_at)
+        deadline = min(self._dead_at, self._ping_at)
         if self._unanswered_since is not None:
             deadline = min(deadline, self._unanswered_since + ACK_AFTER)
         return deadline
@@ -83,6 +83,10 @@ class Liveness:
         The peer owes an answer to what was sent; what is not sent yet is sent now, at the earliest.
         """
         return (now if self._asked_at is None else self._asked_at) + OWED
+
+    @property
+    def _dead_at(self) -> float:
+        return self.heard_at + SILENCE * self._heartbeat
 
     @property
     def _ping_at(self) -> float:

@@ -74,7 +74,7 @@ class Session:
         self.replayed = 0  # bytes that were begun on one link and begun again on a later one
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.last_cause = ""  # why the last link was lost, or the last attempt failed
-        self.trace: Callable[[str, str], None] | None = None  # see _log and _log_frame
+        self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._renewed = False  # the CONFIRM for an id that was given up may arrive yet
@@ -138,23 +138,6 @@ class Session:
     def round_trip(self) -> float | None:
         """The last heartbeat's round-trip time in seconds, on this link."""
         return self._traffic.liveness.round_trip if self._traffic else None
-
-    @property
-    def occasion(self) -> tuple[object, ...]:
-        """Differs from the one before when more has changed than counts of bytes, and times.
-
-        It costs little, and is asked for with every frame.
-        """
-        return (
-            self._traffic,
-            self._ending.aborting,
-            self._ending.over,
-            self.done,
-            self.links,
-            self.last_cause,
-            self.writer.mark,
-            self.reader.mark,
-        )
 
     def silence(self, now: float) -> float:
         """How long nothing was heard over the link, in seconds; 0 without one."""
@@ -297,7 +280,7 @@ class Session:
 
     def deadline(self) -> float | None:
         """When ``tick`` has to be called; None: not before something else happens."""
-        if self._ending.over:
+        if self.over:
             return None
         deadline = self.waits_until if self._traffic is None else self._traffic.deadline()
         if self._ending.abort is None:
@@ -337,7 +320,7 @@ class Session:
         if traffic is None:
             return []
         if not traffic.lent:
-            traffic.consider_ack(self.reader, now, last=self._ending.aborting)
+            traffic.consider_ack(self.reader, now, last=self.aborting)
             small = self._small_frames(traffic, now)
             traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
@@ -374,7 +357,7 @@ class Session:
 
     def _stream_frame(self, traffic: Traffic) -> Views:
         """The next frame of the stream, if it may go on and there is one."""
-        piece = None if self._ending.aborting else self.writer.next_frame(traffic.frame_size)
+        piece = None if self.aborting else self.writer.next_frame(traffic.frame_size)
         if piece is None:
             return []
         if piece.kind is Kind.FIN:

@@ -17,13 +17,13 @@ def hunt(name: str) -> tuple[int, str] | None:
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
         first = FIRST.get(name, 0)
-        for seed in range(first, first + SEEDS):
+        for count, seed in enumerate(range(first, first + SEEDS), 1):
             try:
                 run_seed(seed)
             except Wrong as error:
-                return seed - first + 1, str(error).splitlines()[0]
+                return count, str(error).splitlines()[0]
             except AssertionError as error:
-                return seed - first + 1, f"an assertion: {error}"
+                return count, f"an assertion: {error}"
     return None
 
 
