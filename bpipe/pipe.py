@@ -96,6 +96,7 @@ class Status:
     silence: float | None  # how long nothing was heard, over a link that is in doubt
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
+    cause_code: str  # the same in one word, for programs
     attempts: int  # to connect, in this outage; 0 where one can only wait
     retry_in: float | None  # until the next one; None where one can only wait
 
@@ -317,7 +318,8 @@ class BackedPipe:
             round_trip=session.round_trip,
             silence=session.silence(now) if now >= session.doubted_at(now) else None,
             refused=self._reconnect.refused,
-            cause=session.last_cause,
+            cause=str(session.last_cause or ""),
+            cause_code=session.last_cause.code if session.last_cause else "",
             attempts=self._reconnect.attempts,
             retry_in=None if next_at is None else max(0.0, next_at - now),
         )

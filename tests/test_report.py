@@ -40,6 +40,7 @@ BEFORE = Status(
     silence=None,
     refused=0,
     cause="",
+    cause_code="",
     attempts=0,
     retry_in=0.5,
 )

@@ -12,6 +12,7 @@ from bpipe.errors import (
     Busy,
     LinkLost,
     LocalAbort,
+    NobodyListens,
     NotConnected,
     PeerAborted,
     PipeClosed,
@@ -227,7 +228,7 @@ def test_without_a_link_nothing_goes_out_and_losing_it_again_means_nothing() -> 
     session.detach(CUT, NOW)
     session.detach(LinkLost("again"), NOW + 5)
     assert session.outgoing(NOW) == []
-    assert (session.attached, session.last_cause, session.outage_since) == (False, "cut", NOW)
+    assert (session.attached, str(session.last_cause), session.outage_since) == (False, "cut", NOW)
 
 
 def test_what_happens_is_told_to_the_trace() -> None:
@@ -817,7 +818,7 @@ def test_an_end_that_is_over_ignores_what_comes_later() -> None:
     hear(session, BYE(0))
     session.abort(Reason.INTERRUPTED, "interrupted", NOW)
     session.refused(Status.RANGE)
-    session.attempt_failed("no answer", NOW)
+    session.attempt_failed(LinkLost("no answer"), NOW)
     session.fail(SessionEnded("a bug"))
     session.tick(NOW + 10_000)
     session.settle(NOW)
@@ -985,26 +986,26 @@ def test_only_a_done_end_leaves_when_nobody_listens_any_more(
 ) -> None:
     session = make(b"abc")
     before(session)
-    session.attempt_failed("no answer", NOW)
+    session.attempt_failed(LinkLost("no answer"), NOW)
     assert not session.over
-    session.attempt_failed("connection refused", NOW, nobody=True)
+    session.attempt_failed(NobodyListens("connection refused"), NOW)
     assert session.over is over
     assert type(session.failure) is (failure or type(None))
-    assert session.last_cause == "connection refused"
+    assert str(session.last_cause) == "connection refused"
 
 
 def test_a_connect_timeout_of_zero_is_one_try() -> None:
     session = make(limits=LIMITS._replace(connect_timeout=0))
     session.calling(NOW)
     assert session.deadline() is None
-    session.attempt_failed("connection refused", NOW)
+    session.attempt_failed(LinkLost("connection refused"), NOW)
     assert_over(session, NotConnected, "connection refused")
 
 
 def test_a_connect_timeout_of_zero_does_not_concern_a_session_that_was_up() -> None:
     session = up(limits=LIMITS._replace(connect_timeout=0))
     session.detach(CUT, NOW)
-    session.attempt_failed("connection refused", NOW)
+    session.attempt_failed(LinkLost("connection refused"), NOW)
     assert not session.over
 
 
@@ -1017,12 +1018,14 @@ def test_a_caller_gives_up_when_nobody_answers_in_time(cause: str) -> None:
     session.calling(NOW)
     session.calling(NOW + 20)
     if cause:
-        session.attempt_failed(cause, NOW)
+        session.attempt_failed(LinkLost(cause, "refused"), NOW)
     assert session.deadline() == NOW + 30
     session.tick(NOW + 29.9)
     assert not session.over
     session.tick(NOW + 30)
     assert_over(session, NotConnected, cause or "nobody answered")
+    assert session.failure is not None
+    assert session.failure.code == ("refused" if cause else "not-connected")
 
 
 def test_an_answerer_waits_for_ever_for_a_caller_that_was_never_heard() -> None:

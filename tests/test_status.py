@@ -29,6 +29,7 @@ SENDING = Status(
     silence=None,
     refused=0,
     cause="",
+    cause_code="",
     attempts=0,
     retry_in=0.0,
 )

@@ -14,7 +14,15 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import AddressError, LinkLost, NotConnected, explain
+from bpipe.errors import (
+    AddressError,
+    BpipeError,
+    LinkLost,
+    NobodyListens,
+    NotConnected,
+    code_of,
+    explain,
+)
 from bpipe.net.address import Address, Endpoint, require_local, resolve, same_user
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock
@@ -26,8 +34,8 @@ from bpipe.protocol.session import Session
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
 _ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is sealed
-    True: "is it bpipe, with the same secret?",
-    False: "is it bpipe, and without a secret?",
+    True: ("is it bpipe, with the same secret?", "secret"),
+    False: ("is it bpipe, and without a secret?", "stranger"),
 }
 
 
@@ -139,7 +147,7 @@ class Dialer:
             oldest = number == min(self._dials)
             self._dials.pop(number).cancel()
             if oldest and not session.attached:  # the others only make room
-                session.attempt_failed(f"no answer from {self.name}", now)
+                session.attempt_failed(LinkLost(f"no answer from {self.name}", "silent"), now)
                 self.on_change()
         if now >= self.schedule.next_at:
             number = self.schedule.start(now)
@@ -173,7 +181,7 @@ class Dialer:
     async def _greet(self, session: Session, number: int) -> Link | None:
         """Greet over the connection that this dial has made; None if it has not, or that fails."""
         dial = self._dials.pop(number)
-        nobody = False
+        cause: BpipeError
         try:
             sock, endpoint = dial.result()
             self.schedule.answered(number)
@@ -188,17 +196,18 @@ class Dialer:
                 raise
             return link
         except LinkLost as error:
-            cause = str(error)
+            cause = error
             if not greeting.answered and not session.established:
-                cause = f"{self.name}: {cause}; {_ADVICE[session.secret is not None]}"
+                advice, code = _ADVICE[session.secret is not None]
+                cause = LinkLost(f"{self.name}: {error}; {advice}", code)
         except (AddressError, NotConnected) as error:
-            cause = str(error)
+            cause = error
         except OSError as error:
-            nobody = error.errno in _NOBODY
-            cause = f"{self.name}: {explain(error)}"
+            kind = NobodyListens if error.errno in _NOBODY else LinkLost
+            cause = kind(f"{self.name}: {explain(error)}", code_of(error))
         now = clock()
         self.schedule.failed(number, now)
-        session.attempt_failed(cause, now, nobody=nobody)
+        session.attempt_failed(cause, now)
         self.on_change()
         return None
 
@@ -235,7 +244,7 @@ class Dialer:
         try:
             endpoints = await asyncio.shield(self._lookup)
         except AddressError as error:
-            raise _Unresolved(str(error)) from None
+            raise _Unresolved(str(error), error.code) from None
         if not self._anywhere:
             require_local(self._address, endpoints)
         return endpoints

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import LinkLost, explain
+from bpipe.errors import LinkLost, code_of, explain
 from bpipe.net.clock import clock
 from bpipe.net.outlet import Outlet
 from bpipe.protocol.greeting import GREETING_TIMEOUT, Greeting
@@ -90,7 +90,7 @@ class Link:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._hear_out(LinkLost(explain(error)))
+            self._hear_out(LinkLost(explain(error), code_of(error)))
             return
         self._watch(bool(views))
         if self.greeting.finished and not self._writing:
@@ -157,7 +157,7 @@ class Link:
         except LinkLost as cause:
             self.fail(cause)
         except OSError as error:
-            self.fail(LinkLost(explain(error)))
+            self.fail(LinkLost(explain(error), code_of(error)))
         self.flush()
         self.on_traffic()
 

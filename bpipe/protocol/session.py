@@ -24,8 +24,10 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import (
+    BpipeError,
     Busy,
     LinkLost,
+    NobodyListens,
     NotConnected,
     ProtocolError,
     SessionEnded,
@@ -73,7 +75,9 @@ class Session:
         self.links = 0  # attached so far
         self.replayed = 0  # bytes that were begun on one link and begun again on a later one
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
-        self.last_cause = ""  # why the last link was lost, or the last attempt failed
+        self.last_cause: BpipeError | None = (
+            None  # why the last link was lost, or the last attempt failed
+        )
         self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
@@ -207,7 +211,7 @@ class Session:
         traffic, self._traffic = self._traffic, None
         if traffic is None or self.over:
             return
-        self.last_cause = str(cause)
+        self.last_cause = cause
         self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
         if self._ending.answering:
@@ -217,15 +221,15 @@ class Session:
             if self.fruitless >= FRUITLESS_LINKS:
                 self.abort(Reason.PROTOCOL, f"protocol error: {cause}", now)
 
-    def attempt_failed(self, cause: str, now: float, *, nobody: bool = False) -> None:
-        """A caller's attempt failed; ``nobody``: where the peer was, nobody listens any more."""
+    def attempt_failed(self, cause: BpipeError, now: float) -> None:
+        """A caller's attempt failed."""
         if self.over:
             return
         self.last_cause = cause
-        if nobody and self.done:
+        if self.done and isinstance(cause, NobodyListens):
             self._leave(self._verdict())
         elif not self.established and self.limits.connect_timeout <= 0:
-            self._leave(NotConnected(cause))
+            self._leave(self._not_connected())
 
     def refused(self, status: Status) -> None:
         """The answerer said no to a caller's greeting."""
@@ -306,7 +310,7 @@ class Session:
         elif self.done:
             self._leave(self._verdict())
         elif not self.established:
-            self._leave(NotConnected(self.last_cause or "nobody answered"))
+            self._leave(self._not_connected())
         else:
             assert self.outage_since is not None
             outage = f"{now - self.outage_since:.0f} s without a connection"
@@ -454,6 +458,10 @@ class Session:
 
     def _verdict(self) -> SessionEnded | None:
         return self._ending.verdict(done=self.done, cut_short=self.writer.cut_short)
+
+    def _not_connected(self) -> NotConnected:
+        cause = self.last_cause
+        return NotConnected(str(cause), cause.code) if cause else NotConnected("nobody answered")
 
     def _lost(self, why: str) -> SessionLost:
         writer = self.writer
