@@ -205,6 +205,8 @@ class BackedPipe:
             if self._session.failure is not None:
                 raise self._session.failure
             if self.writer.stopped is not None:
+                self.writer.cut()  # there is more, although the far consumer has gone
+                self.settle()
                 raise PipeClosed("the far side stopped reading")
             if self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
@@ -228,6 +230,15 @@ class BackedPipe:
     def stop(self) -> None:
         """Take no more of what the peer sends, and tell it so; what is written here goes on."""
         self._session.stop()
+        self.settle()
+
+    def consumer_gone(self, message: str, *, untaken: bool = False) -> None:
+        """Who took what the peer sends takes no more; ``untaken``: nor what it was given last.
+
+        The peer has two seconds to say that there was no more. Otherwise both directions end
+        with this message.
+        """
+        self._session.consumer_gone(message, clock(), untaken=untaken)
         self.settle()
 
     def abort(self, reason: Reason, message: str) -> None:
@@ -309,7 +320,7 @@ class BackedPipe:
             confirmed=writer.confirmed,
             received=reader.delivered - reader.done + reader.buffered,
             delivered=reader.delivered - reader.done,
-            links=session.links,
+            links=session.links if session.established or session.attached else 0,
             finished=writer.mark is not None,
             peer_finished=reader.mark is not None,
             replayed=session.replayed,
@@ -351,7 +362,7 @@ class BackedPipe:
             return State.FINISHING
         if self._link is not None and self._link.cause is None and session.attached:
             return State.CONNECTED
-        return State.RECONNECTING if session.links else State.CONNECTING
+        return State.RECONNECTING if session.established else State.CONNECTING
 
     # --- for those who feed and drain the stream from a thread of their own ---
 

@@ -47,22 +47,23 @@ class Frame(NamedTuple):
     kind: Kind
     number: int
     payload: bytes = b""
+    how: int = 0
 
     def encode(self) -> bytes:
         """Its bytes on the link."""
         if self.kind is Kind.DATA:
             return pack_data_header(self.number, len(self.payload)) + self.payload
-        return pack_frame(self.kind, self.number, self.payload)
+        return pack_frame(self.kind, self.number, self.payload, self.how)
 
 
 def decode(data: bytes) -> list[Frame]:
     """The frames in these bytes, which end with the last of them."""
     frames = []
     while data:
-        kind, length, number = unpack_header(data[:HEADER_SIZE])
+        kind, length, number, how, _ = unpack_header(data[:HEADER_SIZE])
         payload, data = data[HEADER_SIZE:][:length], data[HEADER_SIZE + length :]
         assert len(payload) == length
-        frames.append(Frame(kind, number, payload))
+        frames.append(Frame(kind, number, payload, how))
     return frames
 
 

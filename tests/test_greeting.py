@@ -189,6 +189,7 @@ def test_the_answerer_judges(
 def test_a_caller_resumes_within_what_was_sent_to_it(position: Position, status: Status) -> None:
     listener = Listener(b"abc")
     listener.admit(opening())
+    feed(listener.session, Frame(Kind.ACK, 0).encode(), NOW)
     drain(listener.session, NOW)
     listener.session.detach(CUT, NOW)
     assert listener.answerer.judge(resuming(2, position)) is status
@@ -278,12 +279,43 @@ def test_a_caller_that_was_never_heard_gives_way_and_the_stream_begins_anew() ->
     listener.session.detach(CUT, NOW)
     listener.admit(opening(OTHER, Position(0, 0, 2)))
     assert listener.session.id == OTHER
-    assert decode(drain(listener.session, NOW)) == [
-        Frame(Kind.ACK, 0),
-        Frame(Kind.DATA, 0, b"ab"),
-    ]
+    assert decode(drain(listener.session, NOW)) == [Frame(Kind.ACK, 0)]
+    feed(listener.session, Frame(Kind.ACK, 0).encode(), NOW)
+    assert decode(drain(listener.session, NOW)) == [Frame(Kind.DATA, 0, b"ab")]
     assert listener.session.fits(Position(0, 2, 2))
     assert not listener.session.fits(Position(0, 3, 2))
+
+
+def test_an_answerer_says_nothing_of_its_stream_before_it_has_heard_a_frame() -> None:
+    """Links may lose one direction alone: who has taken bytes of it must not be given up."""
+    listener = Listener(b"abc")
+    listener.session.writer.finish()
+    listener.admit(opening())
+    assert decode(drain(listener.session, NOW)) == [Frame(Kind.ACK, 0)]
+    with pytest.raises(ProtocolError):
+        feed(listener.session, Frame(Kind.ACK, 1).encode(), NOW)
+    assert drain(listener.session, NOW) == b""
+    assert listener.session.writer.high == 0
+    feed(listener.session, Frame(Kind.ACK, 0).encode(), NOW)
+    kinds = [frame.kind for frame in decode(drain(listener.session, NOW))]
+    assert kinds == [Kind.DATA, Kind.FIN]
+
+
+def test_a_session_that_gave_way_leaves_nothing_to_the_next_caller() -> None:
+    listener = Listener()
+    listener.admit(opening())
+    listener.session.detach(ProtocolError("junk"), NOW)
+    assert listener.session.fruitless == 1
+    assert listener.session.outage_since == NOW
+    later = NOW + 25 * 3600
+    listener.admit(opening(OTHER, Position(0, 0, 7)))
+    session = listener.session
+    assert (session.links, session.fruitless, session.replayed) == (1, 0, 0)
+    assert (session.outage_since, session.last_cause, session.writer.window) == (None, None, 7)
+    feed(session, Frame(Kind.ACK, 0).encode(), later)
+    session.detach(CUT, later)
+    session.tick(later + 1)
+    assert not session.over
 
 
 def test_a_caller_that_opens_without_confirming_takes_nothing_from_the_next() -> None:

@@ -18,9 +18,14 @@ def make(limits: Limits = LIMITS, *, calling: bool = False, outage: bool = False
 
 
 def until(
-    patience: Patience, *, established: bool = True, done: bool = False, only_mark: bool = False
+    patience: Patience,
+    *,
+    established: bool = True,
+    done: bool = False,
+    told: bool = True,
+    only_mark: bool = False,
 ) -> float | None:
-    return patience.until(established=established, done=done, only_mark=only_mark)
+    return patience.until(established=established, done=done, told=told, only_mark=only_mark)
 
 
 def test_the_limits_are_those_of_the_manual() -> None:
@@ -68,6 +73,15 @@ def test_a_done_end_lingers_from_when_it_was_done_and_without_a_link(done_at: fl
     patience = make(outage=True)
     patience.done_at = done_at
     assert until(patience, done=True) == max(START, done_at) + 20
+
+
+@pytest.mark.parametrize(("give_up_after", "seconds"), [(1000, 200), (50, 50), (5, 20), (0, 20)])
+def test_a_done_end_that_has_not_told_it_waits_as_long_as_its_peer(
+    give_up_after: float, seconds: float
+) -> None:
+    patience = make(LIMITS._replace(give_up_after=give_up_after), outage=True)
+    patience.done_at = START + 5
+    assert until(patience, done=True, told=False) == START + 5 + seconds
 
 
 def test_an_end_that_lacks_only_the_ack_of_its_mark_waits_for_ten_lingers() -> None:

@@ -20,6 +20,7 @@ from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     LARGEST_PAYLOAD,
+    Header,
     Kind,
     Position,
     Reason,
@@ -475,7 +476,7 @@ def test_no_nonce_comes_twice_over_a_rekey_in_both_directions(
     assert near.unpack(drain(session, NOW)).kind is Kind.ACK
     for number in range(REKEY_EVERY + 50):
         feed(session, near.pack(Kind.PING, number), NOW)
-        assert near.unpack(drain(session, NOW)) == (Kind.PONG, 0, number)
+        assert near.unpack(drain(session, NOW)) == Header(Kind.PONG, 0, number)
     assert [count for (_, nonce), count in recorded.items() if nonce == FOR_REKEY] == [2, 2]
     assert len({key for key, _ in recorded}) == 4
     check_unique(recorded)

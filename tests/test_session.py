@@ -26,6 +26,7 @@ from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     LARGEST_MESSAGE,
+    Ended,
     Hello,
     Kind,
     Opening,
@@ -476,7 +477,7 @@ def test_a_stop_from_the_peer_ends_the_stream_at_what_was_begun() -> None:
     session = up(b"abc")
     write(session, b"def")
     hear(session, STOP(1))
-    assert said(session) == [FIN(3)]
+    assert said(session) == [FIN(3, how=Ended.CUT)]
 
 
 @pytest.mark.parametrize(("offset", "failure"), [(2, PipeClosed), (3, None)])
@@ -677,14 +678,14 @@ def test_a_session_that_is_over_does_not_change_its_mind_when_its_link_is_lost()
 def test_a_message_for_people_is_cut_at_a_whole_character() -> None:
     session = up()
     session.abort(Reason.LOCAL_ERROR, "\N{EURO SIGN}" * 200, NOW)
-    [(_, _, payload)] = said(session)
+    [(_, _, payload, _)] = said(session)
     assert payload.decode() == "\N{EURO SIGN}" * (LARGEST_MESSAGE // 3)
 
 
 def test_a_message_for_people_need_not_be_unicode_text() -> None:
     session = up()
     session.abort(Reason.LOCAL_ERROR, "cannot read caf\udce9", NOW)
-    [(kind, _, payload)] = said(session)
+    [(kind, _, payload, _)] = said(session)
     assert kind is Kind.ABORT
     assert payload.startswith(b"cannot read caf")
 
@@ -908,13 +909,27 @@ def lacking_the_ack_of_the_mark(session: Session) -> None:
 def all_done(session: Session) -> None:
     attach(session)
     finish_both(session)
+    said(session)
     session.detach(CUT, NOW)
+
+
+def done_without_a_link(session: Session) -> None:
+    """Its consumer was slow, and nobody knows yet that it has taken the last byte."""
+    attach(session)
+    session.writer.finish()
+    said(session)
+    hear(session, DATA(0, b"xyz"), FIN(3), ACK(session.writer.end))
+    said(session)
+    session.detach(CUT, NOW)
+    take(session)
+    deliver_mark(session)
 
 
 def cut_short(session: Session) -> None:
     attach(session)
     hear(session, STOP(0))
     finish_both(session)
+    said(session)
     session.detach(CUT, NOW)
 
 
@@ -1048,6 +1063,7 @@ def test_an_answerer_waits_for_ever_for_a_caller_that_was_never_heard() -> None:
         ),
         (lacking_the_ack_of_the_mark, 200, SessionLost, "delivery not confirmed: all 3 bytes are"),
         (all_done, 20, None, ""),
+        (done_without_a_link, 200, None, ""),
         (cut_short, 20, PipeClosed, "stopped reading"),
         (aborted, 20, LocalAbort, "disk full; the other end did not answer: end it, too"),
     ],

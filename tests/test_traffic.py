@@ -10,6 +10,7 @@ from bpipe.protocol.wire import HEADER_SIZE, LARGEST_PAYLOAD, Header, Kind
 from tests.loopback import EVERYTHING, Frame, fill
 
 START = 100.0
+WINDOW = 1000  # of the peer
 
 
 def make(heartbeat: float = 2.0) -> Traffic:
@@ -109,7 +110,7 @@ def acknowledged(capacity: int = 100) -> tuple[Traffic, BackedReader]:
     """A link on which the first ACK was said, and a full reader."""
     traffic, reader = make(heartbeat=60), BackedReader(capacity)
     reader.receive(fill(reader.lend(capacity), bytes(capacity)))
-    traffic.acknowledge(reader.delivered)
+    traffic.acknowledge(reader)
     return traffic, reader
 
 
@@ -119,7 +120,7 @@ def test_an_ack_is_due_on_a_fresh_link_although_nothing_has_moved() -> None:
 
 def test_an_ack_is_not_due_while_nothing_is_delivered() -> None:
     traffic, reader = acknowledged()
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     assert not traffic.ack_due
     assert traffic.ack_at is None
 
@@ -127,19 +128,19 @@ def test_an_ack_is_not_due_while_nothing_is_delivered() -> None:
 def test_an_ack_is_due_10_ms_after_the_first_delivery() -> None:
     traffic, reader = acknowledged()
     reader.took(1)
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     reader.took(1)
-    traffic.consider_ack(reader, START + 0.009)
+    traffic.consider_ack(reader, WINDOW, START + 0.009)
     assert not traffic.ack_due
     assert traffic.deadline() == START + ACK_DELAY == START + 0.010
-    traffic.consider_ack(reader, START + 0.010)
+    traffic.consider_ack(reader, WINDOW, START + 0.010)
     assert traffic.ack_due
 
 
 def test_a_tick_finds_the_ack_that_is_due() -> None:
     traffic, reader = acknowledged()
     reader.took(1)
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     traffic.tick(START + 0.009)
     assert not traffic.ack_due
     traffic.tick(START + 0.010)
@@ -147,23 +148,51 @@ def test_a_tick_finds_the_ack_that_is_due() -> None:
     assert traffic.deadline() > START + 0.010
 
 
-@pytest.mark.parametrize(("taken", "due"), [(24, False), (25, True)])
-def test_an_ack_is_due_at_once_for_a_quarter_of_the_window(taken: int, due: bool) -> None:
+@pytest.mark.parametrize(
+    ("taken", "window", "due"),
+    [(24, 100, False), (25, 100, True), (25, 1000, True), (2, 10, False), (3, 10, True)],
+)
+def test_an_ack_is_due_at_once_for_a_quarter_of_the_smaller_window(
+    taken: int, window: int, due: bool
+) -> None:
     traffic, reader = acknowledged(capacity=100)
     reader.took(taken)
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, window, START)
     assert traffic.ack_due is due
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_with_the_smallest_windows_each_byte_is_acknowledged_once(window: int) -> None:
+    traffic, reader = acknowledged(capacity=100)
+    for taken in range(1, 4):
+        reader.took(1)
+        traffic.consider_ack(reader, window, START)
+        assert traffic.ack_due
+        assert traffic.acknowledge(reader) == taken
+        traffic.consider_ack(reader, window, START)
+        assert not traffic.ack_due
+
+
+def test_what_was_acknowledged_on_another_link_has_not_moved_on_this_one() -> None:
+    _, reader = acknowledged(capacity=100)
+    reader.took(30)
+    first, second = make(), make()
+    first.acknowledge(reader)
+    second.acknowledge(reader)
+    reader.took(24)
+    second.consider_ack(reader, WINDOW, START)
+    assert not second.ack_due
 
 
 def test_the_quarter_is_counted_from_the_last_ack() -> None:
     traffic, reader = acknowledged(capacity=100)
     reader.took(25)
-    assert traffic.acknowledge(reader.delivered) == 25
+    assert traffic.acknowledge(reader) == 25
     reader.took(24)
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     assert not traffic.ack_due
     reader.took(1)
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     assert traffic.ack_due
 
 
@@ -171,17 +200,17 @@ def test_an_ack_is_due_at_once_for_the_end_mark() -> None:
     traffic, reader = acknowledged(capacity=100)
     reader.receive_mark(100)
     reader.took(100)
-    traffic.acknowledge(reader.delivered)
+    traffic.acknowledge(reader)
     reader.close()
-    traffic.consider_ack(reader, START)
+    traffic.consider_ack(reader, WINDOW, START)
     assert traffic.ack_due
 
 
 def test_saying_the_ack_stops_its_timer() -> None:
     traffic, reader = acknowledged()
     reader.took(1)
-    traffic.consider_ack(reader, START)
-    traffic.acknowledge(reader.delivered)
+    traffic.consider_ack(reader, WINDOW, START)
+    traffic.acknowledge(reader)
     traffic.tick(START + 1)
     assert not traffic.ack_due
 

@@ -11,6 +11,7 @@ from bpipe.protocol.wire import (
     LARGEST_MESSAGE,
     LARGEST_PAYLOAD,
     VERDICT_SIZE,
+    Ended,
     Header,
     Hello,
     Kind,
@@ -18,6 +19,7 @@ from bpipe.protocol.wire import (
     Position,
     Reason,
     Status,
+    Stop,
     Verdict,
     check_hello_prefix,
     pack_data_header,
@@ -109,10 +111,36 @@ def test_a_byte_that_has_to_be_zero_is_part_of_the_kind(padding: bytes) -> None:
 @given(st.binary(min_size=HEADER_SIZE, max_size=HEADER_SIZE))
 def test_any_16_bytes_are_a_header_or_a_protocol_error(data: bytes) -> None:
     try:
-        kind, length, number = unpack_header(data)
+        kind, length, number, how, status = unpack_header(data)
     except ProtocolError:
         return
-    assert header(kind, length, number) == data
+    assert header(kind, length, number, padding=bytes([how, status, 0])) == data
+
+
+@pytest.mark.parametrize(
+    ("kind", "word", "meaning"),
+    [
+        (Kind.FIN, 0x010000, (Ended.EXITED, 0)),
+        (Kind.FIN, 0x01FF00, (Ended.EXITED, 255)),
+        (Kind.FIN, 0x020F00, (Ended.KILLED, 15)),
+        (Kind.FIN, 0x020000, None),  # there is no signal 0
+        (Kind.FIN, 0x030000, (Ended.CUT, 0)),
+        (Kind.FIN, 0x030100, None),
+        (Kind.FIN, 0x040000, None),
+        (Kind.FIN, 0x010001, None),
+        (Kind.STOP, 0x010000, (Stop.CONSUMER_GONE, 0)),
+        (Kind.STOP, 0x020000, None),
+        (Kind.ACK, 0x010000, None),
+    ],
+)
+def test_a_fin_and_a_stop_say_how(kind: Kind, word: int, meaning: tuple[int, int] | None) -> None:
+    data = header(kind, 0, 7, padding=word.to_bytes(3, "big"))
+    if meaning is None:
+        with pytest.raises(ProtocolError, match="unknown kind"):
+            unpack_header(data)
+    else:
+        assert unpack_header(data) == Header(kind, 0, 7, *meaning)
+        assert meaning[1] or pack_frame(kind, 7, how=meaning[0]) == data
 
 
 # --- the greeting ---

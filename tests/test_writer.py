@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.errors import ProtocolError
-from bpipe.protocol.wire import Kind
+from bpipe.protocol.wire import Ended, Kind
 from bpipe.protocol.writer import BackedWriter
 from tests.loopback import EVERYTHING, Frame, fill
 
@@ -26,7 +26,7 @@ def write(writer: BackedWriter, data: bytes) -> int:
 def frame(writer: BackedWriter, limit: int = EVERYTHING) -> Frame | None:
     """The next frame."""
     piece = writer.next_frame(limit)
-    return piece and Frame(piece.kind, piece.number, bytes(piece.payload))
+    return piece and Frame(piece.kind, piece.number, bytes(piece.payload), piece.how)
 
 
 def frames(writer: BackedWriter, limit: int = EVERYTHING) -> list[Frame]:
@@ -221,11 +221,13 @@ def test_a_peer_can_be_resumed_within_what_was_begun_and_is_held(
 
 def test_a_new_session_gets_the_stream_from_its_first_byte() -> None:
     writer = make(b"abc")
-    frames(writer)
     writer.restart()
     assert writer.holds(0, 0)
     assert not writer.holds(0, 1)
-    assert frames(writer) == [Frame(Kind.DATA, 0, b"abc")]
+    writer.window = 2
+    assert frames(writer) == [Frame(Kind.DATA, 0, b"ab")]
+    with pytest.raises(AssertionError):
+        writer.restart()  # somebody may have taken it
 
 
 # --- the peer stops ---
@@ -235,7 +237,7 @@ def test_a_stop_drops_what_was_never_begun_and_ends_the_stream_there() -> None:
     writer = make(b"abcdef")
     frame(writer, 4)
     writer.stop(2)
-    assert frames(writer) == [Frame(Kind.FIN, 4)]
+    assert frames(writer) == [Frame(Kind.FIN, 4, how=Ended.CUT)]
     writer.acknowledge(5)
     assert writer.done
     assert writer.confirmed == 4
@@ -246,7 +248,7 @@ def test_a_stop_does_not_drop_what_was_begun_on_an_earlier_link() -> None:
     frame(writer, 4)
     writer.resume(1)
     writer.stop(2)
-    assert frames(writer) == [Frame(Kind.DATA, 1, b"bcd"), Frame(Kind.FIN, 4)]
+    assert frames(writer) == [Frame(Kind.DATA, 1, b"bcd"), Frame(Kind.FIN, 4, how=Ended.CUT)]
 
 
 @pytest.mark.parametrize("marked", [False, True])
@@ -255,7 +257,7 @@ def test_a_stop_before_the_end_mark_was_begun_moves_it(marked: bool) -> None:
     if marked:
         writer.finish()
     writer.stop(0)
-    assert frames(writer) == [Frame(Kind.FIN, 0)]
+    assert frames(writer) == [Frame(Kind.FIN, 0, how=Ended.CUT)]
 
 
 def test_a_stop_after_the_end_mark_was_begun_leaves_it_where_it_is() -> None:
@@ -317,6 +319,76 @@ def test_a_stream_counts_as_cut_short_until_its_producer_says_that_it_had_no_mor
     writer.finish(more=more)
     assert not writer.producing
     assert writer.cut_short is more
+
+
+def test_a_stop_below_what_was_acknowledged_cannot_be() -> None:
+    writer = make(b"abc")
+    frames(writer)
+    writer.acknowledge(2)
+    with pytest.raises(ProtocolError):
+        writer.stop(1)
+    writer.stop(2)
+
+
+# --- the peer's consumer has gone ---
+
+
+def asked(*, ended: bool, written: bytes = b"abc") -> BackedWriter:
+    """The far consumer has taken three bytes, which were all that was sent, and has gone."""
+    writer = make(written)
+    if ended:
+        writer.finish()
+    frame(writer, 3)
+    writer.acknowledge(3)
+    writer.stop(3, consumer_gone=True)
+    return writer
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_producer_that_ends_where_the_consumer_has_gone_has_cut_nothing_short(
+    ended: bool,
+) -> None:
+    writer = asked(ended=ended)
+    assert writer.asked is not ended
+    if not ended:
+        assert frames(writer) == []
+        writer.finish()
+    assert frames(writer) == [Frame(Kind.FIN, 3)]
+    assert not writer.cut_short
+
+
+@pytest.mark.parametrize("when", ["before", "with the end before", "later", "with its end"])
+def test_a_producer_that_has_more_than_a_consumer_has_taken_is_cut(when: str) -> None:
+    early = "before" in when
+    writer = asked(ended=when == "with the end before", written=b"abcd" if early else b"abc")
+    if not early:
+        write(writer, b"d")
+        assert writer.had_more
+        assert frames(writer)[:1] == [Frame(Kind.DATA, 3, b"d")]
+    if when == "later":
+        writer.cut()
+    elif when == "with its end":
+        writer.finish()
+    assert not writer.asked
+    assert frames(writer) == [Frame(Kind.FIN, 3 if early else 4, how=Ended.CUT)]
+    assert writer.cut_short
+
+
+def test_how_a_stream_has_ended_does_not_change_once_it_was_said() -> None:
+    writer = make(b"abc")
+    writer.finish()
+    frames(writer)
+    writer.stop(1, consumer_gone=True)
+    assert writer.ended is Ended.UNKNOWN
+    writer.resume(3)
+    assert frames(writer) == [Frame(Kind.FIN, 3)]
+
+
+def test_a_producer_that_is_cut_and_then_ends_stays_cut() -> None:
+    writer = asked(ended=False)
+    writer.cut()
+    writer.finish()
+    assert frames(writer) == [Frame(Kind.FIN, 3, how=Ended.CUT)]
 
 
 # --- whatever happens ---

@@ -28,15 +28,22 @@ from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.cli.turns import Turns
 from bpipe.errors import explain
-from bpipe.net.outlet import Outlet
+from bpipe.net.clock import clock
+from bpipe.net.outlet import Outlet, waiting
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
 
 LARGEST_READ: Final = 1 << 20  # bytes in one system call
 LARGEST_WRITE: Final = 1 << 18  # smaller: a write counts as delivered when all of it returned
+UNREAD_FOR: Final = 2.0  # seconds without a read after which a consumer is no longer waited for
 SMALL_READS: Final = 16  # in a row, after which stdin is lent to the event loop
 
 _BROKEN: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
+_GONE: Final = (errno.EPIPE, errno.ECONNRESET)  # there is no consumer any more
+_LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
+
+
+CONSUMER_GONE: Final = "the consumer behind stdout closed its pipe"
 
 
 class Gate:
@@ -204,10 +211,12 @@ class StdoutPump(Pump):
         try:
             while self._pipe.failure is None and self._move():
                 self._turns.look()
-        except BrokenPipeError:
-            self._fail(Reason.BROKEN_PIPE, "the consumer behind stdout closed its pipe")
         except OSError as error:
-            self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {explain(error)}")
+            if error.errno in _GONE:
+                untaken = error.errno == errno.ECONNRESET or unread(self._descriptor) > 0
+                self._pipe.call(lambda: self._pipe.consumer_gone(CONSUMER_GONE, untaken=untaken))
+            else:
+                self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {explain(error)}")
 
     def _move(self) -> bool:
         """Write what there is, or wait for it; returns whether there may be more."""
@@ -216,13 +225,31 @@ class StdoutPump(Pump):
             reader.took(self._write(views))
             self._pipe.nudge()
         elif reader.drained:
+            self._wait_until_read()
             _close_writing(self._descriptor)
             self.ended = True
             self._pipe.call(self._pipe.delivered_end)
             return False
         elif self._wait(beside=True) & _BROKEN:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+            raise _broken(self._descriptor)
         return True
+
+    def _wait_until_read(self) -> None:
+        """Wait until the consumer has read all that lies in its pipe, as long as it does read.
+
+        One that waits for the end of this process first gets no further, so it is not waited for.
+        Raises BrokenPipeError if the consumer goes before.
+        """
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        pause, longest = _LOOKS
+        left, since = unread(self._descriptor), clock()
+        while left and clock() - since < UNREAD_FOR:
+            if poll.poll(1000 * pause):
+                raise _broken(self._descriptor)
+            pause = min(2 * pause, longest)
+            if (now_left := unread(self._descriptor)) != left:
+                left, since = now_left, clock()
 
     def _look(self) -> None:
         """A little goes to stdout here and now; the pump is woken for what is left."""
@@ -241,6 +268,21 @@ class StdoutPump(Pump):
             poll.register(self._descriptor, select.POLLOUT)
             poll.poll()
             return 0
+
+
+def _broken(descriptor: int) -> OSError:
+    """Why this descriptor's reader is gone; of a socket it is known whether it left bytes."""
+    number = 0
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    number = number or errno.EPIPE
+    return OSError(number, os.strerror(number))
+
+
+def unread(descriptor: int) -> int:
+    """The bytes in the pipe behind this descriptor; 0 for what is no pipe, where nobody knows."""
+    return waiting(descriptor) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else 0
 
 
 def _close_writing(descriptor: int) -> None:

@@ -18,6 +18,7 @@ import fcntl
 import os
 import socket
 import stat
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -63,7 +64,7 @@ class Outlet:
         except BrokenPipeError:
             return None
         except BlockingIOError:
-            if _waiting(sock):
+            if waiting(sock.fileno()):
                 return None
             raise
 
@@ -91,9 +92,9 @@ class Outlet:
             self._trusted = clock() - began < HELD_UP
 
 
-def _waiting(sock: socket.socket) -> int:
-    """The bytes that have arrived at a socket."""
+def waiting(descriptor: int) -> int:
+    """The bytes that have arrived at a socket, or lie in a pipe, whichever end of it this is."""
     count = bytearray(4)
     with contextlib.suppress(OSError):
-        fcntl.ioctl(sock, termios.FIONREAD, count)
-    return int.from_bytes(count, "little")
+        fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)

@@ -37,9 +37,9 @@ class Frames:
 
     # --- out ---
 
-    def pack(self, kind: Kind, number: int, message: bytes = b"") -> bytes:
+    def pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
         """A frame that is not DATA."""
-        return pack_frame(kind, number, message)
+        return pack_frame(kind, number, message, how)
 
     def pack_data(self, number: int, payload: memoryview) -> Views:
         """A DATA frame; valid until the next one is packed."""

@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
-UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark
+UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark,
+# and for one that has it to say: it has to be there as long as the other waits
+QUESTION: Final = 2.0  # seconds for a producer to end where the far consumer has gone
 
 
 class Limits(NamedTuple):
@@ -26,6 +28,7 @@ class Patience:
         self.calling_since: float | None = None  # a caller's first attempt
         self.outage_since: float | None = None  # no progress was made from here on
         self.done_at: float | None = None
+        self.asked_at = 0.0  # when it was heard that the far consumer has gone
         self._grace: float | None = None
 
     def outage_began(self, now: float) -> None:
@@ -37,9 +40,18 @@ class Patience:
         """Something has moved."""
         self.outage_since = self._grace = None
 
-    def until(self, *, established: bool, done: bool, only_mark: bool) -> float | None:
-        """When the wait ends; None: never. ``only_mark``: only the ACK of the mark is missing."""
+    def asked(self, now: float) -> None:
+        """The far consumer has gone, it was heard; only the first time counts."""
+        self.asked_at = self.asked_at or now
+
+    def until(self, *, established: bool, done: bool, told: bool, only_mark: bool) -> float | None:
+        """When the wait ends; None: never.
+
+        ``told``: the peer may know that its stream was delivered to its end. ``only_mark``: that
+        is what this end does not know of its own.
+        """
         limits = self.limits
+        unconfirmed = min(UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after)
         if not established:
             if self.calling_since is None or not limits.connect_timeout:
                 return None  # an answerer, or a caller with one try
@@ -48,11 +60,10 @@ class Patience:
             return None
         elif done:
             assert self.done_at is not None
-            until = max(self.outage_since, self.done_at) + limits.linger
+            linger = limits.linger if told else max(limits.linger, unconfirmed)
+            until = max(self.outage_since, self.done_at) + linger
         elif only_mark:
-            until = self.outage_since + min(
-                UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after
-            )
+            until = self.outage_since + unconfirmed
         else:
             until = self.outage_since + limits.give_up_after
         return until if self._grace is None else max(until, self._grace)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.ring import Ring, Views
+from bpipe.protocol.wire import Ended
 
 _SCRATCH = 1 << 16  # bytes read at once of what is going to be discarded
 
@@ -27,8 +28,11 @@ class BackedReader:
 
     def __init__(self, capacity: int) -> None:
         self.received = 0
+        self.acknowledged = 0  # the number of the last ACK, on whichever link
         self.mark: int | None = None  # the offset of the peer's end mark, once it has come
-        self.stopped: int | None = None  # we asked the peer to stop; all from here is discarded
+        self.stopped: int | None = None  # we asked the peer to stop; nothing from here on is taken
+        self.gone = False  # because the consumer has gone, who has taken everything before
+        self.cut = False  # the peer's producer had more than it could send
         self.deaf = False  # after an abort: what still comes is neither kept nor counted
         self._ring = Ring(capacity)
         self._closed = False  # the consumer has taken the end of the stream as well
@@ -71,6 +75,11 @@ class BackedReader:
         """Whether the end mark is delivered."""
         return self._closed
 
+    def acknowledge(self) -> int:
+        """The number for the ACK that is said now."""
+        self.acknowledged = self.delivered
+        return self.acknowledged
+
     def close(self) -> None:
         """The consumer was closed after its last byte: the end mark is delivered."""
         assert self.drained
@@ -85,6 +94,21 @@ class BackedReader:
             self.stopped = self._ring.start
             self._ring.release(self._ring.end)
             self._close_if_drained()
+
+    def consumer_gone(self) -> None:
+        """The consumer has closed its pipe after the last byte that has arrived.
+
+        Nothing that still comes is delivered; there should be nothing but the end mark.
+        """
+        assert not self.buffered
+        if self.stopped is None:
+            self.stopped, self.gone = self._ring.start, True
+            self._close_if_drained()
+
+    @property
+    def missed(self) -> bool:
+        """Whether there was more for a consumer that has gone."""
+        return self.gone and (self.cut or self.received - (self.mark is not None) > self.delivered)
 
     def check(self, number: int, count: int) -> None:
         """A DATA frame begins; ProtocolError if it is not the next one, or too much."""
@@ -104,7 +128,7 @@ class BackedReader:
     def receive(self, count: int) -> None:
         """``count`` bytes arrived where ``lend`` said."""
         self.received += count
-        if self.deaf:
+        if self.deaf or self.gone:
             return
         if self.stopped is None:
             self._ring.commit(count)
@@ -121,14 +145,14 @@ class BackedReader:
         """Whether what comes may go straight to the consumer: nothing waits before it."""
         return not (len(self._ring) or self.deaf) and self.stopped is None
 
-    def receive_mark(self, number: int) -> None:
+    def receive_mark(self, number: int, how: int = Ended.UNKNOWN) -> None:
         """A FIN came; ProtocolError if it is not the next thing in the stream."""
         if number != self.received or self.mark is not None:
             raise ProtocolError("an end mark that is not the next")
-        self.mark = number
+        self.mark, self.cut = number, how == Ended.CUT
         self.received += 1
         self._close_if_drained()
 
     def _close_if_drained(self) -> None:
-        if self.stopped is not None and self.drained and not self.deaf:
+        if self.stopped is not None and self.drained and not (self.deaf or self.missed):
             self._closed = True

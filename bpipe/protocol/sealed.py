@@ -114,8 +114,8 @@ class SealedFrames(Frames):
 
     # --- out ---
 
-    def pack(self, kind: Kind, number: int, message: bytes = b"") -> bytes:
-        header = pack_frame(kind, number, message)[:HEADER_SIZE]
+    def pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
+        header = pack_frame(kind, number, message, how)[:HEADER_SIZE]
         return header + self._sending.encrypt(header, message)
 
     def pack_data(self, number: int, payload: memoryview) -> Views:

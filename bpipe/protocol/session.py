@@ -7,6 +7,9 @@ and where the next bytes belong (``incoming``). Everything that has to survive a
 number has moved, then ABORT, then the stream from where the peer stands. What belongs to one
 link only (half a frame, the size of frames, the heartbeat) lives in ``Traffic`` and dies with it.
 
+An answerer says nothing of its stream before it has heard a frame of the caller: until then
+nobody can have taken anything of it, and the session may give way to another caller.
+
 The end. An end is *done* when its own end mark is acknowledged and the peer's is delivered.
 It says BYE on every link from then on, and is *over* when its BYE is written and the peer's has
 come. An end that fails says ABORT until that is answered by BYE. How long an end
@@ -35,7 +38,7 @@ from bpipe.errors import (
 )
 from bpipe.protocol.ending import Ending
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.patience import Limits, Patience
+from bpipe.protocol.patience import QUESTION, Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
@@ -48,10 +51,15 @@ from bpipe.protocol.wire import (
     Position,
     Reason,
     Status,
+    Stop,
 )
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
+BUSY: Final = (
+    "busy: the listener is serving another session; if that one is dead, press ^C there,"
+    " or have it give up sooner (--give-up-after)"
+)
 
 
 class Session:
@@ -81,7 +89,9 @@ class Session:
         self.trace: Callable[[str, str], None] | None = None  # see _log
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
-        self._renewed = False  # the CONFIRM for an id that was given up may arrive yet
+        self._renewed = False  # the CONFIRM for an id that was given up may still arrive
+        self._told = False  # the ACK of the peer's end mark has been put on a link
+        self._consumer_gone = ""  # what to say if there was more for it
         self._traffic: Traffic | None = None
         self._ending = Ending()
 
@@ -105,6 +115,7 @@ class Session:
         return self.patience.until(
             established=self.established,
             done=self.done,
+            told=self._told,
             only_mark=self.reader.done and self.writer.acked == self.writer.mark,
         )
 
@@ -186,6 +197,9 @@ class Session:
         """An answerer takes up this caller: a new one (OPEN), or its own (RESUME)."""
         if hello.opening is Opening.OPEN:
             self.writer.restart()
+            self.patience.outage_ended()
+            self.links = self.replayed = self.fruitless = 0
+            self.last_cause = None
             self.id, self.resume_secret = hello.session, resume_secret
         self.epoch = hello.epoch
 
@@ -237,7 +251,7 @@ class Session:
             return  # the next attempt has a higher epoch
         if not self.established:
             self._refused_early(status)
-        elif status is Status.UNKNOWN and (self.done or self.aborting):
+        elif status is not Status.BUSY and (self.done or self.aborting):
             self._leave(self._verdict())
         elif status is Status.UNKNOWN:
             self._leave(self._lost("the peer no longer knows this session"))
@@ -251,7 +265,7 @@ class Session:
         elif status is Status.BUSY and self._renewed:
             pass  # perhaps by that session, whose link is dead: it gives way when that is noticed
         elif status is Status.BUSY:
-            self._leave(Busy("busy: the listener is serving another session"))
+            self._leave(Busy(BUSY))
         else:
             self._leave(NotConnected("the peer stands elsewhere in the stream"))
 
@@ -260,6 +274,20 @@ class Session:
     def stop(self) -> None:
         """Take no more of the peer's stream, quietly; the other direction goes on."""
         self.reader.stop()
+
+    def consumer_gone(self, message: str, now: float, *, untaken: bool = False) -> None:
+        """The consumer has closed its pipe; ``untaken``: it left bytes there.
+
+        After everything that has come it may: whether there was to be more, the peer knows. If
+        there was, the session fails with this message.
+        """
+        if self.over or self.aborting:
+            return
+        if untaken or self.reader.buffered:
+            self.abort(Reason.BROKEN_PIPE, message, now)
+        else:
+            self._consumer_gone = message
+            self.reader.consumer_gone()
 
     def abort(self, reason: Reason, message: str, now: float) -> None:
         """End both directions with a reason, and tell the peer if it can be told."""
@@ -287,15 +315,22 @@ class Session:
         if self.over:
             return None
         deadline = self.waits_until if self._traffic is None else self._traffic.deadline()
-        if self._ending.abort is None:
+        until = self._ending.abort_until if self._ending.abort else self._answer_until
+        if until is None:
             return deadline
-        until = self._ending.abort_until
         return until if deadline is None else min(deadline, until)
+
+    @property
+    def _answer_until(self) -> float | None:
+        """When the producer must have ended, for a consumer that has gone."""
+        return self.patience.asked_at + QUESTION if self.writer.asked else None
 
     def tick(self, now: float) -> None:
         """Look at the clock. Raises LinkLost when the link has to be given up."""
         if self.over:
             return
+        if (until := self._answer_until) is not None and now >= until:
+            self.writer.cut()
         if self._ending.abort and now >= self._ending.abort_until:
             self._ending.give_up_abort()
             self._leave(self.failure)
@@ -324,7 +359,7 @@ class Session:
         if traffic is None:
             return []
         if not traffic.lent:
-            traffic.consider_ack(self.reader, now, last=self.aborting)
+            traffic.consider_ack(self.reader, self.writer.window, now, last=self.aborting)
             small = self._small_frames(traffic, now)
             traffic.lend(small, self._stream_frame(traffic), now)
         return traffic.lent
@@ -333,7 +368,11 @@ class Session:
         """The first ``count`` bytes of ``outgoing`` are on the link."""
         traffic = self._traffic
         assert traffic is not None
-        if traffic.sent(count, now) and traffic.bye_lent:
+        if not traffic.sent(count, now):
+            return
+        if traffic.mark_lent:
+            self._told = True
+        if traffic.bye_lent:
             self._ending.bye_written = True
             self.settle(now)
 
@@ -343,9 +382,10 @@ class Session:
         small = b""
         if traffic.stop_due and self.reader.stopped is not None and not ending.peer_bye:
             traffic.stop_due = False
-            small += self._pack(traffic, Kind.STOP, self.reader.stopped)
+            why = Stop.CONSUMER_GONE if self.reader.gone else Stop.UNWANTED
+            small += self._pack(traffic, Kind.STOP, self.reader.stopped, how=why)
         if traffic.ack_due:
-            small += self._pack(traffic, Kind.ACK, traffic.acknowledge(self.reader.delivered))
+            small += self._pack(traffic, Kind.ACK, traffic.acknowledge(self.reader))
         if traffic.abort_due and ending.abort:
             traffic.abort_due = False
             small += self._pack(traffic, Kind.ABORT, *ending.abort_message())
@@ -361,17 +401,21 @@ class Session:
 
     def _stream_frame(self, traffic: Traffic) -> Views:
         """The next frame of the stream, if it may go on and there is one."""
-        piece = None if self.aborting else self.writer.next_frame(traffic.frame_size)
+        if self.aborting or not self.established:
+            return []
+        piece = self.writer.next_frame(traffic.frame_size)
         if piece is None:
             return []
         if piece.kind is Kind.FIN:
-            return [memoryview(self._pack(traffic, Kind.FIN, piece.number))]
+            return [memoryview(self._pack(traffic, Kind.FIN, piece.number, how=piece.how))]
         self._log_frame(">", Kind.DATA, piece.number, len(piece.payload))
         return traffic.frames.pack_data(piece.number, piece.payload)
 
-    def _pack(self, traffic: Traffic, kind: Kind, number: int, message: bytes = b"") -> bytes:
+    def _pack(
+        self, traffic: Traffic, kind: Kind, number: int, message: bytes = b"", how: int = 0
+    ) -> bytes:
         self._log_frame(">", kind, number)
-        return traffic.frames.pack(kind, number, message)
+        return traffic.frames.pack(kind, number, message, how)
 
     def incoming(self) -> Views:
         """Where the next bytes from the link belong, in order; never empty while attached."""
@@ -398,6 +442,8 @@ class Session:
         finally:  # what came before a junk header is progress all the same
             if self.reader.received > before:
                 self._progress(traffic)
+                if self.reader.missed:
+                    self.abort(Reason.BROKEN_PIPE, self._consumer_gone, now)
 
     @property
     def passable(self) -> int:
@@ -415,7 +461,7 @@ class Session:
         self._progress(traffic)
 
     def _hear(self, traffic: Traffic, header: Header, message: bytes, now: float) -> None:
-        kind, length, number = header
+        kind, length, number, how, _ = header
         self._log_frame("<", kind, number, length)
         if kind is Kind.DATA:
             pass  # its payload goes straight to the reader
@@ -423,7 +469,7 @@ class Session:
             if self.writer.acknowledge(number):
                 self._progress(traffic)
         elif kind is Kind.FIN:
-            self.reader.receive_mark(number)
+            self.reader.receive_mark(number, how)
             self._progress(traffic)
         elif kind is Kind.PING:
             traffic.pong = number
@@ -431,7 +477,8 @@ class Session:
             traffic.liveness.pong(number, now)
             self.patience.outage_ended()  # it crossed whatever was in flight, both ways
         elif kind is Kind.STOP:
-            self.writer.stop(number)
+            self.writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
+            self.patience.asked(now)
         elif kind is Kind.BYE:
             if not self.aborting and not self.done:
                 raise ProtocolError("a BYE before the end")
@@ -450,7 +497,9 @@ class Session:
     # --- leaving ---
 
     def settle(self, now: float) -> None:
-        """Look whether what has happened, a delivery for one, ends the session."""
+        """Look whether what has happened, a delivery for example, ends the session."""
+        if self.writer.had_more:
+            self.writer.cut()
         if self.done and self.patience.done_at is None:
             self.patience.done_at = now
         if not self.over and self._ending.due(done=self._complete):

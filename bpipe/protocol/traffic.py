@@ -36,9 +36,9 @@ class Traffic:
         self.abort_due = True
         self.bye_due = True
         self.bye_lent = False
+        self.mark_lent = False  # an ACK of the peer's end mark is, or was, among what was lent
         self.pong: int | None = None  # only the last of several: the queue is bounded
         self.ack_at: float | None = None
-        self._acknowledged = 0  # the number of the last ACK said here
 
     # --- out ---
 
@@ -74,26 +74,29 @@ class Traffic:
         elif took > SLOW_FRAME:
             self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
 
-    def consider_ack(self, reader: BackedReader, now: float, *, last: bool = False) -> None:
-        """An ACK is due at once for a quarter of the window or the end mark, else soon.
+    def consider_ack(
+        self, reader: BackedReader, peer_window: int, now: float, *, last: bool = False
+    ) -> None:
+        """An ACK is due at once for the end mark, or for a quarter of what either end can hold.
 
-        A ``last`` one, before an ABORT or its answer, tells the peer exactly how far it got.
+        What the peer can hold is that of its other direction, which it has told. Anything less
+        is due soon. A ``last`` ACK, before an ABORT or its answer, tells exactly how far it got.
         """
-        moved = reader.delivered - self._acknowledged
+        moved = reader.delivered - reader.acknowledged
         if self.ack_due or moved <= 0:
             return
-        if last or moved * 4 >= reader.capacity or reader.done:
+        if last or moved * 4 >= min(reader.capacity, peer_window) or reader.done:
             self.ack_due = True
         elif self.ack_at is None:
             self.ack_at = now + ACK_DELAY
         elif now >= self.ack_at:
             self.ack_due = True
 
-    def acknowledge(self, delivered: int) -> int:
+    def acknowledge(self, reader: BackedReader) -> int:
         """The number for the ACK that is said now."""
         self.ack_due, self.ack_at = False, None
-        self._acknowledged = delivered
-        return delivered
+        self.mark_lent = reader.done
+        return reader.acknowledge()
 
     # --- in ---
 

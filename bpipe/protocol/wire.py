@@ -1,7 +1,8 @@
 """Frames and greetings: bytes <-> values. All numbers are big-endian.
 
-A frame is a 16-byte header, ``kind u8 | 3 zero bytes | length u32 | number u64``, and ``length``
-bytes of payload. Only DATA and ABORT have a payload. This module knows the shape of what is
+A frame is a 16-byte header, ``kind u8 | how u8 | status u8 | zero u8 | length u32 | number u64``,
+and ``length`` bytes of payload. Only DATA and ABORT have a payload; ``how`` and ``status`` are 0
+but in FIN and STOP. This module knows the shape of what is
 said; whether it may be said now is for those who hold the state.
 """
 
@@ -17,16 +18,16 @@ HEADER_SIZE: Final = 16
 LARGEST_PAYLOAD: Final = 1 << 20  # of a DATA frame, in bytes
 LARGEST_MESSAGE: Final = 512  # of an ABORT frame, in bytes
 
-_HEADER: Final = struct.Struct(">IIQ")  # the kind is the upper byte of the first word
+_HEADER: Final = struct.Struct(">IIQ")  # kind, how, status and zero are the first word
 
 
 class Kind(enum.IntEnum):
     """What a frame says, and what its ``number`` means."""
 
     DATA = 1  # the offset of the first byte
-    FIN = 2  # the offset of the end-of-stream mark
+    FIN = 2  # the offset of the end-of-stream mark; `how` is an Ended
     ACK = 3  # `delivered`: everything below it reached the consumer
-    STOP = 4  # the offset from which everything is discarded
+    STOP = 4  # the offset from which nothing is taken; `how` is a Stop
     PING = 5  # a token
     PONG = 6  # the token of the PING that it answers
     BYE = 7  # 0: "I am done"
@@ -45,7 +46,36 @@ class Reason(enum.IntEnum):
     GIVEN_UP = 5
 
 
-_KINDS: Final = {kind << 24: kind for kind in Kind}
+class Ended(enum.IntEnum):
+    """How the producer of a stream has ended, as far as its end knows. FIN says it."""
+
+    UNKNOWN = 0  # an end of file, whatever became of the program behind it
+    EXITED = 1  # a program; `status` is its exit status
+    KILLED = 2  # a program; `status` is the signal
+    CUT = 3  # there was more, or the producer had not ended when it was stopped
+
+
+class Stop(enum.IntEnum):
+    """Why a stream is not taken any more. STOP says it."""
+
+    UNWANTED = 0
+    CONSUMER_GONE = 1  # it has taken everything so far: was there to be more?
+
+
+def _word(kind: Kind, how: int = 0, status: int = 0) -> int:
+    return kind << 24 | how << 16 | status << 8
+
+
+_MEANINGS: Final = {
+    **{_word(kind): (kind, 0, 0) for kind in Kind},
+    **{
+        _word(Kind.FIN, how, status): (Kind.FIN, how, status)
+        for how in (Ended.EXITED, Ended.KILLED)
+        for status in range(how is Ended.KILLED, 256)
+    },
+    _word(Kind.FIN, Ended.CUT): (Kind.FIN, Ended.CUT, 0),
+    _word(Kind.STOP, Stop.CONSUMER_GONE): (Kind.STOP, Stop.CONSUMER_GONE, 0),
+}
 _PAYLOADS: Final = {
     Kind.DATA: range(1, LARGEST_PAYLOAD + 1),
     Kind.ABORT: range(LARGEST_MESSAGE + 1),
@@ -59,11 +89,13 @@ class Header(NamedTuple):
     kind: Kind
     length: int
     number: int
+    how: int = 0
+    status: int = 0
 
 
-def pack_frame(kind: Kind, number: int, message: bytes = b"") -> bytes:
+def pack_frame(kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
     """A whole frame that is not DATA."""
-    return _HEADER.pack(kind << 24, len(message), number) + message
+    return _HEADER.pack(_word(kind, how), len(message), number) + message
 
 
 def pack_data_header(number: int, length: int) -> bytes:
@@ -74,12 +106,13 @@ def pack_data_header(number: int, length: int) -> bytes:
 def unpack_header(data: bytes | bytearray) -> Header:
     """The header in these 16 bytes; ProtocolError for one that nobody may send."""
     word, length, number = _HEADER.unpack(data)
-    kind = _KINDS.get(word)
-    if kind is None:
+    meaning = _MEANINGS.get(word)
+    if meaning is None:
         raise ProtocolError("a frame of an unknown kind")
+    kind, how, status = meaning
     if length not in _PAYLOADS.get(kind, _NO_PAYLOAD):
         raise ProtocolError(f"{kind.name} of a wrong length")
-    return Header(kind, length, number)
+    return Header(kind, length, number, how, status)
 
 
 # --- the greeting -------------------------------------------------------------------------

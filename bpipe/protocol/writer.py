@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.ring import Ring, Views
-from bpipe.protocol.wire import Kind
+from bpipe.protocol.wire import Ended, Kind
 
 
 class Piece(NamedTuple):
@@ -32,6 +32,7 @@ class Piece(NamedTuple):
     kind: Kind
     number: int
     payload: memoryview
+    how: Ended = Ended.UNKNOWN  # of FIN
 
 
 class BackedWriter:
@@ -47,7 +48,9 @@ class BackedWriter:
         self.high = 0
         self.mark: int | None = None  # the offset of the end mark, once it is known
         self.window = 0  # the peer's receive buffer in bytes, constant once the session is up
-        self.stopped: int | None = None  # the peer discards everything from here on
+        self.ended = Ended.UNKNOWN  # how the producer did; set with the mark, and for ever
+        self.stopped: int | None = None  # the peer takes nothing from here on
+        self.asked = False  # whether there was to be more: the peer's consumer has gone
         self.producing = False  # a producer in a thread of its own has not ended
         self._turned_away = False  # it had more when it was stopped
         self._ring = Ring(capacity)
@@ -97,6 +100,11 @@ class BackedWriter:
         return self.written > self.stopped or self.producing or self._turned_away
 
     @property
+    def had_more(self) -> bool:
+        """Whether the producer has written more for a consumer that has gone."""
+        return self.asked and self.stopped is not None and self.written > self.stopped
+
+    @property
     def sendable(self) -> bool:
         """Whether there is a frame that the window allows."""
         return self.sent < min(self.end, self.acked + self.window) or self.sent == self.mark
@@ -108,20 +116,33 @@ class BackedWriter:
         """
         self.producing = False
         self._turned_away |= more
+        if self.had_more:
+            self.cut()
         if self.mark is None:
             self.mark = self._ring.end
+            self.ended = Ended.CUT if more else Ended.UNKNOWN
+            self.asked = False
 
-    def stop(self, offset: int) -> None:
+    def stop(self, offset: int, *, consumer_gone: bool = False) -> None:
         """The peer takes nothing from ``offset`` on: what was never sent is dropped.
 
-        ProtocolError if it cannot stand there, or said otherwise before.
+        ``consumer_gone``: if the producer ends there as well, nothing is amiss, so it may go on,
+        until ``cut``. ProtocolError if the peer cannot stand there, or said otherwise before.
         """
-        if offset > self.high or self.stopped not in (None, offset):
-            raise ProtocolError("a STOP from where the peer cannot be")
-        if self.stopped is None:
+        if self.stopped is None and self.confirmed <= offset <= self.high:
             self.stopped = offset
-            if self.mark is None or self.mark >= self.high:
-                self.mark = self.high
+            self.asked = consumer_gone and self.mark is None
+            if not (consumer_gone and self.written == offset):
+                self.cut()
+        elif self.stopped != offset:
+            raise ProtocolError("a STOP from where the peer cannot be")
+
+    def cut(self) -> None:
+        """What was never sent is dropped, and the peer is told that there was more."""
+        self.asked = False
+        if self.mark is None or self.mark > self.high:
+            self.mark = self.high
+            self.ended = Ended.CUT
 
     def next_frame(self, limit: int) -> Piece | None:
         """Begin the next frame, of at most ``limit`` bytes of payload; None if there is none.
@@ -130,7 +151,7 @@ class BackedWriter:
         lies in one piece, so that it can be sealed from where it lies.
         """
         if self.sent == self.mark:
-            piece = Piece(Kind.FIN, self.mark, memoryview(b""))
+            piece = Piece(Kind.FIN, self.mark, memoryview(b""), self.ended)
             self.sent += 1
         else:
             last = self._ring.end if self.mark is None else self.mark
@@ -161,6 +182,6 @@ class BackedWriter:
         self.sent = received
 
     def restart(self) -> None:
-        """A new session takes over the stream from offset 0: nothing was acknowledged yet."""
-        assert self.acked == 0
-        self.sent = self.high = 0
+        """A new session takes over the stream from offset 0: nothing of it was ever sent."""
+        assert self.high == 0
+        self.window = 0

@@ -138,19 +138,10 @@ def _acknowledge_changes_only(patch: Patch) -> None:
 
     def quiet(self: Any, *where: Any, caller: bool) -> None:
         attach(self, *where, caller=caller)
-        last = getattr(self, "last_ack", None)
-        self._traffic.ack_due = last != self.reader.delivered
-        self._traffic._acknowledged = last or 0
-
-    pack = Session._pack
-
-    def remember(self: Any, traffic: Any, kind: Kind, number: int, message: bytes = b"") -> bytes:
-        if kind is Kind.ACK:
-            self.last_ack = number
-        return pack(self, traffic, kind, number, message)
+        moved = self.reader.acknowledged != self.reader.delivered
+        self._traffic.ack_due = self.links == 1 or moved
 
     patch.setattr(Session, "attach", quiet)
-    patch.setattr(Session, "_pack", remember)
 
 
 @mutant
@@ -453,10 +444,10 @@ def _keep_the_timer(patch: Patch) -> None:
         if self.liveness.tick(now) or (self.ack_at is not None and now >= self.ack_at):
             self.ack_due = True
 
-    def acknowledge(self: Traffic, delivered: int) -> int:
+    def acknowledge(self: Traffic, reader: BackedReader) -> int:
         self.ack_due = False
-        self._acknowledged = delivered
-        return delivered
+        self.mark_lent = reader.done
+        return reader.acknowledge()
 
     patch.setattr(Traffic, "tick", tick)
     patch.setattr(Traffic, "acknowledge", acknowledge)
