@@ -391,6 +391,15 @@ def test_a_producer_that_is_cut_and_then_ends_stays_cut() -> None:
     assert frames(writer) == [Frame(Kind.FIN, 3, how=Ended.CUT)]
 
 
+def test_a_consumer_that_has_gone_has_taken_what_it_says_and_makes_room() -> None:
+    writer = make(b"abc", capacity=3)
+    frames(writer)
+    assert writer.room == 0
+    writer.stop(3, consumer_gone=True)
+    assert writer.room == 3
+    assert writer.acked == 3
+
+
 # --- whatever happens ---
 
 STEPS = st.lists(

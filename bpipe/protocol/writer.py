@@ -126,12 +126,15 @@ class BackedWriter:
     def stop(self, offset: int, *, consumer_gone: bool = False) -> None:
         """The peer takes nothing from ``offset`` on: what was never sent is dropped.
 
-        ``consumer_gone``: if the producer ends there as well, nothing is amiss, so it may go on,
-        until ``cut``. ProtocolError if the peer cannot stand there, or said otherwise before.
+        ``consumer_gone``: it has taken everything below. If the producer ends there as well,
+        nothing is amiss, so it may go on, until ``cut``. ProtocolError if the peer cannot stand
+        there, or said otherwise before.
         """
         if self.stopped is None and self.confirmed <= offset <= self.high:
             self.stopped = offset
             self.asked = consumer_gone and self.mark is None
+            if consumer_gone:  # a full buffer would keep the producer from saying that it has ended
+                self.acknowledge(max(offset, self.acked))
             if not (consumer_gone and self.written == offset):
                 self.cut()
         elif self.stopped != offset:

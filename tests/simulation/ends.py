@@ -127,6 +127,7 @@ class End:
         self.closed = False  # the consumer has the end of the stream as well
         self.over_at: float | None = None  # when the process has ended by itself
         self.killed = False
+        self.left = False  # the consumer has closed its pipe
         self.wrong: str | None = None  # the first thing that was not right
         self._world = world
         self._rng = rng
@@ -136,6 +137,7 @@ class End:
         self._stood = (-1, -1)
         self._cues: list[tuple[int, Callable[[], None]]] = []
         self._loss_cues: list[Callable[[], None]] = []
+        self._heard_cues: list[Callable[[], None]] = []
         self.session.tick = self._tick
         self.session.detach = self._detach
         self._producing = self.consuming = True  # the next time is in the world's calendar
@@ -197,6 +199,16 @@ class End:
             self.loop.run(self._close_sockets)
             self.loop.end()
 
+    def leave(self) -> None:
+        """The consumer closes its pipe, of which it has read everything."""
+        if not (self.loop.ended or self.closed):
+            self.left = True
+            self.loop.run(self.pipe.consumer_gone, "simulated")
+
+    def forget(self) -> None:
+        """What comes next belongs to another peer."""
+        self.outage_at, self._stood = None, (-1, -1)
+
     def _close_sockets(self) -> None:
         if self.pipe._link is not None:
             self.pipe._link._sock.close()  # nobody reads it while its outlet is full
@@ -211,11 +223,17 @@ class End:
         """Call this as soon as a link is lost."""
         self._loss_cues.append(lambda: callback(*args))
 
+    def cue_heard(self, callback: Callable[..., None], *args: Any) -> None:
+        """Call this as soon as the peer is heard in the session."""
+        self._heard_cues.append(lambda: callback(*args))
+
     # --- the producer and the consumer, as threads of the process ---
 
     def _look(self) -> None:
         """Something has changed: the producer and the consumer may have to go on."""
         writer, reader, pipe = self.pipe.writer, self.pipe.reader, self.pipe
+        while self.session.established and self._heard_cues:
+            self._world.at(self._world.now, self._heard_cues.pop())
         if not self._producing and (writer.room or pipe.refusing):
             self._producing = True
             self._after(self.plan.produce_every, self._produce)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
+from bpipe.protocol.patience import UNCONFIRMED_LINGERS
 from bpipe.protocol.wire import Reason
 from tests.simulation.ends import End
 from tests.simulation.loop import World
@@ -25,7 +26,9 @@ class Judge:
         self.quick = True  # the path is not slow
         self.stopped = False  # somebody takes no more
         self.broken = False  # somebody aborts, or is killed
+        self.paused = False  # a process is stopped for a while, and hears of nothing meanwhile
         self.successor: End | None = None  # it does not know the session that was there
+        self.former: End | None = None  # a caller that was killed before this one came
         self._world = world
         self._callee = callee
         self._ends = (caller, callee)
@@ -94,7 +97,7 @@ class Judge:
                 raise Wrong(f"{near.name} holds more than its buffer")
             if reader.buffered > far.plan.buffer_size:
                 raise Wrong(f"{far.name} holds more than its buffer")
-        if self._callee.session.links != self._admitted[0]:
+        if (self._callee.session.links, self._callee.session.id) != self._admitted[:2]:
             self._look_who_came()
         if self._heard_by is not None and self._answerable is None:
             self._look_who_hears()
@@ -107,6 +110,8 @@ class Judge:
             raise Wrong(f"an old greeting was let in: epoch {session.epoch} after {epoch}")
         if session.id != was and session.established:
             raise Wrong("a session that was up gave way to another one")
+        if self.former is not None and (self.former.taken or self.former.closed):
+            raise Wrong("a stream that somebody has begun to take was given to another one")
         if links and self.steady:
             raise Wrong("a good link was lost")
         self._admitted = session.links, session.id, session.epoch
@@ -173,6 +178,8 @@ class Judge:
             near.closed and near.taken == far.pipe.writer.written
         ):
             raise Wrong(f"{near.name} reports success with {near.taken} bytes taken")
+        if near.left and near.taken < _wanted(far):
+            raise Wrong(f"{near.name} reports success, and its consumer has left before the end")
         if far.pipe.writer.written < far.plan.length and near.session.reader.stopped is None:
             raise Wrong(f"{near.name} reports success, but {far.name} had more to send")
 
@@ -187,7 +194,7 @@ class Judge:
         if session.done and session._ending.abort is None and not cut_short:
             raise wrong  # all is delivered, and it knows
         if isinstance(failure, PipeClosed):
-            reasonable = cut_short or self._reason is Reason.BROKEN_PIPE
+            reasonable = cut_short or self._reason is Reason.BROKEN_PIPE or self._left_early()
         elif isinstance(failure, LocalAbort | PeerAborted):
             aborter = near if isinstance(failure, LocalAbort) else far
             reasonable = aborter is self._aborter and self._reason is not Reason.BROKEN_PIPE
@@ -202,10 +209,18 @@ class Judge:
         """Whether it has waited for long enough, and the other end as well, if it has left."""
         if "gave up" in str(near.pipe.failure) and not _waited(near, _patience(near)):
             return False
-        if self.broken or not self.patient:
+        if self.broken or not self.patient or self._left_early():
             return True
         left = far.over_at is not None and far.over_at <= (near.over_at or 0)
-        return left and far.session.done and _waited(far, far.session.limits.linger)
+        linger = far.session.limits.linger * (1 if far.session._told else UNCONFIRMED_LINGERS)
+        return left and far.session.done and _waited(far, linger)
+
+    def _left_early(self) -> bool:
+        """Whether a consumer has gone before it had everything, or before that could be told."""
+        return any(
+            near.left and (self.paused or near.taken < _wanted(far))
+            for near, far in self._directions
+        )
 
 
 def _wanted(end: End) -> int:

@@ -16,7 +16,7 @@ from bpipe.errors import LinkLost
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
-from bpipe.protocol import liveness
+from bpipe.protocol import liveness, session
 from bpipe.protocol.ending import Ending
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
@@ -25,7 +25,7 @@ from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Ring
 from bpipe.protocol.session import Session
 from bpipe.protocol.traffic import Traffic
-from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status
+from bpipe.protocol.wire import Ended, Hello, Kind, Opening, Position, Reason, Status
 from bpipe.protocol.writer import BackedWriter, Piece
 from tests.simulation.ends import clock
 
@@ -470,3 +470,83 @@ def _reuse_pages_early(patch: Patch) -> None:
         self.start = offset
 
     patch.setattr(Ring, "release", release)
+
+
+# --- who may have taken what ---
+
+
+@mutant
+def _begin_early(patch: Patch) -> None:
+    """a stream begun before its caller was heard, and begun again for the next one"""
+    stream_frame = Session._stream_frame
+
+    def eager(self: Any, traffic: Traffic) -> Any:
+        established, self.established = self.established, True
+        try:
+            return stream_frame(self, traffic)
+        finally:
+            self.established = established
+
+    def restart(self: BackedWriter) -> None:
+        self.sent = self.high = self.window = 0
+
+    patch.setattr(Session, "_stream_frame", eager)
+    patch.setattr(BackedWriter, "restart", restart)
+
+
+@mutant
+def _leave_an_outage_behind(patch: Patch) -> None:
+    """a session that gave way leaves its outage to the next caller"""
+    adopt = Session.adopt
+
+    def forgetful(self: Any, hello: Hello, resume_secret: bytes) -> None:
+        since = self.patience.outage_since
+        adopt(self, hello, resume_secret)
+        self.patience.outage_since = since
+
+    patch.setattr(Session, "adopt", forgetful)
+
+
+@mutant
+def _leave_untold(patch: Patch) -> None:
+    """a done end that leaves before it could say so, and whose peer waits in vain"""
+    until = Patience.until
+    patch.setattr(Patience, "until", lambda self, **known: until(self, **{**known, "told": True}))
+
+
+@mutant
+def _blame_a_consumer(patch: Patch) -> None:
+    """a consumer that has taken everything and leaves taken for a failure"""
+
+    def blame(self: Session, message: str, now: float, *, untaken: bool = False) -> None:
+        self.abort(Reason.BROKEN_PIPE, message, now)
+
+    patch.setattr(Session, "consumer_gone", blame)
+
+
+@mutant
+def _believe_an_end(patch: Patch) -> None:
+    """an end mark taken for the stream's own although there was more"""
+    receive_mark = BackedReader.receive_mark
+    patch.setattr(
+        BackedReader, "receive_mark", lambda self, number, how=0: receive_mark(self, number)
+    )
+
+
+@mutant
+def _lose_how_it_ended(patch: Patch) -> None:
+    """how a stream has ended lost in a replay"""
+    resume = BackedWriter.resume
+
+    def forget(self: BackedWriter, received: int) -> None:
+        if self.mark is not None and self.high > self.mark:
+            self.ended = Ended.UNKNOWN
+        resume(self, received)
+
+    patch.setattr(BackedWriter, "resume", forget)
+
+
+@mutant
+def _never_ask(patch: Patch) -> None:
+    """a producer that is never cut although the far consumer has gone"""
+    patch.setattr(session, "QUESTION", 10**9)

@@ -46,6 +46,7 @@ class Weather:
     faulty: float = 0.0  # the share of connections that meet a fault
     fates: list[Fate] = field(default_factory=list)
     reach: int = 4096  # bytes after which a fault strikes, at most
+    at_seams: float = 0.15  # the share of faults that strike where a message of a greeting ends
     stragglers: float = 0.0  # the share of connections that are slower, by some seconds
     hiccups: float = 0.0  # the share of messages that take some seconds longer
     purging: bool = False  # a reset throws away what has arrived and was not read
@@ -196,7 +197,7 @@ class Connection:
             upward = (up, network.seams_up)
             struck, seams = rng.choice((upward, upward, (down, network.seams_down)))
             place = rng.random()
-            if place < 0.15:
+            if place < weather.at_seams:
                 struck.limit = rng.choice(seams)
             else:
                 struck.limit = rng.randrange(network.greeting if place < 0.4 else weather.reach)

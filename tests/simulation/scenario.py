@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from bpipe.net.listener import Listener
 from bpipe.protocol.handshake import begin
@@ -67,6 +68,8 @@ class Scenario:
         )
         self.ends = (self.caller, self.callee)
         self.successor: End | None = None  # a new process where the listener was
+        self.former: End | None = None  # a caller that was killed, and after which another comes
+        self._expected = False  # that one has not come yet
         self.judge = Judge(self.world, self.caller, self.callee)
         self.judge.patient = self.patient
         self.judge.peaceful = self.weather.peaceful
@@ -142,6 +145,7 @@ class Scenario:
             near.plan.length = min(near.plan.length, 15 * smallest + 5, 60 * far.plan.appetite)
         if rng.random() < 0.2:
             self.judge.peaceful = False
+            self.judge.paused = True
             for _ in range(rng.randint(1, 3)):
                 self._sometime(span, self._pause, rng.choice(self.ends))
         if rng.random() < 0.15:
@@ -156,11 +160,21 @@ class Scenario:
     def _disturb(self, span: float) -> None:
         rng = self.rng
         end = rng.choice(self.ends)
-        kind = rng.choice(("stop", "stop both", "abort", "abort", "kill", "restart"))
+        kind = rng.choice(
+            ("stop", "stop both", "abort", "abort", "kill", "restart", "replace", "leave", "leave")
+        )
         if kind.startswith("stop"):
             self.judge.stopped = True
             for each in self.ends if kind == "stop both" else (end,):
                 self._sometime(span, self._in, each, "stop")
+            return
+        if kind == "leave":
+            self.judge.stopped = True
+            giver = self.callee if end is self.caller else self.caller
+            if giver.plan.length and rng.random() < 0.5:
+                end.cue(giver.plan.length, self._leave, end)
+            else:
+                self._sometime(span, self._leave, end)
             return
         self.judge.broken = True
         if kind == "abort":
@@ -169,6 +183,8 @@ class Scenario:
         elif kind == "restart":
             self._sometime(span, self._restart)
             return
+        elif kind == "replace":
+            self._plan_to_replace()
         else:
             self._sometime(span, end.kill)
         for each in self.ends:  # the other end may never hear of it
@@ -214,6 +230,72 @@ class Scenario:
                 lambda loop: Listener([self.network.listen(loop)], "simulated"),  # type: ignore[list-item]
             )
             self.judge.successor = self.successor
+
+    def _leave(self, end: End) -> None:
+        self._note("%", f"{end.name}: the consumer leaves with {end.taken} bytes")
+        end.leave()
+        giver = self.callee if end is self.caller else self.caller
+        if end.taken < giver.plan.length and self.rng.random() < 0.3:  # there is more, but not soon
+            giver.plan.produce_every = self.rng.choice((5.0, 1000.0))
+            if self.rng.random() < 0.5:  # the link is lost when the answer is on its way
+                self.judge.peaceful = False
+                at = self.world.now + self.rng.uniform(1.9, 3.0)
+                self.world.at(at, self._in, end, "force_reconnect")
+
+    def _plan_to_replace(self) -> None:
+        """Most interesting is a caller that is heard no more as soon as it has been let in."""
+        span = 120.0
+        self.faults_until = self.world.now + span
+        self.judge.peaceful = False
+        if self.rng.random() < 0.7:
+            self.weather.fates = [Fate.DEAF]
+            self.weather.faulty = self.weather.at_seams = 0.9
+        occasion = self.rng.random()
+        if self.callee.plan.length and occasion < 0.4:
+            self.caller.cue(1, self._replace)
+        elif occasion < 0.8:
+            self.caller.cue_heard(self._replace)
+        else:
+            self._sometime(span, self._replace)
+
+    def _replace(self) -> None:
+        """The caller is killed, and later somebody else calls, if the listener waits for that."""
+        self.caller.kill()
+        if self.caller.killed:
+            self._expected = True
+            self.world.at(self.world.now + self.rng.choice((0.0, 1.0, 40.0)), self._call_again, 9)
+
+    def _call_again(self, tries: int) -> None:
+        session = self.callee.session
+        if not (session.yielding or session.established) and tries:  # it has not noticed yet
+            self.world.at(self.world.now + 3.0, self._call_again, tries - 1)
+            return
+        self._expected = False
+        if session.yielding and not self.callee.gone:
+            self._come()
+        self._finished = self._has_finished()
+
+    def _come(self) -> None:
+        """Another caller, with a stream and a consumer of its own."""
+        self.former, self.callee.session.trace = self.caller, None
+        if self.rng.random() < 0.5:  # its first link is lost when it has hardly been heard
+            self.callee.cue_heard(self._in, self.callee, "force_reconnect")
+        self.caller = End(
+            "next caller",
+            self.world,
+            replace(self.former.plan, limits=self.callee.plan.limits),
+            self.rng,
+            lambda loop: SimulatedDialer(self.network, 1.0, self.rng),
+        )
+        self.callee.forget()
+        self.ends = (self.caller, self.callee)
+        before, self.judge = self.judge, Judge(self.world, *self.ends)
+        self.judge.patient, self.judge.paused = before.patient, before.paused
+        self.judge.peaceful, self.judge.broken, self.judge.stopped = False, True, before.stopped
+        self.judge.former = self.former
+        if self._log is not None:
+            for end in self.ends:
+                end.session.trace = self._tracer(end)
 
     def _pause(self, end: End) -> None:
         if self.world.now >= self.faults_until:
@@ -305,6 +387,8 @@ class Scenario:
         return len(gone) == 1 and self.world.now < self.faults_until + LATEST
 
     def _has_finished(self) -> bool:
+        if self._expected:
+            return False
         if self.caller.loop.ended and not self.callee.session.established:
             return True  # a listener waits for ever for the first caller
         caller, callee = self.ends
@@ -323,7 +407,7 @@ class Scenario:
 
     def dispose(self) -> None:
         """Let go of everything."""
-        for end in (*self.ends, self.successor):
+        for end in (*self.ends, self.successor, self.former):
             if end is not None:
                 end.loop.dispose()
         self.strangers.dispose()
