@@ -21,7 +21,7 @@ from bpipe.errors import (
     SessionLost,
 )
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.patience import Limits
+from bpipe.protocol.patience import QUESTION, Limits
 from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -33,6 +33,7 @@ from bpipe.protocol.wire import (
     Position,
     Reason,
     Status,
+    Stop,
 )
 from tests.loopback import EVERYTHING, Frame, decode, drain, feed, take, write
 
@@ -951,6 +952,9 @@ UNKNOWN, STALE, RANGE, BUSY = list(Status)[1:]
         (UNKNOWN, aborted, LocalAbort, "disk full"),
         (RANGE, never_up, NotConnected, "stands elsewhere"),
         (RANGE, interrupted, SessionLost, "stands elsewhere"),
+        (RANGE, all_done, None, ""),
+        (RANGE, cut_short, PipeClosed, "stopped reading"),
+        (RANGE, aborted, LocalAbort, "disk full"),
         (BUSY, never_up, Busy, "serving another session"),
     ],
 )
@@ -1022,6 +1026,133 @@ def test_a_connect_timeout_of_zero_does_not_concern_a_session_that_was_up() -> N
     session.detach(CUT, NOW)
     session.attempt_failed(LinkLost("connection refused"), NOW)
     assert not session.over
+
+
+# --- a consumer that leaves ---
+
+GONE = partial(STOP, how=Stop.CONSUMER_GONE)
+CUT_OFF = partial(FIN, how=Ended.CUT)
+
+
+def left() -> Session:
+    """The consumer has taken three bytes, and closed its pipe."""
+    session = up(b"xy")
+    hear(session, DATA(0, b"abc"))
+    take(session)
+    session.consumer_gone("head has gone", NOW)
+    assert said(session) == [GONE(3)]
+    session.tick(NOW + 0.01)
+    assert said(session) == [ACK(3)]
+    return session
+
+
+@pytest.mark.parametrize("how", ["unread", "in its pipe", "on their way"])
+def test_a_consumer_that_leaves_bytes_ends_both_directions_at_once(how: str) -> None:
+    session = up()
+    hear(session, DATA(0, b"abc"))
+    take(session, 3 if how != "unread" else 2)
+    session.consumer_gone("head has gone", NOW, untaken=how == "in its pipe")
+    if how == "on their way":
+        hear(session, DATA(3, b"d"))
+    assert session.aborting
+    assert said(session)[-1] == ABORT(Reason.BROKEN_PIPE, b"head has gone")
+    assert isinstance(session.failure, PipeClosed)
+
+
+def test_a_consumer_that_has_taken_everything_may_leave_and_the_other_direction_goes_on() -> None:
+    session = left()
+    hear(session, FIN(3))
+    assert session.reader.done
+    assert said(session) == [ACK(4)]
+    write(session, b"z")
+    assert said(session) == [DATA(2, b"z")]
+    session.writer.finish()
+    said(session)
+    hear(session, ACK(4), BYE(0))
+    said(session)
+    assert_over(session, None)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[CUT_OFF(3)], [DATA(3, b"d")], [DATA(3, b"d"), FIN(4)], [DATA(3, b"d"), CUT_OFF(4)]],
+)
+def test_a_consumer_that_has_left_too_early_ends_both_directions(more: list[Frame]) -> None:
+    session = left()
+    hear(session, *more)
+    assert said(session) == [ABORT(Reason.BROKEN_PIPE, b"head has gone")]
+    assert session.reader.delivered == 3
+    hear(session, BYE(0))
+    assert_over(session, PipeClosed, "head has gone")
+
+
+def test_the_rest_of_a_frame_may_be_what_a_consumer_has_left() -> None:
+    session = up()
+    frame = DATA(0, b"abcdef").encode()
+    feed(session, frame[:-3], NOW)
+    take(session)
+    session.consumer_gone("head has gone", NOW)
+    assert not session.aborting
+    feed(session, frame[-3:], NOW)
+    assert session.aborting
+    assert ACK(3) in said(session)
+
+
+def test_a_consumer_that_leaves_after_the_end_mark_came_has_everything() -> None:
+    session = up()
+    hear(session, DATA(0, b"abc"), FIN(3))
+    take(session)
+    session.consumer_gone("head has gone", NOW)
+    assert session.reader.done
+    assert not session.aborting
+
+
+def test_that_a_consumer_has_gone_is_said_on_each_link() -> None:
+    session = left()
+    next_link(session, 2)
+    assert said(session) == [GONE(3), ACK(3)]
+    hear(session, FIN(3))
+    assert session.reader.done
+
+
+def test_a_producer_is_waited_for_two_seconds_when_the_far_consumer_has_gone() -> None:
+    session = up(b"abc")
+    hear(session, GONE(3))
+    assert session.writer.confirmed == 3
+    session.tick(NOW + 1.9)
+    assert said(session) == [ACK(0)]  # a sign of life
+    assert session.deadline() == NOW + QUESTION == NOW + 2
+    session.tick(NOW + 2)
+    assert CUT_OFF(3) in said(session)
+    assert not session.writer.asked
+
+
+def test_a_question_that_is_asked_again_has_the_time_of_the_first() -> None:
+    session = up(b"abc")
+    hear(session, GONE(3))
+    session.detach(CUT, NOW + 1)
+    assert session.deadline() == NOW + 2
+    attach(session, 3, now=NOW + 1)
+    hear(session, GONE(3), now=NOW + 1)
+    session.tick(NOW + 2)
+    assert said(session)[-1] == CUT_OFF(3)
+
+
+@pytest.mark.parametrize("how", ["ends", "has more", "had more"])
+def test_what_a_producer_does_after_the_far_consumer_has_gone(how: str) -> None:
+    session = up(b"abc")
+    if how == "had more":
+        session.writer.window = 3
+        write(session, b"d")
+    session.writer.producing = True
+    hear(session, GONE(3))
+    if how == "has more":
+        write(session, b"d")
+        session.settle(NOW)
+    elif how == "ends":
+        session.writer.finish()
+    assert said(session) == [FIN(3) if how == "ends" else CUT_OFF(3)]
+    assert session.writer.cut_short is (how != "ends")
 
 
 # --- how long an end waits ---
