@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from bpipe.errors import LinkLost, NotConnected, PipeClosed, SessionEnded
 from bpipe.net.address import EVERYWHERE, Address, parse
 from bpipe.net.clock import clock
-from bpipe.net.dialer import Dialer
+from bpipe.net.dialer import EARLY_CHECK, Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
 from bpipe.net.outlet import Outlet
@@ -128,9 +128,12 @@ class BackedPipe:
         buffer_size: int = BUFFER_SIZE,
         limits: Limits = Limits(),  # noqa: B008 - immutable
         secret: Secret | None = None,
+        began: float | None = None,
     ) -> None:
         self._reconnect = reconnect
         self._session = Session(buffer_size, limits, secret=secret)
+        if began is not None:
+            self._session.calling(began)
         self.writer: BackedWriter = self._session.writer  # the half that this end writes
         self.reader: BackedReader = self._session.reader  # the half that this end reads
         self._buffer_size = buffer_size
@@ -523,8 +526,9 @@ async def connect(
     """
     anywhere = insecure or secret is not None
     dialer = Dialer(_address(address), anywhere=anywhere, retry_max=retry_max)
-    await dialer.check()
-    return BackedPipe(dialer, buffer_size=buffer_size, limits=limits, secret=secret)
+    began = clock()
+    await dialer.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
+    return BackedPipe(dialer, buffer_size=buffer_size, limits=limits, secret=secret, began=began)
 
 
 async def listen(

@@ -474,11 +474,32 @@ def test_a_session_that_ends_during_its_greeting_is_not_attached(heard: int) -> 
     assert session.links == 0
 
 
-def test_a_caller_does_not_greet_beside_a_live_link() -> None:
+def test_a_caller_asks_before_it_makes_anything_of_a_verdict() -> None:
+    session, asked = caller(), list[bool]()
+
+    def forbid(accepted: bool) -> None:
+        asked.append(accepted)
+        raise LinkLost("another was answered")
+
+    greeting = CallerGreeting(session, forbid)
+    drain(greeting, NOW)
+    was = state(session)
+    with pytest.raises(LinkLost, match="another was answered"):
+        feed(greeting, verdict(), NOW)
+    assert asked == [True]
+    assert drain(greeting, NOW) == b""
+    assert state(session) == was
+
+
+def test_what_a_caller_has_stated_has_to_be_so_when_it_confirms() -> None:
     session = caller()
     feed(call(session), verdict() + ready(0), NOW)
-    with pytest.raises(AssertionError):
-        CallerGreeting(session)
+    greeting = call(session)  # beside a link that is in doubt
+    feed(session, Frame(Kind.DATA, 0, b"x").encode(), NOW)
+    session.detach(CUT, NOW)
+    with pytest.raises(LinkLost, match="moved on"):
+        feed(greeting, verdict(), NOW)
+    assert drain(greeting, NOW) == b""
 
 
 # --- both ---

@@ -44,6 +44,12 @@ def prepare(sock: socket.socket, heartbeat: float) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
+def forget(sock: socket.socket) -> None:
+    """Have the kernel forget this connection as soon as it is closed."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
 class Link:
     """A socket and what drives it. It closes itself, and detaches its session, when it is lost.
 
@@ -62,6 +68,7 @@ class Link:
         self._sock = sock
         self._driver: Greeting | Session = greeting
         self._writing = False
+        self._held = False  # nothing is sent
         self.outlet: Outlet | None = None  # past the memory of this process, if there is a way
         self._stall: tuple[Outlet, asyncio.TimerHandle] | None = None  # the outlet is full
         self._detour = False  # what comes next goes through memory
@@ -74,7 +81,7 @@ class Link:
 
     def flush(self) -> None:
         """Send what there is to send, as far as the kernel takes it at once."""
-        if self.cause is not None:
+        if self.cause is not None or self._held:
             return
         now = clock()
         views = self._driver.outgoing(now)
@@ -95,6 +102,17 @@ class Link:
         self._watch(bool(views))
         if self.greeting.finished and not self._writing:
             self.fail(LinkLost("refused"), politely=True)
+
+    def hold(self) -> None:
+        """Send nothing until something is heard, or ``release``: another link is asked for."""
+        self._held = True
+        self._watch(False)
+
+    def release(self) -> None:
+        """Go on."""
+        if self._held:
+            self._held = False
+            self.flush()
 
     def fail(self, cause: LinkLost, *, politely: bool = False) -> None:
         """End this link at once, or after what was written has reached the peer."""
@@ -117,8 +135,7 @@ class Link:
 
     def _closed(self) -> None:
         if not self.greeting.answered:  # then the kernel need not see it off either
-            with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            forget(self._sock)
         self._sock.close()
         assert self.cause is not None
         self.lost.set_result(self.cause)
@@ -175,6 +192,7 @@ class Link:
         count = self._sock.recvmsg_into(views)[0]
         if not count:
             raise LinkLost("the connection was closed")
+        self._held = False
         self._driver.received(count, clock())
         self._advance()
         return count == sum(map(len, views))
@@ -189,6 +207,7 @@ class Link:
             return False
         if not count:
             raise LinkLost("the connection was closed")
+        self._held = False
         session.passed(count, clock())
         return count < limit  # behind a whole frame there is mostly nothing: wait to be told
 

@@ -53,6 +53,10 @@ class Schedule:
         self.next_at = now + OVERLAP
         return self._started
 
+    def turn(self, number: int) -> int:
+        """Which attempt of this outage this is, from 0 on."""
+        return max(0, number - self._before - 1)
+
     def abandon(self, now: float) -> int | None:
         """The number of an attempt that has to be given up now, if there is one."""
         if self._pending and now >= self._pending[0][1] + ATTEMPT_TIMEOUT:

@@ -84,12 +84,21 @@ class Greeting:
 
 
 class CallerGreeting(Greeting):
-    """The caller's side. At most one at a time, and never beside a live link."""
+    """The caller's side.
 
-    def __init__(self, session: Session) -> None:
+    Several may wait for their verdict, also beside a link that is in doubt: until CONFIRM nothing
+    changes at the answerer. ``answered`` is called with whether the verdict is good, before
+    anything is made of it. It has to see to it that this greeting is the only one from then on, and
+    that there is no link; or to raise LinkLost.
+    """
+
+    def __init__(
+        self, session: Session, answered: Callable[[bool], None] = lambda accepted: None
+    ) -> None:
         super().__init__(session)
-        assert not session.attached
+        self._tell_answered = answered
         self._answerer = _NOWHERE
+        self._stated = session.reader.received
         hello = self._handshake.pack_hello(session.hello())
         self._say(hello, self._handshake.verdict_size)
 
@@ -103,6 +112,9 @@ class CallerGreeting(Greeting):
             self._hear_ready(self._frames, self._frames.unpack(message), now)
 
     def _hear_verdict(self, verdict: Verdict) -> None:
+        self._tell_answered(verdict.status is Status.OK)
+        if self.session.reader.received != self._stated:
+            raise LinkLost("the session has moved on during the greeting")
         if verdict.status is not Status.OK:
             self.session.refused(verdict.status)
             raise LinkLost(_REFUSALS[verdict.status])

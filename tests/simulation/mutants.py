@@ -6,7 +6,6 @@ that somebody has really made in a pipe that resumes; the simulation has to noti
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +26,6 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.traffic import Traffic
 from bpipe.protocol.wire import Ended, Hello, Kind, Opening, Position, Reason, Status
 from bpipe.protocol.writer import BackedWriter, Piece
-from tests.simulation.ends import clock
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, Callable[[Patch], None]] = {}
@@ -161,34 +159,42 @@ def _done_by_greeting(patch: Patch) -> None:
 
 @mutant
 def _greet_in_parallel(patch: Patch) -> None:
-    """two greetings of one caller at once"""
-    greet = Dialer._greet
+    """two greetings of one caller at once, to their ends"""
 
-    async def attempt(self: Any, session: Session) -> Link | None:
-        greetings: dict[int, asyncio.Task[Link | None]] = self.__dict__.setdefault("greetings", {})
-        self._dial_again(session)
-        for number, dial in self._dials.items():
-            if number not in greetings:
-                greetings[number] = asyncio.create_task(hurried(self, session, number, dial))
-        await asyncio.wait(
-            greetings.values(),
-            timeout=max(0.0, self.schedule.deadline() - clock()),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        for number, greeting in list(greetings.items()):
-            if greeting.done():
-                del greetings[number]
-                if (link := greeting.result()) is not None:
-                    return link
-        return None
+    def go_on(self: Any, number: int, session: Session, accepted: bool) -> None:
+        self._answered = number
+        self.schedule.answered(number)
 
-    async def hurried(
-        self: Any, session: Session, number: int, dial: asyncio.Task[Any]
-    ) -> Link | None:
-        await asyncio.wait([dial])
-        return await greet(self, session, number) if number in self._dials else None
+    patch.setattr(Dialer, "_go_on_alone", go_on)
 
-    patch.setattr(Dialer, "_attempt", attempt)
+
+@mutant
+def _talk_meanwhile(patch: Patch) -> None:
+    """a link in doubt that says more while another is asked for"""
+    patch.setattr(Link, "hold", lambda self: None)
+
+
+@mutant
+def _believe_an_old_hello(patch: Patch) -> None:
+    """a verdict believed although the session has moved on since the greeting was begun"""
+    go_on_alone = Dialer._go_on_alone
+
+    def credulous(self: Any, number: int, session: Session, accepted: bool) -> None:
+        try:
+            go_on_alone(self, number, session, accepted)
+        except LinkLost:
+            self._answered = number
+            if self._link is not None:
+                self._link.fail(LinkLost("replaced"))
+
+    hear_verdict = CallerGreeting._hear_verdict
+
+    def hear(self: Any, verdict: Any) -> None:
+        self._stated = self.session.reader.received
+        hear_verdict(self, verdict)
+
+    patch.setattr(Dialer, "_go_on_alone", credulous)
+    patch.setattr(CallerGreeting, "_hear_verdict", hear)
 
 
 @mutant
