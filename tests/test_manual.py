@@ -19,7 +19,7 @@ from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, 
 from bpipe.protocol.noise import Handshake
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Answer, Kind, Opening, Reason, Status
+from bpipe.protocol.wire import Answer, Ended, Kind, Opening, Reason, Status, Stop
 
 PAGES: Final = Path(__file__).parent.parent / "man"
 COMMAND: Final = PAGES / "bpipe.1"
@@ -144,7 +144,7 @@ def test_the_sealed_example_is_what_the_two_ends_really_say(
 
 def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
     rows = re.findall(r"^\.It (\d+) Ta ([A-Z_]+) Ta", PROTOCOL.read_text(), re.MULTILINE)
-    numbers = [*Kind, *Reason, *Opening, *Answer, *Status]
+    numbers = [*Kind, *Ended, *Stop, *Reason, *Opening, *Answer, *Status]
     assert rows == [(str(number.value), number.name) for number in numbers]
 
 
