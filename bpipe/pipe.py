@@ -91,6 +91,7 @@ class Status:
     peer_finished: bool  # the end of the peer's stream has arrived
     replayed: int  # sent again after a reconnect
     outage: float | None  # how long no progress has been made for want of a link
+    away: float | None  # how long nothing was heard, before the link that is up, or until now
     gives_up_in: float | None  # while it waits for a link; None: never
     round_trip: float | None
     silence: float | None  # how long nothing was heard, over a link that is in doubt
@@ -328,6 +329,7 @@ class BackedPipe:
             peer_finished=reader.mark is not None,
             replayed=session.replayed,
             outage=None if outage is None else now - outage,
+            away=session.away(now),
             gives_up_in=None if until is None else max(0.0, until - now),
             round_trip=session.round_trip,
             silence=session.silence(now) if now >= session.doubted_at(now) else None,
@@ -365,7 +367,8 @@ class BackedPipe:
             return State.FINISHING
         if self._link is not None and self._link.cause is None and session.attached:
             return State.CONNECTED
-        return State.RECONNECTING if session.established else State.CONNECTING
+        lost = session.links > session.attached  # one that is attached may not be taken up yet
+        return State.RECONNECTING if session.established and lost else State.CONNECTING
 
     # --- for those who feed and drain the stream from a thread of their own ---
 

@@ -509,6 +509,20 @@ def test_giving_up_says_what_is_confirmed() -> None:
     run(check)
 
 
+def test_no_connection_is_looked_for_again_before_one_was_lost() -> None:
+    async def check() -> None:
+        caller, listener = await open_both()
+        seen: list[bpipe.State] = []
+        for end in (caller, listener):
+            end.observe(lambda end=end: seen.append(end.status().state))  # type: ignore[misc]
+        await connect_both(caller, listener)
+        await asyncio.gather(caller.close(), listener.close())
+        assert bpipe.State.CONNECTED in seen
+        assert bpipe.State.RECONNECTING not in seen
+
+    run(check)
+
+
 def test_status() -> None:
     async def check() -> None:
         caller, listener = await open_both(buffer_size=1000)

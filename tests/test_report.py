@@ -35,6 +35,7 @@ BEFORE = Status(
     peer_finished=False,
     replayed=0,
     outage=None,
+    away=None,
     gives_up_in=None,
     round_trip=None,
     silence=None,

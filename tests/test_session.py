@@ -1251,6 +1251,19 @@ def test_an_attached_link_alone_does_not_end_an_outage() -> None:
     assert session.deadline() == NOW + 1000
 
 
+def test_the_time_away_counts_from_the_last_byte_that_was_heard() -> None:
+    session = up(b"abc")
+    assert session.away(NOW) is None
+    hear(session, PING(1), now=NOW + 1)
+    assert session.away(NOW + 1) is None
+    session.detach(CUT, NOW + 7)
+    assert session.away(NOW + 8) == 7
+    attach(session, now=NOW + 9)
+    assert session.away(NOW + 100) == 8
+    session.detach(CUT, NOW + 101)  # the greeting was heard, too
+    assert session.away(NOW + 102) == 93
+
+
 @pytest.mark.parametrize("progress", [ACK(1), DATA(0, b"x"), FIN(0)])
 def test_an_outage_ends_when_something_moves(progress: Frame) -> None:
     session = up(b"abc")

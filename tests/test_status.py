@@ -24,6 +24,7 @@ SENDING = Status(
     peer_finished=False,
     replayed=0,
     outage=None,
+    away=None,
     gives_up_in=None,
     round_trip=0.023,
     silence=None,

@@ -93,6 +93,8 @@ class Session:
         self._told = False  # the ACK of the peer's end mark has been put on a link
         self._consumer_gone = ""  # what to say if there was more for it
         self._traffic: Traffic | None = None
+        self._attached_at = 0.0  # the last link
+        self._heard_at: float | None = None  # the last byte over the last link that was lost
         self._ending = Ending()
 
     # --- what the outside may ask ---
@@ -158,6 +160,15 @@ class Session:
         """How long nothing was heard over the link, in seconds; 0 without one."""
         return now - self._traffic.liveness.heard_at if self._traffic else 0.0
 
+    def away(self, now: float) -> float | None:
+        """How long nothing was heard for want of a link, in seconds; None if none was ever lost.
+
+        That is from the last byte until the link that is attached, or until now.
+        """
+        if self._heard_at is None:
+            return None
+        return (self._attached_at if self.attached else now) - self._heard_at
+
     def doubted_at(self, now: float) -> float:
         """From when on the link is in doubt if nothing comes before; inf without one."""
         return self._traffic.liveness.doubted_at(now) if self._traffic else math.inf
@@ -199,7 +210,7 @@ class Session:
             self.writer.restart()
             self.patience.outage_ended()
             self.links = self.replayed = self.fruitless = 0
-            self.last_cause = None
+            self.last_cause = self._heard_at = None
             self.id, self.resume_secret = hello.session, resume_secret
         self.epoch = hello.epoch
 
@@ -214,6 +225,7 @@ class Session:
         if caller:
             self.established = True
         self.links += 1
+        self._attached_at = now
         self.replayed += self.writer.high - position.received
         self.writer.window = position.window
         self.writer.resume(position.received)
@@ -226,6 +238,7 @@ class Session:
         if traffic is None or self.over:
             return
         self.last_cause = cause
+        self._heard_at = traffic.liveness.heard_at
         self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
         if self._ending.answering:
