@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -80,6 +83,59 @@ def test_a_stderr_that_is_missing_takes_everything(redirections: str) -> None:
     assert in_a_process("os._exit(41 + os.write(2, b'x'))", redirections).returncode == 42
 
 
+SAME: Final = """
+from bpipe.cli.streams import silence_stderr_within_data
+silence_stderr_within_data(streams)
+os.write(streams.stdout, b"data")
+print("words", file=sys.stderr)
+os.write(2, b"more words")
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirections", "clean"),
+    [
+        ("> FILE 2>&1", True),
+        ("> FILE 2> FILE", True),
+        (">> FILE 2>> FILE", True),
+        ("2>&1 | cat > FILE", True),
+        ("> FILE 2> FILE.err", False),
+        ("2>&1 > FILE", False),
+    ],
+)
+def test_what_is_said_does_not_go_where_the_data_goes(
+    redirections: str, clean: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    done = in_a_process(SAME, redirections.replace("FILE", str(file)))
+    assert file.read_bytes() == b"data"
+    said = (
+        done.stderr + done.stdout + b"".join(path.read_bytes() for path in tmp_path.glob("*.err"))
+    )
+    assert (b"words" not in said) == clean
+
+
+def test_a_socket_that_is_all_three_carries_only_the_data() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-c", PROGRAM + SAME]
+        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, timeout=20, check=True)
+        theirs.close()
+        assert ours.recv(100) == b"data"
+        assert ours.recv(100) == b""
+
+
+def test_a_terminal_that_is_both_shows_both() -> None:
+    master, slave = os.openpty()
+    try:
+        command = [sys.executable, "-c", PROGRAM + SAME]
+        subprocess.run(command, stdout=slave, stderr=slave, timeout=20, check=True)
+        assert b"more words" in os.read(master, 1000)
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_which_are_terminals() -> None:
     assert in_a_process("os._exit(42 if streams[2:] == (False, False) else 1)").returncode == 42
     master, slave = os.openpty()
@@ -115,6 +171,23 @@ def test_what_remains_of_a_regular_file_is_known_and_of_nothing_else(tmp_path: P
     reader, writer = os.pipe()
     with os.fdopen(reader), os.fdopen(writer):
         assert remaining(reader) is None
+
+
+def test_what_remains_of_a_disk_is_known(tmp_path: Path) -> None:
+    losetup = shutil.which("losetup")
+    (tmp_path / "image").write_bytes(bytes(1 << 20))
+    command = [losetup or "false", "--find", "--show", "--read-only", str(tmp_path / "image")]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip("cannot make a loop device here")
+    try:
+        with open(made.stdout.strip(), "rb", buffering=0) as disk:
+            assert remaining(disk.fileno()) == 1 << 20
+            disk.seek(4096)
+            assert remaining(disk.fileno()) == (1 << 20) - 4096
+            assert disk.tell() == 4096
+    finally:
+        subprocess.run([losetup or "false", "--detach", made.stdout.strip()], check=True)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,12 @@ from functools import partial
 from typing import Final
 
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
-from bpipe.cli.streams import Streams, reads_stdin, take_streams
+from bpipe.cli.streams import (
+    Streams,
+    reads_stdin,
+    silence_stderr_within_data,
+    take_streams,
+)
 from bpipe.cli.turns import Turns
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.cli.watch import LogError, Watch
@@ -35,6 +40,8 @@ def run_session(
     this process dies by it.
     """
     streams = take_streams()
+    if not usage.send_only:  # then stdout carries nothing
+        silence_stderr_within_data(streams)
     watch = Watch(usage, streams)
     runner = _Runner(streams, usage, watch)
     try:

@@ -45,6 +45,17 @@ def take_streams() -> Streams:
     return streams
 
 
+def silence_stderr_within_data(streams: Streams) -> None:
+    """Put /dev/null in the place of a stderr that goes where stdout goes, unless to a terminal.
+
+    What is said there, by us or by Python, would be in the midst of the data: ``> file 2>&1`` in a
+    crontab means that, and nohup(1) does it by itself.
+    """
+    with contextlib.suppress(OSError):  # a descriptor that was missing is not theirs
+        if os.path.sameopenfile(streams.stdout, 2) and not os.isatty(2):
+            _put_null(2, os.O_WRONLY)
+
+
 def _put_null(descriptor: int, flags: int) -> None:
     opened = os.open(os.devnull, flags)
     if opened != descriptor:
@@ -67,11 +78,14 @@ def reads_stdin(streams: Streams, usage: Usage) -> bool:
 
 
 def remaining(descriptor: int) -> int | None:
-    """How many bytes can be read from a regular file; None for anything else."""
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode):
+    """How many bytes can be read from a regular file or a disk; None for anything else."""
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         return None
-    return max(0, found.st_size - os.lseek(descriptor, 0, os.SEEK_CUR))
+    place = os.lseek(descriptor, 0, os.SEEK_CUR)
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    os.lseek(descriptor, place, os.SEEK_SET)
+    return max(0, end - place)
 
 
 def leave_signals_to_the_main_thread() -> None:
