@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed
-from bpipe.protocol.ending import INTERRUPT_LINGER, Ending
+from bpipe.protocol.ending import INTERRUPT_LINGER, LONGEST, Ending, quoted
 from bpipe.protocol.wire import LARGEST_MESSAGE, Reason
 
 NOW = 100.0
@@ -61,7 +61,7 @@ def test_an_abort_that_is_heard_is_answered_before_this_end_leaves() -> None:
     assert ending.due(done=False)
     failure = ending.verdict(done=False, cut_short=False)
     assert isinstance(failure, PeerAborted)
-    assert str(failure) == "the other end: disk full"
+    assert str(failure) == 'the other end: "disk full"'
 
 
 def test_an_abort_does_not_take_back_what_a_done_end_has() -> None:
@@ -74,3 +74,25 @@ def test_of_two_aborts_that_cross_the_own_is_reported() -> None:
     ending = aborted(Reason.LOCAL_ERROR, "mine")
     ending.hear_abort(Reason.LOCAL_ERROR, b"yours", done=False)
     assert str(ending.failure) == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("disk full", '"disk full"'),
+        ("\x1b[2J\nx", r'"\x1b[2J\x0ax"'),
+        ("a" + 200 * " " + "b", '"a b"'),
+        ("a\u3164\u2800b", r'"a\x3164\x2800b"'),
+        ('x"; all delivered', '"x\'; all delivered"'),
+        ("gone bpipe: all delivered", '"gone bpipe all delivered"'),
+    ],
+)
+def test_what_the_other_end_says_cannot_be_taken_for_what_this_end_says(
+    text: str, said: str
+) -> None:
+    assert quoted(text) == said
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{CJK UNIFIED IDEOGRAPH-7BA1}", "\0", "  x", "\u3164"])
+def test_what_the_other_end_says_is_cut(letter: str) -> None:
+    assert LONGEST / 2 <= len(quoted(letter * 500)) <= LONGEST + 10

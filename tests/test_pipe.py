@@ -347,7 +347,7 @@ def test_an_abort_and_its_reason(
             assert type(caller.failure) is here
             assert type(listener.failure) is there
             said = str(listener.failure)
-            assert said.startswith(r"the other end: why\x1b[31m notüü")  # fit for a terminal
+            assert said.startswith(r'the other end: "why\x1b[31m notüü')  # fit for a terminal
             assert len(said) < 512
 
     run(check)

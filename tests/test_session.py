@@ -695,12 +695,12 @@ def test_a_message_for_people_need_not_be_unicode_text() -> None:
     ("frame", "failure", "text"),
     [
         (ABORT(1), PipeClosed, ""),
-        (ABORT(1, b"grep has gone"), PipeClosed, "grep has gone"),
-        (ABORT(2, b"disk full"), PeerAborted, "disk full"),
+        (ABORT(1, b"grep has gone"), PipeClosed, '"grep has gone"'),
+        (ABORT(2, b"disk full"), PeerAborted, '"disk full"'),
         (ABORT(3), PeerAborted, ""),
         (ABORT(99), PeerAborted, ""),
-        (ABORT(2, b"\x1b[2J\n\xff"), PeerAborted, "\\x1b[2J\\x0a\N{REPLACEMENT CHARACTER}"),
-        (ABORT(2, bytes(512)), PeerAborted, "\\x00" * 512),
+        (ABORT(2, b"\x1b[2J\n\xff"), PeerAborted, '"\\x1b[2J\\x0a\N{REPLACEMENT CHARACTER}"'),
+        (ABORT(2, bytes(512)), PeerAborted, '"' + "\\x00" * 50 + '..."'),
     ],
 )
 def test_an_abort_is_answered_by_bye_and_ends_the_session_with_its_reason(

@@ -7,6 +7,8 @@ enough. One that hears an ABORT answers BYE, and leaves.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Final
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionEnded
@@ -14,6 +16,9 @@ from bpipe.protocol.wire import LARGEST_MESSAGE, Reason
 
 INTERRUPT_LINGER: Final = 2.0  # seconds that somebody who presses ^C is kept waiting, at most
 
+LONGEST: Final = 200  # columns of the other end's words that are repeated
+
+_BLANKS: Final = "\u115f\u1160\u2800\u3164\uffa0"  # printable, says Unicode, and not seen
 _QUICK: Final = (Reason.INTERRUPTED, Reason.PROTOCOL)
 
 
@@ -76,8 +81,20 @@ class Ending:
         self.answering = True
         if done or self.abort:
             return
-        text = "".join(
-            c if c.isprintable() else f"\\x{ord(c):02x}" for c in message.decode(errors="replace")
-        )
+        text = quoted(message.decode(errors="replace"))
         failure = PipeClosed if reason == Reason.BROKEN_PIPE else PeerAborted
-        self.failure = failure(f"the other end: {text or 'aborted'}")
+        self.failure = failure(f"the other end: {text if message else 'aborted'}")
+
+
+def quoted(text: str) -> str:
+    """What somebody else says, so that it cannot be taken for what we say, on any terminal."""
+    text = re.sub(" +", " ", text.replace('"', "'").replace("bpipe:", "bpipe"))
+    shown, width = "", 0
+    for c in text:
+        plain = c.isprintable() and c not in _BLANKS
+        piece = c if plain else f"\\x{ord(c):02x}"
+        shown += piece
+        width += len(piece) + (plain and unicodedata.east_asian_width(c) in "WF")
+        if width >= LONGEST:
+            return f'"{shown}..."'
+    return f'"{shown}"'

@@ -186,7 +186,7 @@ def test_a_link_that_is_closed_first_says_everything_that_is_begun(place: Place)
         near.link.flush()
         await near.link.close()
         await until(lambda: far.session.failure is not None)
-        assert str(far.session.failure) == "the other end: no more"
+        assert str(far.session.failure) == 'the other end: "no more"'
 
     place.run(contract)
 
