@@ -7,6 +7,7 @@ import re
 from typing import Final, NamedTuple
 
 _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_DECIMAL_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
@@ -51,14 +52,19 @@ class Usage(NamedTuple):
     size: int | None = None  # bytes that are expected to be moved
     log_json: str | None = None  # a path, or - for stderr
     log_interval: float | None = None  # seconds between two progress events
+    credentials: str = ""  # the options that the other end needs as well
 
 
 def size(text: str) -> int:
-    """The bytes that ``64M``, ``1.5G`` or ``4096`` mean; ValueError for anything else."""
-    match = re.fullmatch(_NUMBER + r"([KMGT]?)(?:i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    """The bytes that ``64M``, ``1.5GiB``, ``512GB`` or ``4096`` mean; ValueError for others.
+
+    With a B alone the prefixes are decimal, as on the label of a disk.
+    """
+    match = re.fullmatch(_NUMBER + r"([KMGT]?)(i?B)?", text.strip(), re.ASCII | re.IGNORECASE)
     if match is None:
         raise ValueError(f"{text!r} is not a size: write bytes, or a number with K, M, G or T")
-    return int(float(match[1]) * _SIZES[match[2].upper()])
+    sizes = _DECIMAL_SIZES if (match[3] or "").upper() == "B" else _SIZES
+    return int(float(match[1]) * sizes[match[2].upper()])
 
 
 def duration(text: str) -> float:
