@@ -302,9 +302,14 @@ class BackedPipe:
         return self._session.failure
 
     @property
+    def reachable(self) -> bool:
+        """Whether other machines can connect."""
+        return self._reconnect.exposed
+
+    @property
     def exposed(self) -> bool:
         """Whether other machines can connect, and nothing tells who they are."""
-        return self._reconnect.exposed and self._session.secret is None
+        return self.reachable and self._session.secret is None
 
     @property
     def refusing(self) -> bool:

@@ -38,7 +38,7 @@ def main() -> None:
     )
     assert listener.stdout is not None
     assert listener.stderr is not None
-    proxy = Proxy(listener.stderr.readline().decode().split()[-1])
+    proxy = Proxy(listener.stderr.readline().decode().split()[3].rstrip(","))
     screen = Screen(WIDTH)
     threading.Thread(target=_take_slowly, args=(listener.stdout.fileno(),), daemon=True).start()
     try:
@@ -72,8 +72,9 @@ def _take_slowly(descriptor: int) -> None:
 
 
 def _save(output: str) -> None:
-    shown = re.sub(r"\x1b\[\?7l[^\n]*?\r \x1b\[J\r", "", output)  # what was erased again
-    shown = re.sub(r"\x1b\[\?7[hl]|\r", "", shown)
+    drawn = r"\x1b\[\?7l\r\n[^\n]*?\r\x1b\[A\x1b\[\?7h"
+    shown = re.sub(drawn + r"\r\x1b\[2K \x1b\[J\r", "", output)  # what was erased again
+    shown = re.sub(r"\x1b\[\?7[hl]|\x1b\[A|\r", "", shown)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(shown))
     svg = re.sub(r"<!--.*?-->\s*", "", console.export_svg(title="bpipe"))

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.events import Done, Event, Lost
-from bpipe.cli.report import QUEUED, Log, Narrator, Output, Reporter
-from bpipe.cli.status import View
+from bpipe.cli.events import Lost
+from bpipe.cli.meter import View
+from bpipe.cli.report import QUEUED, Log, Output, Reporter
 from bpipe.cli.terminal import Terminal
+from bpipe.cli.totals import Done
 from bpipe.cli.values import Level
 from bpipe.pipe import State, Status
 from tests.end_to_end.data import PATIENCE, SOON, until
@@ -45,10 +46,6 @@ BEFORE = Status(
     attempts=0,
     retry_in=0.5,
 )
-UP = replace(BEFORE, state=State.CONNECTED, links=1)
-DOWN = replace(UP, state=State.RECONNECTING, cause="reset", outage=0.0)
-AGAIN = replace(UP, links=2, cause="reset")
-NOBODY = replace(BEFORE, cause="nobody", attempts=1)
 
 
 @contextlib.contextmanager
@@ -86,7 +83,7 @@ def test_the_level_decides_what_is_said(level: Level, said: str) -> None:
     lines = Lines()
     reporter = Reporter(level, lines)
     for letter, each in zip("qnvt", Level, strict=True):
-        reporter.tell(Lost(letter), each)
+        reporter.tell(Lost(letter, "closed"), each)
     expected = [f"bpipe: connection lost: {letter}; reconnecting" for letter in said]
     assert lines.said == expected
 
@@ -96,13 +93,16 @@ def test_a_log_has_every_event_as_json_and_stderr_as_a_log_no_words() -> None:
     for level, stderr in ((Level.QUIET, lines), (Level.TRACE, log)):
         reporter = Reporter(level, stderr)
         reporter.log_to(log)
-        reporter.tell(Lost("why"), Level.NORMAL)
+        reporter.tell(Lost("why", "reset"), Level.NORMAL)
     assert lines.said == []
+    runs = set()
     for line in log.said:
         told = json.loads(line)
         assert abs(told.pop("time") - time.time()) < 60
-        assert told == {"event": "lost", "reason": "why"}
-    assert len(log.said) == 2
+        runs.add(told.pop("run"))
+        lost = {"event": "lost", "reason": "why", "code": "reset", "state": "reconnecting"}
+        assert told == lost
+    assert len(log.said) == len(runs) == 2
 
 
 class Lines:
@@ -195,10 +195,10 @@ def test_what_a_blocked_stderr_has_not_taken_is_counted(json_lines: bool) -> Non
         reporter = Reporter(Level.NORMAL, terminal)
         if json_lines:
             reporter.log_to(terminal)
-        reporter.tell(Lost("0"))
+        reporter.tell(Lost("0", "closed"))
         until(terminal._writer._jobs.empty, "the thread to wait for stderr")
         for number in range(1, 2 * QUEUED):
-            reporter.tell(Lost(str(number)))
+            reporter.tell(Lost(str(number), "closed"))
         reporter.tell(Done(0, None))  # is never dropped
         threading.Thread(target=reporter.close).start()
         said = b""
@@ -267,62 +267,3 @@ def test_a_log_that_takes_nothing_holds_up_nobody(tmp_path: Path) -> None:
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     say_much(Log(str(path), lambda why: None))
     os.close(reader)
-
-
-@pytest.mark.parametrize(
-    ("history", "said"),
-    [
-        ([UP], "connected to there:1"),
-        ([UP, UP], "connected to there:1"),
-        ([UP, DOWN], "connected to there:1|connection lost: reset; reconnecting"),
-        ([replace(UP, written=5)], "connected to there:1"),
-        (
-            [UP, DOWN, replace(DOWN, outage=4.2), AGAIN],
-            "connected to there:1|connection lost: reset; reconnecting"
-            "|connected again to there:1 after 4.2s",
-        ),
-        (
-            [UP, replace(AGAIN, replayed=2048)],
-            "connected to there:1|connected again to there:1, 2.0 KiB sent again",
-        ),
-        ([NOBODY], "(attempt 1: nobody; again in 0.5s)"),
-        ([NOBODY, NOBODY], "(attempt 1: nobody; again in 0.5s)"),
-        (
-            [replace(NOBODY, attempts=number) for number in range(1, 8)],
-            "(attempt 1: nobody; again in 0.5s)|(attempt 2: nobody; again in 0.5s)"
-            "|(attempt 4: nobody; again in 0.5s)",
-        ),
-        (
-            [UP, DOWN, replace(DOWN, cause="nobody", attempts=1)],
-            "connected to there:1|connection lost: reset; reconnecting"
-            "|(attempt 1: nobody; again in 0.5s)",
-        ),
-        (  # bytes may be counted, and the outage be over, before the new link is seen
-            [UP, DOWN, replace(DOWN, outage=2.0), replace(DOWN, outage=None, replayed=5), AGAIN],
-            "connected to there:1|connection lost: reset; reconnecting"
-            "|connected again to there:1 after 2s",
-        ),
-        (
-            [UP, replace(UP, received=2048, peer_finished=True)],
-            "connected to there:1|(the peer has finished, after 2.0 KiB)",
-        ),
-        (
-            [UP, replace(UP, state=State.FINISHING), replace(UP, state=State.OVER)],
-            "connected to there:1",
-        ),
-    ],
-)
-def test_each_change_of_state_is_one_event(history: list[Status], said: str) -> None:
-    lines: list[str] = []
-
-    class Recorder(Reporter):
-        def __init__(self) -> None: ...
-
-        def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
-            line = event.words()
-            lines.append(line if level is Level.NORMAL else f"({line})")
-
-    narrator = Narrator(Recorder(), BEFORE)
-    for status in history:
-        narrator.look(status)
-    assert "|".join(lines) == said

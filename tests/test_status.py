@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bpipe.cli.status import ASCII_BAR, Meter, View, columns, gauge, line
+from bpipe.cli.meter import Meter, View
+from bpipe.cli.status import ASCII, FINE, Glyphs, columns, gauge, line
 from bpipe.pipe import State, Status
 
 MIB = 1 << 20
@@ -49,6 +50,7 @@ AWAY = replace(
     SENDING,
     state=State.RECONNECTING,
     outage=42.7,
+    away=42.7,
     gives_up_in=86357.3,
     cause="no answer from far.example:7000",
     attempts=16,
@@ -67,10 +69,10 @@ LISTENING = replace(
 CALLER_AWAY = replace(AWAY, cause="reset", attempts=0, retry_in=None)
 
 
-def text(status: Status, width: int, **view: Any) -> str:
+def text(status: Status, width: int, glyphs: Glyphs = ASCII, **view: Any) -> str:
     """The line without its styles."""
     values: dict[str, Any] = {"rate": 22.4 * MIB, "size": None, "elapsed": 192.3, **view}
-    pieces = line(View(status, **values), width, ASCII_BAR)
+    pieces = line(View(status, **values), width, glyphs)
     return "".join(piece.text for piece in pieces)
 
 
@@ -88,23 +90,23 @@ def text(status: Status, width: int, **view: Any) -> str:
             {"elapsed": 3.0},
             "connecting  attempt 3 in 3s  gives up in 27s  elapsed 3s",
         ),
-        (LISTENING, {"elapsed": 3.0}, "waiting for a caller at localhost:7000  elapsed 3s"),
-        (SENDING, {}, "connected  sent 480.0 MiB  22.4 MiB/s  ##---- 20.0 MiB"),
-        (SENDING, {"size": 4096 * MIB}, "connected  480.0 MiB, 11%  22.4 MiB/s  2m42s  ##----"),
-        (AWAY, {}, "reconnecting 42s  attempt 17 now  sent 480.0 MiB  ##----"),
         (
-            replace(AWAY, gives_up_in=3599.0),
-            {},
-            "reconnecting 42s  gives up in 59m59s  sent 480.0 MiB  ##----",
+            replace(CALLING, cause="far.example:7000: connection reset by peer; is it bpipe?"),
+            {"elapsed": 3.0},
+            "connecting  connection reset by peer; is it bpipe?",
         ),
-        (AWAY, {"size": 4096 * MIB}, "reconnecting 42s  attempt 17 now  480.0 MiB, 11%  ##----"),
-        (CALLER_AWAY, {}, "reconnecting 42s  caller away  sent 480.0 MiB  ##----"),
-        (RECEIVING, {}, "connected  received 290.0 MiB  22.4 MiB/s  #-----"),
-        (replace(SENDING, finished=True), {}, "finishing  sent 480.0 MiB  22.4 MiB/s  ##----"),
+        (LISTENING, {"elapsed": 3.0}, "waiting for a caller at localhost:7000  elapsed 3s"),
+        (SENDING, {}, "connected  sent 480.0 MiB  22.4 MiB/s  20.0 MiB held"),
+        (SENDING, {"size": 4096 * MIB}, "connected  #----- 11%  480.0 MiB  22.4 MiB/s  2m42s left"),
+        (AWAY, {}, "reconnecting 42s  no answer from far.example:7000  480.0 MiB"),
+        (AWAY, {"size": 4096 * MIB}, "reconnecting 42s  no answer from far.example:7000  11%"),
+        (CALLER_AWAY, {}, "reconnecting 42s  reset  sent 480.0 MiB  20.0 MiB held"),
+        (RECEIVING, {}, "connected  received 290.0 MiB  22.4 MiB/s  10.0 MiB held"),
+        (replace(SENDING, finished=True), {}, "finishing  sent 480.0 MiB  22.4 MiB/s  20.0 MiB"),
         (
             replace(SENDING, finished=True, confirmed=500 * MIB),
             {},
-            "waiting for the peer  sent 500.0 MiB  22.4 MiB/s  ------",
+            "waiting for the peer  sent 500.0 MiB  22.4 MiB/s  3m12s",
         ),
         (
             replace(RECEIVING, peer_finished=True, finished=False, delivered=300 * MIB),
@@ -112,18 +114,35 @@ def text(status: Status, width: int, **view: Any) -> str:
             "connected  received 300.0 MiB  22.4 MiB/s",
         ),
         (replace(RECEIVING, peer_finished=True), {}, "finishing  received 290.0 MiB  22.4 MiB/s"),
-        (SENDING, {"rate": 0, "still": True}, "connected  sent 480.0 MiB  stalled  ##----"),
-        (replace(SENDING, silence=4.2), {}, "connected  sent 480.0 MiB  nothing heard for 4s  ##"),
+        (SENDING, {"quiet": 2.0}, "connected  sent 480.0 MiB  nothing moved for 2s"),
+        (SENDING, {"quiet": 9.0}, "connected  sent 480.0 MiB  the far side takes nothing"),
+        (
+            replace(SENDING, written=544 * MIB),
+            {},
+            "connected  sent 480.0 MiB  22.4 MiB/s  64.0 MiB held: full",
+        ),
+        (replace(SENDING, silence=4.2), {}, "connected  sent 480.0 MiB  nothing heard for 4s"),
         (
             RECEIVING,
-            {"rate": 0, "still": True},
-            "connected  received 290.0 MiB  stdout takes nothing  #-----",
+            {"quiet": 9.0},
+            "connected  received 290.0 MiB  stdout takes nothing",
         ),
         (
-            EMPTY,
-            {"rate": 0, "still": True},
-            "connected  sent 0 B  idle  ---------- 0 B unconfirmed  3m12s",
+            replace(RECEIVING, delivered=300 * MIB),
+            {"quiet": 9.0},
+            "connected  received 300.0 MiB  the far side sends nothing",
         ),
+        (
+            replace(SENDING, confirmed=500 * MIB),
+            {"quiet": 9.0},
+            "connected  sent 500.0 MiB  stdin gives nothing  3m12s",
+        ),
+        (
+            replace(EMPTY, peer_finished=True),
+            {"quiet": 9.0},
+            "connected  sent 0 B  stdin gives nothing  elapsed 3m12s",
+        ),
+        (EMPTY, {"quiet": 9.0}, "connected to far.example:7000  sent 0 B  idle  elapsed 3m12s"),
         (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),
         (
             replace(SENDING, state=State.ABORTING),
@@ -142,39 +161,35 @@ def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], sa
         (
             SENDING,
             {"size": 4096 * MIB},
-            "connected to far.example:7000  sent 480.0 MiB of 4.0 GiB, 11%  22.4 MiB/s  2m42s left"
-            "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed  round trip 23ms"
+            "connected to far.example:7000  ###----------------- 11%  sent 480.0 MiB of 4.0 GiB"
+            "  22.4 MiB/s  2m42s left  20.0 MiB held until confirmed  round trip 23ms"
             "  3 reconnects  elapsed 3m12s",
         ),
         (
             replace(SENDING, received=5, delivered=5),
             {},
             "connected to far.example:7000  sent 480.0 MiB  received 5 B  22.4 MiB/s"
-            "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed  round trip 23ms"
-            "  3 reconnects  elapsed 3m12s",
+            "  20.0 MiB held until confirmed  round trip 23ms  3 reconnects  elapsed 3m12s",
         ),
         (
             AWAY,
             {},
             "reconnecting to far.example:7000, 42s  attempt 17 now"
-            "  no answer from far.example:7000  sent 480.0 MiB"
-            "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed, and kept"
-            "  3 reconnects  elapsed 3m12s",
+            "  no answer from far.example:7000  gives up in 23h59m  sent 480.0 MiB"
+            "  20.0 MiB of 64.0 MiB held until confirmed  3 reconnects  elapsed 3m12s",
         ),
         (
             CALLER_AWAY,
             {},
-            "reconnecting 42s  waiting for the caller to come back  gives up in 23h59m"
-            "  sent 480.0 MiB"
-            "  #######------------- 20.0 MiB of 64.0 MiB unconfirmed, and kept"
+            "reconnecting 42s  waiting for the caller to come back  reset  gives up in 23h59m"
+            "  sent 480.0 MiB  20.0 MiB of 64.0 MiB held until confirmed"
             "  3 reconnects  elapsed 3m12s",
         ),
         (
             RECEIVING,
             {},
             "connected to far.example:7000  received 290.0 MiB  22.4 MiB/s"
-            "  ####---------------- 10.0 MiB of 64.0 MiB wait for stdout  round trip 23ms"
-            "  3 reconnects  elapsed 3m12s",
+            "  10.0 MiB held for stdout  round trip 23ms  3 reconnects  elapsed 3m12s",
         ),
         (
             CALLING,
@@ -188,6 +203,17 @@ def test_two_hundred_columns_say_everything(
     status: Status, view: dict[str, Any], said: str
 ) -> None:
     assert text(status, 200, **view) == said
+
+
+def test_the_cause_is_cut_last() -> None:
+    """And with the time that is left, the size and the percentage are there at eighty columns."""
+    status = replace(CALLING, cause="far.example:7000: " + "why it is so " * 8)
+    assert text(status, 60) == "connecting  why it is so why it is so why it is so why it..."
+    assert text(status, 30) == "connecting  why it is so wh..."
+    assert text(status, 30, glyphs=FINE) == "connecting  why it is so why…"
+    assert text(SENDING, 79, size=4096 * MIB) == (
+        "connected  ##-------- 11%  sent 480.0 MiB of 4.0 GiB  22.4 MiB/s  2m42s left"
+    )
 
 
 @pytest.mark.parametrize("size", [None, 4096 * MIB])
@@ -222,13 +248,13 @@ def test_a_peer_cannot_write_to_the_terminal_and_wide_names_are_measured() -> No
     ],
 )
 def test_a_gauge_is_empty_or_full_only_if_that_is_true(part: int, whole: int, said: str) -> None:
-    assert gauge(part, whole, 4, ASCII_BAR) == said
+    assert gauge(part, whole, 4, ASCII) == said
 
 
 def test_a_hundred_per_cent_are_not_said_before_they_are_safe() -> None:
     almost = replace(SENDING, written=1000, confirmed=999, finished=True)
-    assert "999 B of 1000 B, 99%" in text(almost, 200, size=1000)
-    assert "1000 B of 1000 B, 100%" in text(replace(almost, confirmed=1000), 200, size=1000)
+    assert "99%  sent 999 B of 1000 B" in text(almost, 200, size=1000)
+    assert "100%  sent 1000 B of 1000 B" in text(replace(almost, confirmed=1000), 200, size=1000)
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:

@@ -119,7 +119,8 @@ def test_a_socket_that_is_all_three_carries_only_the_data() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-c", PROGRAM + SAME]
-        subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs, timeout=20, check=True)
+        end = theirs.fileno()
+        subprocess.run(command, stdin=end, stdout=end, stderr=end, timeout=20, check=True)
         theirs.close()
         assert ours.recv(100) == b"data"
         assert ours.recv(100) == b""

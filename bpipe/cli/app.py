@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -289,7 +290,7 @@ def listen(
         lambda: pipe.listen(
             where, insecure=insecure, secret=shared, buffer_size=buffer, limits=limits
         ),
-        usage,
+        usage._replace(credentials=_credentials(secret, ask_secret, insecure)),
         str(where),
         listens=True,
     )
@@ -328,6 +329,18 @@ def _secret(path: Path | None, ask: bool, insecure: bool) -> Secret | None:
     from bpipe.cli.secret import ask_secret, load_secret
 
     return ask_secret() if path is None else load_secret(path)
+
+
+def _credentials(path: Path | None, ask: bool, insecure: bool) -> str:
+    """What the other end has to be given as well, of these options."""
+    if ask or insecure:
+        return "--ask-secret" if ask else "--insecure"
+    name = str(path or os.environ.get(SECRET_VARIABLE) or "")
+    if name.startswith(("/dev/", "/proc/")):
+        return "--secret FILE"  # <(...)
+    home = os.path.expanduser("~/")
+    tilde, name = ("~/", name[len(home) :]) if name.startswith(home) else ("", name)
+    return f"--secret {tilde}{shlex.quote(name)}" if name else ""
 
 
 @app.command()

@@ -75,7 +75,7 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
 
     listener = _spawn("listen", "127.0.0.1:0", "--recv-only", stdout=subprocess.PIPE)
     assert listener.stderr is not None
-    port = int(listener.stderr.readline().rpartition(b":")[2])
+    port = int(listener.stderr.readline().partition(b",")[0].rpartition(b":")[2])
     cuts = random_cuts(random.Random(), CUTS, max(total // (CUTS // 2), 1))
     proxy = FaultProxy(("127.0.0.1", port), cuts, on_cut)
     at = "{}:{}".format(*proxy.start())
@@ -163,7 +163,8 @@ def _pack(files: dict[str, Path], sink: IO[bytes], digests: dict[str, str]) -> N
 def _drain(stream: IO[bytes]) -> None:
     """Read what a process says, so that it never waits; what it says at its end is shown."""
     for line in stream:
-        if not line.startswith((b"bpipe: connect", b"bpipe: listening")):
+        quiet = b"bpipe: connect", b"bpipe: listening", b"bpipe: the connection was lost"
+        if not line.startswith(quiet):
             print("  " + line.decode(errors="replace").rstrip(), flush=True)
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, Protocol
 
-from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, format_duration, format_size
-from bpipe.pipe import Status
+from bpipe.cli.totals import Totals, count
+from bpipe.cli.values import format_duration, format_size
+from bpipe.pipe import State
 
 
 class Event(Protocol):
@@ -28,14 +29,30 @@ def name(event: type) -> str:
     return re.sub("(?<=.)(?=[A-Z])", "-", event.__name__).lower()
 
 
-def to_json(event: Event, now: float) -> str:
-    """One line for programs; ``now`` is in seconds since 1970."""
+def to_json(event: Event, run: str, now: float) -> str:
+    """One line for programs; ``run`` tells runs apart, ``now`` is in seconds since 1970."""
     import json  # most runs have no log
 
-    fields = {"time": round(now, 3), "event": name(type(event)), **event._asdict()}
+    fields = {"time": now, "run": run, "event": name(type(event)), **event._asdict()}
     if isinstance(totals := fields.pop("totals", None), Totals):
         fields.update(totals._asdict())
+    for key, value in fields.items():
+        if isinstance(value, float):
+            fields[key] = round(value, 3)
     return json.dumps(fields)
+
+
+class Started(NamedTuple):
+    """A run begins."""
+
+    role: str  # connect, or listen
+    version: str
+    pid: int
+    address: str
+    size: int | None  # what is expected to be moved
+
+    def words(self) -> str:
+        return f"bpipe {self.version}, process {self.pid}: {self.role} {self.address}"
 
 
 class Listening(NamedTuple):
@@ -43,9 +60,23 @@ class Listening(NamedTuple):
 
     address: str
     port: int | None  # None: a Unix socket
+    reach: str  # who can call: user (of this machine), machine, or network
+    sealed: bool  # there is a secret
 
     def words(self) -> str:
-        return f"listening on {self.address}"
+        if self.reach == "network":
+            return f"listening on {self.address}"
+        secret = "" if self.sealed or self.port is None else " (no secret)"
+        return f"listening on {self.address}, for this {self.reach} only{secret}"
+
+
+class Invitation(NamedTuple):
+    """What is to be typed at the other end, where that can be another machine."""
+
+    command: str
+
+    def words(self) -> str:
+        return f"on the other machine: {self.command}"
 
 
 class Exposed(NamedTuple):
@@ -75,19 +106,47 @@ class Connected(NamedTuple):
         return f"connected to {self.peer}"
 
 
+class Trying(NamedTuple):
+    """There is no connection yet, and somebody may wait for it; told once."""
+
+    peer: str
+    reason: str
+    code: str
+    left: float  # until it is given up
+
+    def words(self) -> str:
+        reason = addressed(self.peer, self.reason)
+        return f"{reason}; trying for {format_duration(int(self.left))} more"
+
+
 class Lost(NamedTuple):
     """The connection is gone, and the next one is looked for."""
 
     reason: str
+    code: str
+    state: str = State.RECONNECTING  # or connecting: a listener waits for any caller
 
     def words(self) -> str:
-        return f"connection lost: {self.reason}; reconnecting"
+        what = "waiting for a caller" if self.state == State.CONNECTING else self.state
+        return f"connection lost: {self.reason}; {what}"
+
+
+class Unsteady(NamedTuple):
+    """The connection was lost so often that not each time is told, but once a minute how often."""
+
+    losses: int  # that were not told
+    state: str
+
+    def words(self) -> str:
+        times = count(self.losses, "more time")
+        return f"the connection was lost {times} in the last minute; now {self.state}"
 
 
 class Retrying(NamedTuple):
     """An attempt to connect has failed; not each of them is told."""
 
     reason: str
+    code: str
     attempt: int  # how many there were in this outage
     delay: float  # until the next one
 
@@ -127,6 +186,13 @@ class WaitingForStdin(NamedTuple):
         return f"the peer has finished; waiting for the end of stdin ({way_out})"
 
 
+class WaitingForPeer(NamedTuple):
+    """All that was sent is safe, but the peer's stream stays open and silent."""
+
+    def words(self) -> str:
+        return "waiting for the far side, which has not finished (its stdin is open)"
+
+
 class Frame(NamedTuple):
     """A frame heard (<) or said (>), a change of the session's state (=), an error (!)."""
 
@@ -146,96 +212,7 @@ class Dropped(NamedTuple):
         return f"({count(self.messages, 'message')} dropped)"
 
 
-class Totals(NamedTuple):
-    """What both directions have moved so far."""
-
-    sent: int = 0  # read from stdin, to be sent
-    confirmed: int = 0  # of these: known to be with the far consumer
-    received: int = 0
-    delivered: int = 0  # of these: taken by stdout
-    replayed: int = 0  # sent again, in all reconnects together
-    reconnects: int = 0
-    elapsed: float = 0.0  # since the first connection, or without one since the start
-
-
-def totals(status: Status, elapsed: float) -> Totals:
-    """What this status says of them."""
-    return Totals(
-        sent=status.written,
-        confirmed=status.confirmed,
-        received=status.received,
-        delivered=status.delivered,
-        replayed=status.replayed,
-        reconnects=status.reconnects,
-        elapsed=round(elapsed, 3),
-    )
-
-
-class Progress(NamedTuple):
-    """Where things stand, because it was asked for."""
-
-    state: str
-    peer: str
-    outage: float | None  # how long no progress has been made for want of a connection
-    round_trip: float | None
-    totals: Totals
-
-    def words(self) -> str:
-        totals = self.totals
-        parts = [f"{self.state} {self.peer}"]
-        if self.outage is not None:
-            parts.append(f"no progress for {format_duration(self.outage)}")
-        for verb, number, result, safe in (
-            ("sent", totals.sent, "confirmed", totals.confirmed),
-            ("received", totals.received, "delivered", totals.delivered),
-        ):
-            parts.append(f"{verb} {format_size(number)}, {format_size(safe)} {result}")
-        parts.append(count(totals.reconnects, "reconnect"))
-        return "; ".join(parts)
-
-
-class Done(NamedTuple):
-    """The end of the run."""
-
-    status: int  # the exit status
-    reason: str | None  # of a failure
-    totals: Totals = Totals()
-
-    def words(self) -> str:
-        return self._success() if self.reason is None else self._failure(self.reason)
-
-    def _success(self) -> str:
-        totals = self.totals
-        moved = [
-            f"{verb} {format_size(number)}"
-            for verb, number in (("sent", totals.sent), ("received", totals.received))
-            if number
-        ]
-        if not moved:
-            return "done; both streams were empty"
-        rate = format_size(max(totals.sent, totals.received) / max(totals.elapsed, 0.001))
-        summary = f"{' and '.join(moved)} in {format_duration(totals.elapsed)} ({rate}/s)"
-        if totals.reconnects:
-            summary += f", {count(totals.reconnects, 'reconnect')}"
-        return f"{summary}, all delivered"
-
-    def _failure(self, reason: str) -> str:
-        """What has happened, how far it got, and what to do."""
-        parts, totals = [reason], self.totals
-        rest = totals.sent - totals.confirmed
-        if totals.sent and self.status != LOST:  # there the reason says it
-            parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
-        if totals.received:
-            parts.append(f"{count(totals.delivered, 'byte')} received")
-        if self.status == LOST and totals.sent and not rest:
-            parts.append("see what the far side has before it is sent again")
-        elif self.status == NOT_CONNECTED:
-            parts.append("nothing was read from stdin: it can be started again")
-        elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
-            parts.append("start both ends again, from the beginning")
-        return "; ".join(parts)
-
-
-def count(number: int, noun: str) -> str:
-    """``1 byte``, ``2 bytes``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def addressed(peer: str, reason: str) -> str:
+    """The reason, with the address that it is about."""
+    known = peer in reason or f"cannot resolve {peer.rpartition(':')[0]}: " in reason
+    return reason if known else f"{peer}: {reason}"

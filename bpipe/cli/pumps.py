@@ -31,6 +31,7 @@ from bpipe.errors import explain
 from bpipe.net.clock import clock
 from bpipe.net.outlet import Outlet, waiting
 from bpipe.pipe import BackedPipe
+from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Reason
 
 LARGEST_READ: Final = 1 << 20  # bytes in one system call
@@ -196,7 +197,10 @@ class StdinPump(Pump):
 class StdoutPump(Pump):
     """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
 
-    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+    def __init__(
+        self, pipe: BackedPipe, descriptor: int, before: Callable[[Views], None] = lambda data: None
+    ) -> None:
+        self._before = before  # called in this thread with what is going to be written
         self._outlet: Outlet | None = None
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
             self._outlet = Outlet(descriptor, lambda: self._idle)
@@ -222,6 +226,7 @@ class StdoutPump(Pump):
         """Write what there is, or wait for it; returns whether there may be more."""
         reader = self._pipe.reader
         if views := reader.readable(LARGEST_WRITE):
+            self._before(views)
             reader.took(self._write(views))
             self._pipe.nudge()
         elif reader.drained:

@@ -11,35 +11,26 @@ import contextlib
 import os
 import queue
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bpipe.cli.events import (
-    Connected,
-    Done,
-    Dropped,
-    Event,
-    Lost,
-    PeerFinished,
-    Refused,
-    Resumed,
-    Retrying,
-    to_json,
-)
+from bpipe.cli.events import Dropped, Event, to_json
 from bpipe.cli.streams import leave_signals_to_the_main_thread
+from bpipe.cli.totals import Done
 from bpipe.cli.values import Level
-from bpipe.net.clock import clock
-from bpipe.pipe import State, Status
 
 QUEUED: Final = 1000  # jobs, about as many lines; the few last ones are not counted
-STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
 PATIENCE: Final = 2.0  # seconds that the last lines may take
 
 
 class Writer:
-    """A thread for what may block. An OSError ends it: nobody can be told that stderr is gone."""
+    """A thread for what may block. An OSError ends it: nobody can be told that stderr is gone.
+
+    A terminal that stops background jobs that write to it (``stty tostop``) does not stop this.
+    """
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -63,6 +54,7 @@ class Writer:
 
     def _run(self) -> None:
         leave_signals_to_the_main_thread()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with contextlib.suppress(OSError):
             while (job := self._jobs.get()) is not None:
                 job()
@@ -90,14 +82,26 @@ class Output(Protocol):
 
 
 class Log:
-    """A file that is appended to. Raises OSError if it cannot be opened."""
+    """A file that is appended to. Raises OSError if it cannot be opened.
+
+    A new one is for its owner only. A link is not followed, as others may have made it; but those
+    of ``/dev/fd`` are the process's own.
+    """
 
     def __init__(self, path: str, on_failure: Callable[[str], None]) -> None:
         # Nonblocking, because nobody may have opened the other end of a named pipe yet.
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o666)
+        if not os.path.realpath(os.path.dirname(path)).startswith("/proc/"):
+            flags |= os.O_NOFOLLOW
+        self._descriptor = os.open(path, flags, 0o600)
         self._on_failure = on_failure
         self._writer = Writer("Log")
+
+    def is_in(self, descriptor: int) -> bool:
+        """Whether this is the file behind the descriptor."""
+        with contextlib.suppress(OSError):
+            return os.path.sameopenfile(self._descriptor, descriptor)
+        return False
 
     def say(self, line: str, *, last: bool = False) -> bool:
         """One line, without its end; returns whether it was not dropped. Does not wait."""
@@ -145,7 +149,8 @@ class Reporter:
 
     def log_to(self, output: Output) -> None:
         """Write a log from now on; one on stderr takes the place of the words."""
-        self._log = Channel(output, lambda event: to_json(event, time.time()))
+        run = os.urandom(6).hex()
+        self._log = Channel(output, lambda event: to_json(event, run, time.time()))
 
     def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
         """Something has happened; people hear of it from this level on."""
@@ -163,46 +168,3 @@ class Reporter:
         if self._log is not None and not self._log_is_stderr:
             self._log.output.close()
         self._words.output.close()
-
-
-class Narrator:
-    """Compares each status of a pipe with the one before, and tells what is new."""
-
-    def __init__(self, reporter: Reporter, first: Status) -> None:
-        self._tell = reporter.tell
-        self._last = self._told = first  # the last one, and that of the last connection
-        self._outage_since: float | None = None  # the time when the last one began
-        self._refused = 0  # the callers that were told of
-        self._refusals_at = 0.0  # when to tell of more
-
-    def look(self, now: Status) -> None:
-        """Something may have changed."""
-        last, told = self._last, self._told
-        if now.state is State.RECONNECTING and now.outage is not None:
-            self._outage_since = clock() - now.outage
-        if now.state is State.CONNECTED and now.links > told.links:
-            replayed = now.replayed - told.replayed
-            outage = None if self._outage_since is None else clock() - self._outage_since
-            again = Resumed(now.peer, outage, replayed) if told.links else None
-            self._tell(again or Connected(now.peer))
-            self._told, self._outage_since = now, None
-        elif now.state is State.RECONNECTING and last.state is State.CONNECTED:
-            self._tell(Lost(now.cause))
-        elif now.state in (State.CONNECTING, State.RECONNECTING) and _worth_telling(now, last):
-            self._tell(Retrying(now.cause, now.attempts, now.retry_in or 0.0), Level.VERBOSE)
-        if now.peer_finished and not last.peer_finished:
-            self._tell(PeerFinished(now.received), Level.VERBOSE)
-        self._count_strangers(now.refused)
-        self._last = now
-
-    def _count_strangers(self, refused: int) -> None:
-        """Not a line for each: they would fill the disk."""
-        if refused > self._refused and clock() >= self._refusals_at:
-            self._tell(Refused(refused - self._refused))
-            self._refused, self._refusals_at = refused, clock() + STRANGERS_EVERY
-
-
-def _worth_telling(now: Status, last: Status) -> bool:
-    """Whether a failed attempt is news: the cause is, or it is the 2nd, 4th, 8th... attempt."""
-    doubled = now.attempts.bit_length() > last.attempts.bit_length() and now.attempts > 1
-    return now.cause != "" and (now.cause != last.cause or doubled)

@@ -20,7 +20,15 @@ from bpipe.cli.streams import (
 from bpipe.cli.turns import Turns
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.cli.watch import LogError, Watch
-from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost, explain
+from bpipe.errors import (
+    AddressError,
+    NotConnected,
+    PipeClosed,
+    SessionEnded,
+    SessionLost,
+    code_of,
+    explain,
+)
 from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
@@ -45,10 +53,10 @@ def run_session(
     watch = Watch(usage, streams)
     runner = _Runner(streams, usage, watch)
     try:
-        watch.open()
+        watch.open(name, listens=listens)
         status = asyncio.run(runner.run(open_pipe, name, listens=listens))
     except LogError as error:
-        status = watch.refuse(USAGE, str(error))
+        status = watch.refuse(USAGE, str(error), error.code)
     finally:
         watch.close()
     if runner.deadly is not None:
@@ -74,10 +82,10 @@ class _Runner:
         try:
             pipe = await open_pipe()
         except AddressError as error:
-            return self._watch.refuse(USAGE, str(error))
+            return self._watch.refuse(USAGE, str(error), error.code)
         except OSError as error:
             reason = f"cannot listen at {name}: {explain(error)}; choose another address"
-            return self._watch.refuse(FAILED, reason)
+            return self._watch.refuse(FAILED, reason, code_of(error))
         self._handle_signals(pipe)
         self._choose_directions(pipe)
         self._watch.begin(pipe, listens=listens)
@@ -110,7 +118,7 @@ class _Runner:
         else:
             os.close(self._streams.stdin)
         if pipe.reader.stopped is None:
-            StdoutPump(pipe, self._streams.stdout)
+            StdoutPump(pipe, self._streams.stdout, self._watch.make_way)
         pipe.observe(Turns(lambda: pipe.writer.sent + pipe.reader.received).look)
 
     def _consider_hint(self, pipe: BackedPipe) -> None:

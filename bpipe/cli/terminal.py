@@ -4,17 +4,20 @@ Theory of operation. One thread writes to stderr, so lines and the status line n
 one another. A line takes the place of the status line, which is drawn again below it. Of the
 views that come while the terminal does not take any (^S), the last is drawn.
 
-The cursor rests at the beginning of the status line. A terminal that is made narrower wraps the
-line into more rows, or cuts it off, each in its own way; but its cursor stays where the line
-begins, so what has to be erased is everything from there on, and nothing depends on a width that
-may just be changing. While the line is drawn, wrapping is off: if the terminal has become
-narrower a moment ago, it cuts off the rest. The cursor is never hidden, and wrapping is off only
-within one write: whatever ends this process leaves the terminal usable.
+The cursor rests at the beginning of an empty row above the status line. So what another program
+writes to the same terminal, a producer's warning for one, can be read, and moves the cursor onto
+the status line, which is erased then. A terminal that is made narrower wraps the line into more
+rows, or cuts it off, each in its own way; but its cursor stays where it is, so what has to be
+erased is everything from there on, and nothing depends on a width that may just be changing. While
+the line is drawn, wrapping is off: if the terminal has become narrower a moment ago, it cuts off
+the rest. The cursor is never hidden, and wrapping is off only within one write: whatever ends this
+process leaves the terminal usable.
 """
 
 from __future__ import annotations
 
 import io
+import locale
 import os
 import sys
 import threading
@@ -22,20 +25,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from bpipe.cli.meter import View
 from bpipe.cli.report import Writer, write_all
-from bpipe.cli.status import ASCII_BAR, BAR, Piece, View, columns, line, printable
+from bpipe.cli.status import ASCII, FINE, Piece, columns, line, printable
 from bpipe.cli.values import Level, Usage, When
+from bpipe.protocol.ring import Views
 
 STDERR: Final = 2
 REDRAW: Final = 0.25  # seconds between two views
 SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
 WIDTH: Final = 80  # columns where nothing says how many there are
+LEAST: Final = 3  # rows of a terminal that has room for an empty one
+NEWLINE: Final = 10
 
 # The row, which a terminal would else still take for one that is wrapped into the next; then from
 # the second cell to the end of the screen: what is erased from the very first cell of the screen
 # on, some terminals keep in their history.
 _ERASE: Final = "\r\x1b[2K \x1b[J\r"
-_WRAP, _NO_WRAP = "\x1b[?7h", "\x1b[?7l"
+_WRAP, _NO_WRAP, _UP = "\x1b[?7h", "\x1b[?7l", "\x1b[A"
 
 
 class Terminal:
@@ -44,11 +51,12 @@ class Terminal:
     def __init__(self) -> None:
         self._writer = Writer("Reporter")
         self._encoding = (sys.stderr and sys.stderr.encoding) or "utf-8"
-        self._bar = BAR if self._encoding.lower() in ("utf-8", "utf8") else ASCII_BAR
+        self._glyphs = FINE if has_glyphs(self._encoding) else ASCII
         self._view: View | None = None
         self._paint: Callable[[list[Piece]], str] | None = None
         self._due = False  # a redraw was asked for
         self._drawn = 0  # columns that the status line takes on the screen now
+        self._midway = False  # the row of the cursor has the beginning of a line of data
         self._dumb = is_dumb()
 
     def say(self, line: str, *, last: bool = False) -> bool:
@@ -62,6 +70,18 @@ class Terminal:
             self._due = True  # before the thread says otherwise
             if not self._writer.do(self._show):
                 self._due = False
+
+    def hide(self) -> None:
+        """Erase the status line until the next ``show``; does not wait."""
+        if self._view is not None:
+            self._view = None
+            self._writer.do(self._show)
+
+    def make_way(self, data: Views) -> None:
+        """This is about to be written to the same terminal, by the thread that calls."""
+        if self._view is not None or self._drawn:
+            self.clear()
+        self._midway = data[-1][-1] != NEWLINE
 
     def clear(self) -> None:
         """Erase the status line, and wait a moment for that; the next ``show`` draws it again."""
@@ -89,18 +109,25 @@ class Terminal:
         erased.set()
 
     def _write(self, text: str) -> None:
+        if text and self._midway:
+            self._midway, text = False, f"\n{text}"
         write_all(STDERR, text.encode(self._encoding, errors="replace"))
 
     def _draw(self) -> str:
         """The codes that draw the status line; none in the background."""
-        if self._view is None or not in_foreground():
+        view = self._view  # the event loop may change it meanwhile
+        if view is None or not in_foreground():
             return ""
         if self._paint is None:
             self._paint = plain if self._dumb else colourful()
-        pieces = line(self._view, width() - 1, self._bar)  # in the last column, terminals differ
+        rows, width = size()
+        pieces = line(view, width - 1, self._glyphs)  # in the last column, terminals differ
         self._drawn = sum(columns(piece.text) for piece in pieces)
         drawn = self._paint(pieces) + "\r"
-        return drawn if self._dumb else f"{_NO_WRAP}{drawn}{_WRAP}"
+        if self._dumb:
+            return drawn
+        below, back = ("\n", _UP) if rows >= LEAST else ("", "")
+        return f"{_NO_WRAP}{below}{drawn}{back}{_WRAP}"
 
     def _erase(self) -> str:
         """The codes that remove the status line, and what was typed over it."""
@@ -159,10 +186,19 @@ def in_foreground() -> bool:
         return True
 
 
-def width() -> int:
-    """The columns of the terminal now."""
+def has_glyphs(encoding: str) -> bool:
+    """Whether more than ASCII is shown: Python says UTF-8 also where the locale does not."""
+    utf8 = all(
+        name.lower() in ("utf-8", "utf8") for name in (encoding, locale.nl_langinfo(locale.CODESET))
+    )
+    return utf8 and not os.environ.get("TERM", "").startswith(("linux", "vt"))
+
+
+def size() -> tuple[int, int]:
+    """The rows and columns of the terminal now; no rows if there are none."""
     try:
-        return os.get_terminal_size(STDERR).columns or WIDTH
+        columns, rows = os.get_terminal_size(STDERR)
+        return rows, columns or WIDTH
     except OSError:
-        columns = os.environ.get("COLUMNS", "")
-        return int(columns) if columns.isdecimal() and int(columns) else WIDTH
+        given = os.environ.get("COLUMNS", "")
+        return 0, int(given) if given.isdecimal() and int(given) else WIDTH

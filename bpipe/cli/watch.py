@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from functools import partial
 
+from bpipe import __version__
 from bpipe.cli.events import (
-    Done,
     Exposed,
     Frame,
+    Invitation,
     Listening,
-    Progress,
-    Totals,
+    Started,
     WaitingForStdin,
-    totals,
+    addressed,
 )
-from bpipe.cli.report import Log, Narrator, Reporter
-from bpipe.cli.status import Meter
+from bpipe.cli.hints import Hints
+from bpipe.cli.meter import Meter
+from bpipe.cli.narrator import Narrator
+from bpipe.cli.report import Log, Reporter
 from bpipe.cli.streams import Streams, reads_stdin, remaining
 from bpipe.cli.terminal import REDRAW, Terminal, same_terminal, wants_status
+from bpipe.cli.totals import Done, Progress, Totals, totals
 from bpipe.cli.values import Level, Usage, When
 from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
-from bpipe.net.address import parse
+from bpipe.net.address import EVERYWHERE, parse
 from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe, State, Status
+from bpipe.protocol.ring import Views
 
 
 class LogError(BpipeError):
     """The log cannot be opened."""
+
+    code = "log"
 
 
 class Watch:
@@ -36,11 +44,13 @@ class Watch:
     def __init__(self, usage: Usage, streams: Streams) -> None:
         sends = reads_stdin(streams, usage)
         self.draws = wants_status(usage)
-        # Where the terminal shows the data, or what is typed, it shows the status line only after.
+        # Where the terminal shows the data, or what is typed, the status line goes out of the way.
         careful = usage.status is When.AUTO
-        self._after_output = careful and not usage.send_only and same_terminal(streams.stdout)
+        self._shares = not usage.send_only and same_terminal(streams.stdout)
+        self._after_output = careful and self._shares
         self._after_input = careful and sends and same_terminal(streams.stdin)
         self._usage = usage
+        self._stdout = streams.stdout
         self._terminal = Terminal()
         self._reporter = Reporter(usage.level, self._terminal)
         of_stdin = usage.size is None and sends
@@ -50,16 +60,27 @@ class Watch:
         self._occasion: tuple[object, ...] = ()  # what was told of last
         self._stdin_is_terminal = streams.stdin_is_terminal
 
-    def open(self) -> None:
-        """Open the log, if there is to be one; LogError if that cannot be."""
+    def open(self, address: str, *, listens: bool) -> None:
+        """Open the log, if there is to be one; LogError if that cannot be. Tell that it starts."""
         path = self._usage.log_json
         if path == "-":
             self._reporter.log_to(self._terminal)
         elif path is not None:
-            try:
-                self._reporter.log_to(Log(path, self._log_failed))
-            except OSError as error:
-                raise LogError(f"cannot open the log {path}: {explain(error)}") from None
+            self._reporter.log_to(self._open_log(path))
+        role = "listen" if listens else "connect"
+        started = Started(role, __version__, os.getpid(), address, self._meter.size)
+        self._reporter.tell(started, Level.VERBOSE)
+
+    def _open_log(self, path: str) -> Log:
+        try:
+            log = Log(path, self._log_failed)
+        except OSError as error:
+            link = error.errno == errno.ELOOP
+            why = "it is a symbolic link" if link else explain(error)
+            raise LogError(f"cannot open the log {path}: {why}") from None
+        if log.is_in(self._stdout):
+            raise LogError(f"the log {path} is where the data goes: name another file")
+        return log
 
     def _log_failed(self, why: str) -> None:
         self._terminal.say(f"bpipe: {self._usage.log_json}: {why}; nothing more is logged")
@@ -68,19 +89,30 @@ class Watch:
         """From now on, tell what happens to this pipe."""
         tell, usage = self._reporter.tell, self._usage
         if listens:
-            name = pipe.status().peer
-            tell(Listening(name, parse(name).port))
-            if pipe.exposed:
-                tell(Exposed(name))
+            self._introduce(pipe)
         if usage.level >= Level.TRACE:
             pipe.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, pipe.status())
+        self._hints = Hints(tell, pipe.status, waits=listens)
         pipe.observe(partial(self._look, pipe))
         if self.draws:
             self._show_often(pipe)
         if usage.log_interval is not None:
             level = Level.VERBOSE if usage.log_json else Level.NORMAL
             self._report_later(pipe, usage.log_interval, level)
+
+    def _introduce(self, pipe: BackedPipe) -> None:
+        """Tell where the listener can be called, and how."""
+        tell, name = self._reporter.tell, pipe.status().peer
+        address, port = parse(name), parse(name).port
+        sealed = self._usage.credentials not in ("", "--insecure")
+        reach = "user" if address.path else "network" if pipe.reachable else "machine"
+        tell(Listening(name, port if not address.path else None, reach, sealed))
+        if pipe.exposed:
+            tell(Exposed(name))
+        if pipe.reachable:
+            host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
+            tell(Invitation(f"bpipe connect {host} {self._usage.credentials}".rstrip()))
 
     def _look(self, pipe: BackedPipe) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
@@ -91,14 +123,35 @@ class Watch:
         self._meter.note(status, clock())
         if self.draws and status.state is not self._shown:
             self._show(status)
+        unsteady = self._narrator.losses.untold
         self._narrator.look(status)
+        self._hints.look(status)
+        if self._narrator.losses.untold and not unsteady:
+            due_in = self._narrator.losses.due_in(clock())
+            asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
 
     def _show(self, status: Status) -> None:
         self._shown = status.state
         view = self._meter.view(status, clock())
-        output = status.peer_finished and status.received == status.delivered
-        if (output or not self._after_output) and (status.finished or not self._after_input):
+        if self._may_draw(status):
             self._terminal.show(view)
+        else:
+            self._terminal.hide()
+
+    def _may_draw(self, status: Status) -> bool:
+        """Whether there is something to show, and nothing else that the terminal shows now."""
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        output = status.received == status.delivered and (
+            away or status.peer_finished or not status.received
+        )
+        typed = away or status.finished
+        free = (output or not self._after_output) and (typed or not self._after_input)
+        return free and status.state is not State.OVER
+
+    def make_way(self, data: Views) -> None:
+        """This is about to be written to stdout, by the thread that calls."""
+        if self._shares:
+            self._terminal.make_way(data)
 
     def _show_often(self, pipe: BackedPipe) -> None:
         self._show(pipe.status())
@@ -114,11 +167,15 @@ class Watch:
     def report(self, pipe: BackedPipe, level: Level) -> None:
         """Tell where things stand."""
         status = pipe.status()
+        view = self._meter.view(status, clock())
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
         progress = Progress(
             state=status.state,
             peer=status.peer,
-            outage=status.outage,
+            outage=status.away if away else None,
             round_trip=status.round_trip,
+            size=view.size,
+            rate=int(view.rate),
             totals=self._totals(status),
         )
         self._reporter.tell(progress, level)
@@ -131,19 +188,22 @@ class Watch:
         """Erase the status line until it is drawn the next time."""
         self._terminal.clear()
 
-    def refuse(self, status: int, reason: str) -> int:
+    def refuse(self, status: int, reason: str, code: str) -> int:
         """Tell that there is nothing to run; returns the exit status."""
-        self._reporter.tell(Done(status=status, reason=reason), Level.QUIET)
+        self._reporter.tell(Done(status, reason, code), Level.QUIET)
         return status
 
     def conclude(self, pipe: BackedPipe, exit_status: int, level: Level) -> None:
         """Tell how it ended, from this level on."""
-        status, reason = pipe.status(), None
+        status, reason, code = pipe.status(), None, None
         if pipe.failure is not None:
-            reason = str(pipe.failure)
-            if isinstance(pipe.failure, NotConnected | SessionLost) and status.peer not in reason:
-                reason = f"{status.peer}: {reason}"
-        self._reporter.tell(Done(exit_status, reason, self._totals(status)), level)
+            reason, code = str(pipe.failure), pipe.failure.code
+            if isinstance(pipe.failure, NotConnected | SessionLost):
+                reason = addressed(status.peer, reason)
+        self._narrator.sum_up()
+        self._narrator.look(status)
+        done = Done(exit_status, reason, code, self._meter.size, self._totals(status))
+        self._reporter.tell(done, level)
 
     def close(self) -> None:
         """Erase the status line, and wait a moment until everything is written."""

@@ -163,7 +163,13 @@ class Bpipe(Program):
     @property
     def address(self) -> str:
         """Where a listener listens."""
-        return self.wait_line("^bpipe: listening on ").removeprefix("bpipe: listening on ")
+        where = self.address_line.removeprefix("bpipe: listening on ")
+        return where.partition(", for this ")[0]
+
+    @property
+    def address_line(self) -> str:
+        """What a listener says first."""
+        return self.wait_line("^bpipe: listening on ")
 
     def wait_connected(self) -> None:
         """Wait for the first link."""

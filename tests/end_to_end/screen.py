@@ -23,8 +23,8 @@ from tests.end_to_end.helpers import Bpipe, Proxy, Start
 
 ROWS: Final = 24
 PROMPT: Final = "$"
-DRAWN: Final = r"unconfirmed|█|░"  # some part of the status line
-CONNECTED: Final = r"connected( to \S+)?  (sent )?\d.*(B|B/s|idle).*"
+DRAWN: Final = r"elapsed|held|/s  |█|░"  # some part of the status line
+CONNECTED: Final = r"connected( to \S+)?  ([█░]+ \d+%  )?(sent )?\d.*(B|B/s|idle).*"
 
 # A session of its own, whose terminal is stdin.
 _LOGIN: Final = """
@@ -44,6 +44,7 @@ class Screen:
         self._stream = pyte.ByteStream(self._screen)
         self._lock = threading.Lock()
         self._keys, terminal = os.openpty()
+        self.name = os.ttyname(terminal)  # where other programs can write to it
         self.resize(width)
         variables = {"TERM": "xterm-256color", "PS1": f"{PROMPT} ", "PYTHON": sys.executable}
         variables["BASH_FUNC_bpipe%%"] = '() { "$PYTHON" -m bpipe "$@"; }'

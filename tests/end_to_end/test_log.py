@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bpipe import __version__
 from bpipe.cli.faults import Cut, Fault
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Start, finish
@@ -41,18 +42,26 @@ def test_the_log_tells_an_outage_and_the_totals(start: Start, tmp_path: Path) ->
     names = [event["event"] for event in said]
     assert "progress" in names
     told = [name for name in names if name not in ("progress", "retrying", "peer-finished")]
-    assert told == ["connected", "lost", "resumed", "done"]
+    assert told == ["started", "connected", "lost", "resumed", "done"]
     assert names.count("peer-finished") == 1
     done = said[-1]
     assert done["sent"] == done["confirmed"] == producer.written
     assert (done["status"], done["reason"], done["reconnects"]) == (0, None, 1)
     (lost,) = [event for event in said if event["event"] == "lost"]
     assert "reset" in lost["reason"]
+    assert lost["code"] == "reset"
     times = [event["time"] for event in said]
     assert times == sorted(times)
     heard = events(logs[0].read_text())
-    assert heard[0]["event"] == "listening"
-    assert listener.address == f"127.0.0.1:{heard[0]['port']}" == heard[0]["address"]
+    assert [event["event"] for event in heard[:3]] == ["started", "listening", "connected"]
+    assert listener.address == f"127.0.0.1:{heard[1]['port']}" == heard[1]["address"]
+    for events_of, role, pid in ((heard, "listen", listener.pid), (said, "connect", caller.pid)):
+        started = events_of[0]
+        assert (started["role"], started["pid"], started["version"]) == (role, pid, __version__)
+        assert len({event["run"] for event in events_of}) == 1
+    assert heard[0]["run"] != said[0]["run"]
+    (progress, *_) = [event for event in said if event["event"] == "progress" and event["rate"]]
+    assert progress["size"] is None
     assert heard[-1]["received"] == heard[-1]["delivered"] == producer.written
 
 

@@ -84,7 +84,7 @@ def terminate(start: Start, far: Far, screen: Screen) -> None:
             "ADDRESS: the peer no longer knows this session; "
             f"{SAFE} bytes are confirmed, {AWAY} more are not; {AGAIN}",
         ),
-        (False, terminate, 1, f"the other end: interrupted by SIGTERM; {ALL_SAFE}; {AGAIN}"),
+        (False, terminate, 1, f'the other end: "interrupted by SIGTERM"; {ALL_SAFE}; {AGAIN}'),
     ],
 )
 def test_a_sender_is_told_what_is_safe(
@@ -101,11 +101,11 @@ def test_a_sender_is_told_what_is_safe(
     screen.enter(f"{far.command} --give-up-after {patience}")
     with far.fifo.open("wb", buffering=0) as stdin:
         stdin.write(pattern(0, SAFE))
-        screen.wait_last(r"connected .* sent 600\.0 KiB .* 0 B of 64\.0 MiB unconfirmed  .*")
+        screen.wait_last(r"connected .* sent 600\.0 KiB .* .*")
         if frozen:
             far.proxy.freeze()
             stdin.write(pattern(SAFE, AWAY))
-            screen.wait_last(r"reconnecting .* 300\.0 KiB of 64\.0 MiB unconfirmed, and kept  .*")
+            screen.wait_last(r"reconnecting .* 300\.0 KiB of 64\.0 MiB held until confirmed  .*")
         happens(start, far, screen)
         line = last_line(screen, status)
     assert re.fullmatch(f"bpipe: {said.replace('ADDRESS', far.proxy.address)}", line), line
@@ -116,7 +116,7 @@ def test_a_sender_whose_far_consumer_has_left(terminal: Open, start: Start, path
     screen = terminal(200)
     screen.enter(f"bpipe connect {path} --send-only < <(yes 2>&-)")
     assert re.fullmatch(
-        "bpipe: the other end: the consumer behind stdout closed its pipe; "
+        'bpipe: the other end: "the consumer behind stdout closed its pipe"; '
         r"\d+ bytes confirmed, \d+ more not",
         last_line(screen, 141),
     )
@@ -133,7 +133,7 @@ def test_a_sender_whose_far_consumer_has_left(terminal: Open, start: Start, path
             1,
             f"cannot write stdout: file too large; {SAFE} bytes received; {AGAIN}",
             1,
-            f"the other end: cannot write stdout: file too large; "
+            'the other end: "cannot write stdout: file too large"; '
             rf"{SAFE} bytes confirmed, \d+ more not; {AGAIN}",
         ),
         (
@@ -141,7 +141,7 @@ def test_a_sender_whose_far_consumer_has_left(terminal: Open, start: Start, path
             141,
             r"the consumer behind stdout closed its pipe; \d+ bytes received",
             141,
-            r"the other end: the consumer behind stdout closed its pipe; "
+            'the other end: "the consumer behind stdout closed its pipe"; '
             r"\d+ bytes confirmed, \d+ more not",
         ),
         (

@@ -1,0 +1,121 @@
+"""How far a run has come, and how it has ended: the events that have numbers.
+
+What a hundred per cent are is the size that is expected: ``--size``, or that of a file on stdin.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, format_duration, format_size
+from bpipe.pipe import Status
+
+
+class Totals(NamedTuple):
+    """What both directions have moved so far."""
+
+    sent: int = 0  # read from stdin, to be sent
+    confirmed: int = 0  # of these: known to be with the far consumer
+    received: int = 0
+    delivered: int = 0  # of these: taken by stdout
+    replayed: int = 0  # sent again, in all reconnects together
+    reconnects: int = 0
+    elapsed: float = 0.0  # since the first connection, or without one since the start
+
+
+def totals(status: Status, elapsed: float) -> Totals:
+    """What this status says of them."""
+    return Totals(
+        sent=status.written,
+        confirmed=status.confirmed,
+        received=status.received,
+        delivered=status.delivered,
+        replayed=status.replayed,
+        reconnects=status.reconnects,
+        elapsed=round(elapsed, 3),
+    )
+
+
+class Progress(NamedTuple):
+    """Where things stand, because it was asked for."""
+
+    state: str
+    peer: str
+    outage: float | None  # how long nothing was heard for want of a connection
+    round_trip: float | None
+    size: int | None  # what is expected to be moved
+    rate: int  # per second, of the direction that has moved more
+    totals: Totals
+
+    def words(self) -> str:
+        totals = self.totals
+        parts = [f"{self.state} {self.peer}"]
+        if self.outage is not None:
+            parts.append(f"nothing heard for {format_duration(self.outage)}")
+        for verb, number, result, safe in (
+            ("sent", totals.sent, "confirmed", totals.confirmed),
+            ("received", totals.received, "delivered", totals.delivered),
+        ):
+            parts.append(f"{verb} {format_size(number)}, {format_size(safe)} {result}")
+        if self.size:
+            parts.append(f"{max(totals.confirmed, totals.delivered) * 100 // self.size}%")
+        if self.rate:
+            parts.append(f"{format_size(self.rate)}/s")
+        parts.append(count(totals.reconnects, "reconnect"))
+        return "; ".join(parts)
+
+
+class Done(NamedTuple):
+    """The end of the run."""
+
+    status: int  # the exit status
+    reason: str | None  # of a failure
+    code: str | None = None
+    size: int | None = None  # what was expected to be moved
+    totals: Totals = Totals()
+
+    def words(self) -> str:
+        return self._success() if self.reason is None else self._failure(self.reason)
+
+    def _success(self) -> str:
+        totals = self.totals
+        moved = [
+            f"{verb} {exactly(number)}"
+            for verb, number in (("sent", totals.sent), ("received", totals.received))
+            if number
+        ]
+        if not moved:
+            return "done; both streams were empty"
+        rate = format_size(max(totals.sent, totals.received) / max(totals.elapsed, 0.001))
+        summary = f"{' and '.join(moved)} in {format_duration(totals.elapsed)} ({rate}/s)"
+        if totals.reconnects:
+            summary += f", {count(totals.reconnects, 'reconnect')}"
+        summary += ", all delivered"
+        lacking = (self.size or 0) - max(totals.sent, totals.received)
+        return f"{summary}; {exactly(lacking)} less than expected" if lacking > 0 else summary
+
+    def _failure(self, reason: str) -> str:
+        """What has happened, how far it got, and what to do."""
+        parts, totals = [reason], self.totals
+        rest = totals.sent - totals.confirmed
+        if totals.sent and self.status != LOST:  # there the reason says it
+            parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
+        if totals.received:
+            parts.append(f"{count(totals.delivered, 'byte')} received")
+        if self.status == LOST and totals.sent and not rest:
+            parts.append("see what the far side has before it is sent again")
+        elif self.status == NOT_CONNECTED:
+            parts.append("nothing was read from stdin: it can be started again")
+        elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
+            parts.append("start both ends again, from the beginning")
+        return "; ".join(parts)
+
+
+def exactly(number: int) -> str:
+    """``4.0 KiB (4,096 bytes)``."""
+    return format_size(number) + (f" ({number:,} bytes)" if number >= 1024 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """``1 byte``, ``2 bytes``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
