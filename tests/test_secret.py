@@ -6,6 +6,7 @@ import base64
 import copy
 import functools
 import pickle
+import re
 import traceback
 
 import pytest
@@ -16,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.protocol import secret
-from bpipe.protocol.secret import KEY_SIZE, SHORTEST_PASSPHRASE, Secret, generate, hkdf
+from bpipe.protocol.secret import (
+    KEY_SIZE,
+    SHORTEST_PASSPHRASE,
+    Secret,
+    conceal,
+    generate,
+    generate_words,
+    hkdf,
+)
 
 RAW = bytes(range(200, 232))
 LINE = "bpipe1:" + base64.urlsafe_b64encode(RAW).decode().rstrip("=")
@@ -83,7 +92,6 @@ def test_a_generated_key_is_a_line_that_can_be_parsed_and_no_other_is_the_same()
         LINE + "\n" + LINE,
         "bpipe1:" + PASSPHRASE,
         " " + LINE,
-        "\ufeff" + LINE,
         LINE.replace("bpipe1", "Bpipe1"),
         LINE[:-1] + chr(ord(LINE[-1]) + 1),  # the same bytes, as nobody writes them
     ],
@@ -93,12 +101,103 @@ def test_a_damaged_key_is_said_to_be_one_and_is_no_passphrase(damaged: str) -> N
         Secret.parse(damaged.encode())
 
 
+# --- words ---
+
+
+def test_words_are_twenty_digits_that_can_be_read_aloud_and_no_others_are_the_same() -> None:
+    made = {generate_words() for _ in range(50)}
+    assert len(made) == 50
+    for words in made:
+        assert re.fullmatch(r"[0-9a-hj-km-np-tv-z]{4}(-[0-9a-hj-km-np-tv-z]{4}){4}", words)
+    assert len(set("".join(made))) == 33  # all 32 of them, and the dash
+
+
+WORDS = "0ytm-eqcc-nn22-733w-g815"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        WORDS,
+        WORDS + "\n",
+        WORDS.upper(),
+        WORDS.replace("-", " "),
+        WORDS.replace("-", ""),
+        WORDS.replace("0", "O").replace("1", "l"),
+        WORDS.replace("1", "I"),
+        "0y-tmeq cc nn2273-3wg815 ",
+        "\ufeff" + WORDS,
+    ],
+)
+def test_words_are_the_same_however_they_are_typed(typed: str) -> None:
+    words = Secret.parse(typed.encode())
+    assert words.key == stretched(WORDS.replace("-", "").encode())
+    assert not words.guessable
+
+
+@pytest.mark.parametrize("place", range(0, len(WORDS), 3))
+def test_a_slip_in_the_words_is_told(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret, "_stretch", None)
+    for other in "9z":
+        if WORDS[place] not in (other, "-"):
+            with pytest.raises(ValueError, match="has a wrong letter or digit") as caught:
+                Secret.parse((WORDS[:place] + other + WORDS[place + 1 :]).encode())
+            assert "733w" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PASSPHRASE,
+        WORDS + "0",
+        WORDS[:-1],
+        WORDS.replace("-", "")[:-1] + "6",  # whatever that was meant to be
+        "cold-fern-glad-mint-wave",
+        "0ytm-eqcc-nn22-733w-gu15",
+        "\u0660ytm-eqcc-nn22-733w-g815",
+    ],
+)
+def test_other_text_is_a_passphrase_that_can_be_guessed(
+    other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret, "_stretch", lambda text: text)
+    parsed = Secret.parse(other.encode())
+    assert parsed.guessable
+    assert parsed.key == Secret(other.encode()).key
+
+
+def test_neither_a_key_nor_words_can_be_guessed() -> None:
+    assert not Secret.parse(LINE.encode()).guessable
+    assert not Secret.parse(generate_words().encode()).guessable
+    assert not Secret(RAW).guessable
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"no such file: {LINE}", "no such file: (a secret)"),
+        (f"'{LINE.upper()}', {WORDS}.", "'(a secret)', (a secret)."),
+        (WORDS.upper().replace("-", " "), "(a secret)"),
+        ("bpipe1:", "(a secret)"),
+        ("far.example:7000 /run/a-b-c 192.0.2.1", "far.example:7000 /run/a-b-c 192.0.2.1"),
+    ],
+)
+def test_what_is_said_does_not_have_a_secret_in_it(text: str, shown: str) -> None:
+    assert conceal(text) == shown
+
+
 # --- passphrases ---
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 def test_a_passphrase_is_stretched_without_its_final_newline(end: str) -> None:
     assert Secret.parse((PASSPHRASE + end).encode()).key == stretched(PASSPHRASE.encode())
+
+
+def test_the_mark_that_some_editors_put_first_is_not_part_of_a_secret() -> None:
+    mark = "\ufeff".encode()
+    assert Secret.parse(mark + PASSPHRASE.encode()).key == stretched(PASSPHRASE.encode())
+    assert Secret.parse(mark + LINE.encode()).key == derived(RAW)
 
 
 @pytest.mark.parametrize("text", ["\n" + PASSPHRASE, PASSPHRASE + " ", PASSPHRASE + "\n\n"])

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import resource
+import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -18,18 +19,25 @@ from bpipe.protocol.secret import Secret
 
 LARGEST: Final = 4096  # bytes of a secret's file
 
-_TERMINAL: Final = "/dev/tty"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def load_secret(path: Path) -> Secret:
     """The secret in this file, which may be a pipe; then this blocks. Raises SecretError.
 
-    What is checked is what was opened, whatever the name means by now.
+    What is checked is what was opened, whatever the name means by now. A ``~`` that no shell has
+    replaced means what it does there.
     """
+    path = Path(os.path.expanduser(path))
+    _keep_out_of_dumps()
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
+        if secret.conceal(str(path)) != str(path):
+            raise SecretError(
+                "--secret takes the file of a secret, and not the secret itself, which others can"
+                " see on a command line"
+            ) from None
         raise SecretError(f"the secret {path}: no such file; bpipe keygen makes one") from None
     except OSError as error:
         raise SecretError(f"the secret {path}: {explain(error)}") from None
@@ -49,7 +57,8 @@ def _check(status: os.stat_result, path: Path) -> None:
         raise SecretError(f"the secret {path} belongs to another user: use a copy of your own")
     if status.st_mode & _OTHERS and not stat.S_ISDIR(status.st_mode):
         mode = stat.S_IMODE(status.st_mode)
-        raise SecretError(f"the secret {path} is open to others (mode {mode:04o}): chmod 600 it")
+        advice = f"chmod 600 it, or, if you cannot, --secret <(cat {shlex.quote(str(path))})"
+        raise SecretError(f"the secret {path} is open to others (mode {mode:04o}): {advice}")
 
 
 def _read(descriptor: int) -> bytes:
@@ -72,31 +81,28 @@ def _parse(data: bytes, name: str) -> Secret:
 
 def ask_secret() -> Secret:
     """Ask on the terminal itself: stdin carries data. Raises SecretError."""
-    from getpass import getpass
+    from bpipe.cli.prompt import ask
 
+    _keep_out_of_dumps()
     try:
-        with open(_TERMINAL, "r+b", buffering=0):
-            pass  # getpass would turn to stdin instead
+        text = ask("Secret: ")
     except OSError:
         raise SecretError("no terminal to ask for the secret on: use --secret FILE") from None
-    # A ^C has to come as an exception, so that the terminal's echo is switched on again.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        text = getpass("Secret: ")
-    except EOFError:
-        raise SecretError("no secret was typed") from None
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return _parse(text.encode(errors="surrogateescape"), "that was typed")
+    if not text:
+        raise SecretError("no secret was typed")
+    return _parse(text, "that was typed")
 
 
-def write_key(path: Path) -> None:
+def _keep_out_of_dumps() -> None:
+    """From here on, no core dump of this process has in it what is in its memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as memory:
+        memory.write("0")  # Linux hands dumps to a program whatever the limit is
+
+
+def write_key(path: Path, *, words: bool = False) -> None:
     """Write a new key to a file that is not there yet, for its owner's eyes. Raises OSError."""
-    line = secret.generate() + "\n"
+    line = (secret.generate_words() if words else secret.generate()) + "\n"
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(opened, "wb", buffering=0) as file:

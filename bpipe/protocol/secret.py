@@ -1,7 +1,8 @@
 """The secret that both ends share, and the key that is made of it.
 
-A secret is a key that ``bpipe keygen`` made, 32 random bytes as one line of text, or a passphrase.
-Nothing here ever shows one: not in ``repr``, not in an error.
+A secret is a key that ``bpipe keygen`` made, 32 random bytes as one line of text; or the words that
+``bpipe keygen --words`` made, 90 random bits that can be read aloud; or a passphrase. Nothing here
+ever shows one: not in ``repr``, not in an error.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import secrets
 import unicodedata
 from typing import Final
@@ -18,6 +20,11 @@ KEY_SIZE: Final = 32  # bytes
 SHORTEST_PASSPHRASE: Final = 12  # characters
 
 _PREFIX: Final = "bpipe1:"
+_DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # of Crockford's base 32: no i, l, o, u
+_AS_MEANT: Final = str.maketrans("ilo", "110", " -")
+_RANDOM: Final = 18  # digits of the words; two more tell when one of them is wrong
+_WORDS: Final = re.compile(r"[0-9a-z]{4}(?:[ -][0-9a-z]{4}){4}", re.IGNORECASE | re.ASCII)
+_SECRETS: Final = re.compile(rf"{_PREFIX}[^\s'\"]*|\b{_WORDS.pattern}\b", re.IGNORECASE | re.ASCII)
 _SCRYPT_SALT: Final = b"bpipe/1 passphrase"
 _SCRYPT_MEMORY: Final = 256 << 20  # bytes: N and r below need half of it
 
@@ -25,22 +32,25 @@ _SCRYPT_MEMORY: Final = 256 << 20  # bytes: N and r below need half of it
 class Secret:
     """What proves that an end belongs here, made of bytes that nobody can guess.
 
-    ``key`` is what goes into a greeting (32 bytes).
+    ``key`` is what goes into a greeting (32 bytes). ``guessable`` tells that it is made of a
+    passphrase of which nobody knows how good it is.
     """
 
-    __slots__ = ("key",)
+    __slots__ = ("guessable", "key")
 
-    def __init__(self, secret: bytes) -> None:
+    def __init__(self, secret: bytes, *, guessable: bool = False) -> None:
         self.key = hkdf(b"bpipe/1 key", secret, 1)[0]
+        self.guessable = guessable
 
     @classmethod
     def parse(cls, data: bytes) -> Secret:
         """The secret that a file with this content means; ValueError if it means none.
 
-        A passphrase takes some tenths of a second and 128 MiB of memory (scrypt, RFC 7914).
+        A passphrase takes some tenths of a second and 128 MiB of memory (scrypt, RFC 7914), and so
+        do words.
         """
         try:
-            text = data.decode()
+            text = data.decode("utf-8-sig")  # without the mark that some editors put first
         except UnicodeDecodeError:
             raise ValueError("is not text: a key is made by bpipe keygen") from None
         text = text.removesuffix("\n").removesuffix("\r")
@@ -48,6 +58,8 @@ class Secret:
             return cls(_parse_key(text))
         if not text:
             raise ValueError("is empty: bpipe keygen makes a key")
+        if (words := _parse_words(text)) is not None:
+            return cls(_stretch(words.encode()))
         # As RFC 8265 has it: one passphrase, whatever keyboard it was typed on.
         text = unicodedata.normalize("NFC", text)
         if len(text) < SHORTEST_PASSPHRASE:
@@ -55,7 +67,7 @@ class Secret:
                 f"is too short: a passphrase has at least {SHORTEST_PASSPHRASE} characters,"
                 " and bpipe keygen makes a key"
             )
-        return cls(_stretch(text.encode()))
+        return cls(_stretch(text.encode()), guessable=True)
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -78,6 +90,18 @@ def generate() -> str:
     return _format_key(secrets.token_bytes(KEY_SIZE))
 
 
+def generate_words() -> str:
+    """Fresh words, such as ``jz2r-6v0k-...``: five groups that can be read aloud, and typed."""
+    digits = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM))
+    digits += _check_digits(digits)
+    return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
+
+
+def conceal(text: str) -> str:
+    """The same text without the keys and words that are in it."""
+    return _SECRETS.sub("(a secret)", text)
+
+
 def _stretch(passphrase: bytes) -> bytes:
     return hashlib.scrypt(
         passphrase, salt=_SCRYPT_SALT, n=1 << 17, r=8, p=1, maxmem=_SCRYPT_MEMORY, dklen=KEY_SIZE
@@ -96,3 +120,23 @@ def _parse_key(text: str) -> bytes:
     if len(key) != KEY_SIZE or _format_key(key) != text:
         raise ValueError("is a damaged key: copy the whole line that bpipe keygen wrote")
     return key
+
+
+def _check_digits(digits: str) -> str:
+    digest = hashlib.sha256(digits.encode()).digest()
+    return "".join(_DIGITS[byte % len(_DIGITS)] for byte in digest[:2])
+
+
+def _parse_words(text: str) -> str | None:
+    """The 20 digits of these words; None if it is another passphrase; ValueError for a slip.
+
+    How they are grouped and whether they are capitals makes no difference.
+    """
+    digits = text.lower().translate(_AS_MEANT)
+    if len(digits) != _RANDOM + 2 or not set(digits) <= set(_DIGITS):
+        return None
+    if _check_digits(digits[:_RANDOM]) == digits[_RANDOM:]:
+        return digits
+    if _WORDS.fullmatch(text) and any(digit.isdigit() for digit in text):
+        raise ValueError("has a wrong letter or digit: compare it with what bpipe keygen wrote")
+    return None
