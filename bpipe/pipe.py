@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from bpipe.errors import LinkLost, NotConnected, PipeClosed, SessionEnded
-from bpipe.net.address import EVERYWHERE, Address, parse
+from bpipe.net.address import EVERYWHERE, Address, parse, require_callable
 from bpipe.net.clock import clock
 from bpipe.net.dialer import EARLY_CHECK, Dialer
 from bpipe.net.link import Link
@@ -533,7 +533,9 @@ async def connect(
     cannot be used.
     """
     anywhere = insecure or secret is not None
-    dialer = Dialer(_address(address), anywhere=anywhere, retry_max=retry_max)
+    where = _address(address)
+    require_callable(where)
+    dialer = Dialer(where, anywhere=anywhere, retry_max=retry_max)
     began = clock()
     await dialer.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
     return BackedPipe(dialer, buffer_size=buffer_size, limits=limits, secret=secret, began=began)

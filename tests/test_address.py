@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
 
+from bpipe import connect
 from bpipe.errors import AddressError
 from bpipe.net.address import (
     DEFAULT_PORT,
     Address,
     Endpoint,
     parse,
+    require_callable,
     require_local,
     resolve,
     same_user,
@@ -39,6 +42,12 @@ from bpipe.net.address import (
         ("/run/s", None, Address(path="/run/s")),
         ("./s", None, Address(path="./s")),
         ("a/b:7000", None, Address(path="a/b:7000")),
+        ("./tcp://a", None, Address(path="./tcp://a")),
+        ("unix:///run/s", None, Address(path="///run/s")),
+        ("./@name", None, Address(path="./@name")),
+        ("/run/\udcff", None, Address(path="/run/\udcff")),
+        ("*:7000", None, Address("*", 7000)),
+        ("b\xfccher.example", None, Address("b\xfccher.example", DEFAULT_PORT)),
         ("/" + "x" * 106, None, Address(path="/" + "x" * 106)),
     ],
 )
@@ -52,7 +61,26 @@ def test_what_an_address_means(text: str, port: str | None, address: Address) ->
         ("", None, "an address is HOST:PORT"),
         ("host:", None, "a port is missing"),
         (":", None, "a port is missing"),
-        ("host:http", None, "a port is a number"),
+        ("host:nosuch", None, "a port is a number .* or a service's name: host:nosuch$"),
+        ("host", "nosuch", "a port is a number .* or a service's name: host nosuch$"),
+        ("host:ssh\xe9", None, "a port is a number"),
+        ("tcp://far:7000", None, "an address is HOST:PORT.* not a URL"),
+        ("HTTP://far/index", None, "not a URL"),
+        ("ssh+tcp://far", "7000", "not a URL"),
+        ("tcp:host:80", None, "an address is HOST:PORT.* not tcp:host:80"),
+        ("vsock:2:1", None, "an address is HOST:PORT"),
+        ("me@far:7000", None, "an address is HOST:PORT"),
+        ("me@far", None, "an address is HOST:PORT"),
+        ("far,7000", None, "an address is HOST:PORT"),
+        ("far 7000", None, "an address is HOST:PORT"),
+        ("**:7000", None, "an address is HOST:PORT"),
+        ("unix:@name", None, "abstract .*unix:./@name"),
+        ("unix:\0name", None, "cannot have this character"),
+        ("/run/s\0x", None, "cannot have this character"),
+        ("127.0.0.1\0x", None, "cannot have this character"),
+        ("\ud800:1", None, "cannot have this character"),
+        ("unix:\ud800", None, "cannot have this character"),
+        ("far\udcff:1", None, "an address is HOST:PORT"),
         ("host:65536", None, "a port is a number"),
         ("host:-1", None, "a port is a number"),
         ("host:\uff17", None, "a port is a number"),
@@ -76,6 +104,103 @@ def test_what_an_address_means(text: str, port: str | None, address: Address) ->
 def test_what_is_no_address(text: str, port: str | None, message: str) -> None:
     with pytest.raises(AddressError, match=message):
         parse(text, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "port"), [("far:http", None), ("far", "http"), (":http", None), ("[::1]:http", None)]
+)
+def test_the_port_of_a_service(
+    text: str, port: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def getservbyname(name: str, protocol: str) -> int:
+        asked.append((name, protocol))
+        return 80
+
+    monkeypatch.setattr(socket, "getservbyname", getservbyname)
+    assert parse(text, port).port == 80
+    assert asked == [("http", "tcp")]
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "message"),
+    [
+        ("127.0.0.1:1", socket.AF_INET6, "127.0.0.1 is no IPv6 address"),
+        ("[::1]:1", socket.AF_INET, "::1 is no IPv4 address"),
+        ("unix:/run/s", socket.AF_INET, "a Unix socket has no IPv4 address"),
+    ],
+)
+def test_an_address_of_the_other_family(
+    text: str, family: socket.AddressFamily, message: str
+) -> None:
+    with pytest.raises(AddressError, match=message):
+        parse(text, None, family)
+
+
+def test_one_family_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def getaddrinfo(name: str, port: int, family: int, type: int, flags: int) -> list[object]:
+        both = [
+            (socket.AF_INET6, type, 6, "", ("2001:db8::1", port, 0, 0)),
+            (socket.AF_INET, type, 6, "", ("192.0.2.1", port)),
+        ]
+        return [each for each in both if family in (socket.AF_UNSPEC, each[0])]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    for family in (socket.AF_INET, socket.AF_INET6):
+        (endpoint,) = asyncio.run(resolve(parse("far:1", None, family)))
+        assert endpoint.family == family
+    assert len(asyncio.run(resolve(parse("far:1")))) == 2
+
+
+def test_every_address_of_a_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 1))
+        for number in range(1, 255)
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
+    assert len(asyncio.run(resolve(Address("far", 1)))) == len(many)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (socket.EAI_NONAME, "no-such-name"),
+        (socket.EAI_AGAIN, "unresolved"),
+        (socket.EAI_FAIL, "unresolved"),
+        (socket.EAI_SYSTEM, "unresolved"),
+    ],
+)
+def test_a_name_that_does_not_exist_is_not_a_resolver_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    def getaddrinfo(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "as it is")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    with pytest.raises(AddressError, match="cannot resolve far: as it is") as caught:
+        asyncio.run(resolve(Address("far", 1)))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("address", [Address("127.0.0.1\0x", 1), Address(path="\0x")])
+def test_what_a_system_call_would_cut_short_is_not_resolved(address: Address) -> None:
+    with pytest.raises(AddressError, match="cannot have this character"):
+        asyncio.run(resolve(address))
+
+
+def test_what_nobody_can_connect_to(tmp_path: Path) -> None:
+    for address in (Address("far", 0), Address("*", 7000)):
+        with pytest.raises(AddressError, match="is for a listener"):
+            require_callable(address)
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(AddressError, match="exists and is not a socket"):
+            require_callable(Address(path=str(path)))
+    require_callable(Address(path=str(tmp_path / "later")))  # a listener may make it
+    require_callable(Address("", 7000))
+    with pytest.raises(AddressError, match="exists and is not a socket"):
+        asyncio.run(connect(str(tmp_path)))
 
 
 @pytest.mark.parametrize("text", ["host:7000", "[::1]:7000", "unix:/run/s", "127.0.0.1:1"])

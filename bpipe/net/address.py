@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
+import re
 import signal
 import socket
+import stat
 import struct
 import threading
 from typing import Final, NamedTuple, cast
@@ -15,19 +18,28 @@ from bpipe.errors import AddressError
 
 DEFAULT_PORT: Final = 27473  # "bpipe" on a telephone keypad
 EVERYWHERE: Final = "*"  # the host that means every address of this machine
-_FLOOD: Final = 16  # addresses of one name that are tried, at most
+_FLOOD: Final = 1024  # addresses of one name that are tried, at most
+
+_FORMS: Final = "an address is HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH"
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HOST: Final = re.compile(r"(?:[\w.-]|[^\x00-\x7f\ud800-\udfff])*|\*")
+_VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
+_NO_SUCH_NAME: Final = {  # what a resolver says for sure; with the rest it may be right later
+    getattr(socket, f"EAI_{name}", None) for name in ("NONAME", "NODATA", "ADDRFAMILY")
+}
 
 
 class Address(NamedTuple):
     """Where to listen or to connect: a host and a port, or the path of a Unix socket.
 
     An empty host is loopback, ``*`` is every address of this machine. Port 0 lets the system
-    choose.
+    choose. ``family``, AF_INET or AF_INET6, leaves out the addresses of the other one.
     """
 
     host: str = ""
     port: int = DEFAULT_PORT
     path: str | None = None
+    family: socket.AddressFamily = socket.AF_UNSPEC
 
     def __str__(self) -> str:
         if self.path is not None:
@@ -71,36 +83,76 @@ def join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse(text: str, port: str | None = None) -> Address:
+def parse(
+    text: str,
+    port: str | None = None,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+) -> Address:
     """The address that ``text`` (and ``port``, given apart) means; AddressError if it means none.
 
     ``HOST:PORT``, ``HOST PORT``, ``HOST``, ``:PORT``, a bare port, ``[V6]:PORT``, ``unix:PATH``, or
-    anything with a slash, which is a path.
+    anything with a slash, which is a path. A port may be the name of a service.
     """
-    if text.startswith("unix:") or "/" in text:
-        path = text.removeprefix("unix:")
-        if port is not None:
-            raise AddressError(f"a Unix socket has no port: {text} {port}")
-        if not path:
-            raise AddressError("unix: needs a path")
-        if len(path.encode(errors="surrogateescape")) > 107:
-            raise AddressError(f"the path of a Unix socket is at most 107 bytes long: {path}")
-        return Address(path=path)
+    _require_text(text)
+    if text.startswith("unix:") or ("/" in text and not _URL.match(text)):
+        if family != socket.AF_UNSPEC:
+            raise AddressError(f"a Unix socket has no {_VERSIONS[family]} address: {text}")
+        return Address(path=_path(text, port))
+    host, port = _split(text, port)
+    if not _HOST.fullmatch(host) and not _is_ipv6(host):
+        raise AddressError(f"{_FORMS}, and not {text}")
+    literal = _literal(host)
+    if literal is not None and family not in (socket.AF_UNSPEC, literal):
+        raise AddressError(f"{host} is no {_VERSIONS[family]} address")
+    return Address(host, _port(port, text), None, family)
+
+
+def _require_text(text: str) -> None:
+    """AddressError for what a system call would cut short, or cannot be given at all."""
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        data = b"\0"
+    if b"\0" in data:
+        raise AddressError(f"an address cannot have this character in it: {text!r}")
+
+
+def _path(text: str, port: str | None) -> str:
+    path = text.removeprefix("unix:")
+    if port is not None:
+        raise AddressError(f"a Unix socket has no port: {text} {port}")
+    if not path:
+        raise AddressError("unix: needs a path")
+    if path.startswith("@"):
+        raise AddressError(f"abstract Unix sockets cannot be used (a file: unix:./{path})")
+    if len(os.fsencode(path)) > 107:
+        raise AddressError(f"the path of a Unix socket is at most 107 bytes long: {path}")
+    return path
+
+
+def _split(text: str, port: str | None) -> tuple[str, str | None]:
+    """The host, and the port if there is one."""
+    if _URL.match(text):
+        raise AddressError(f"{_FORMS}, and not a URL: {text}")
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
             raise AddressError(f"an IPv6 address is written [ADDRESS]:PORT, not {text}")
-        return Address(_ipv6(host, text), _port(_either(rest[1:], port, text), text))
+        if not _is_ipv6(host):
+            raise AddressError(f"not an IPv6 address: {text}")
+        return host, _either(rest[1:], port, text)
     if text.count(":") > 1:
-        raise AddressError(f"an IPv6 address needs brackets: {_bracketed(text, port)}")
+        if (meant := _bracketed(text, port)) is None:
+            raise AddressError(f"{_FORMS}, and not {text}")
+        raise AddressError(f"an IPv6 address needs brackets: {meant}")
     if ":" in text:
         host, _, number = text.partition(":")
-        return Address(host, _port(_either(number, port, text, given=True), text))
+        return host, _either(number, port, text, given=True)
     if text.isascii() and text.isdigit() and port is None:
-        return Address("", _port(text, text))
+        return "", text
     if not text:
-        raise AddressError("an address is HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH")
-    return Address(text, _port(port, f"{text} {port}"))
+        raise AddressError(_FORMS)
+    return text, port
 
 
 def _either(number: str, port: str | None, text: str, *, given: bool = False) -> str | None:
@@ -111,34 +163,49 @@ def _either(number: str, port: str | None, text: str, *, given: bool = False) ->
     return number or port
 
 
-def _port(number: str | None, text: str) -> int:
-    if number is None:
+def _port(port: str | None, text: str) -> int:
+    if port is None:
         return DEFAULT_PORT
-    if not (number.isascii() and number.isdigit() and len(number) <= 5 and int(number) <= 65535):
-        raise AddressError(f"a port is a number from 0 to 65535: {text}")
-    return int(number)
-
-
-def _ipv6(host: str, text: str) -> str:
-    if not _is_ipv6(host):
-        raise AddressError(f"not an IPv6 address: {text}")
-    return host
+    if port.isascii() and port.isdigit():
+        if len(port) <= 5 and int(port) <= 65535:
+            return int(port)
+    elif re.fullmatch(r"[\w.+-]*[a-z][\w.+-]*", port, re.ASCII | re.IGNORECASE):
+        with contextlib.suppress(OSError):
+            return socket.getservbyname(port, "tcp")
+    text = text if text.endswith(port) else f"{text} {port}"
+    raise AddressError(f"a port is a number from 0 to 65535, or a service's name: {text}")
 
 
 def _is_ipv6(host: str) -> bool:
+    return _literal(host) == socket.AF_INET6
+
+
+def _literal(host: str) -> socket.AddressFamily | None:
+    """The family of an address in digits; None for a name."""
     try:
-        ipaddress.IPv6Address(host)
+        version = ipaddress.ip_address(host).version
     except ValueError:
-        return False
-    return True
+        return None
+    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
-def _bracketed(text: str, port: str | None) -> str:
-    """What was probably meant."""
+def _bracketed(text: str, port: str | None) -> str | None:
+    """What was probably meant; None if that was no IPv6 address."""
     head, _, tail = text.rpartition(":")
     if port is None and tail.isdigit() and _is_ipv6(head):
         return f"[{head}]:{tail}"
-    return f"[{text}]:{port or DEFAULT_PORT}"
+    return f"[{text}]:{port or DEFAULT_PORT}" if _is_ipv6(text) else None
+
+
+def require_callable(address: Address) -> None:
+    """AddressError for what can be listened at, or written to, but never connected to."""
+    if address.path is None:
+        if address.port == 0 or address.host == EVERYWHERE:
+            raise AddressError(f"{address} is for a listener: nobody can connect to it")
+        return
+    with contextlib.suppress(OSError):  # the listener may make it later
+        if not stat.S_ISSOCK(os.stat(address.path).st_mode):
+            raise AddressError(f"{address.path} exists and is not a socket")
 
 
 async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
@@ -148,6 +215,7 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     would be waited for at exit.
     """
     if address.path is not None:
+        _require_text(address.path)
         return [Endpoint(socket.AF_UNIX, address.path)]
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Endpoint]] = loop.create_future()
@@ -177,10 +245,19 @@ def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
     host = address.host or "localhost"
     name = None if passive and host == EVERYWHERE else host
     try:
-        found = socket.getaddrinfo(name, address.port, type=socket.SOCK_STREAM, flags=flags)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a valid name"
-        return AddressError(f"cannot resolve {host}: {reason}")
+        _require_text(host)
+        found = socket.getaddrinfo(
+            name, address.port, family=address.family, type=socket.SOCK_STREAM, flags=flags
+        )
+    except AddressError as error:
+        return error
+    except UnicodeError:
+        return AddressError(f"cannot resolve {host}: not a valid name", code="no-such-name")
+    except OSError as error:
+        code = "no-such-name" if error.errno in _NO_SUCH_NAME else "unresolved"
+        family = _VERSIONS.get(address.family)
+        what = f"{host} to an {family} address" if family else host
+        return AddressError(f"cannot resolve {what}: {error.strerror}", code=code)
     endpoints = [
         Endpoint(family, cast("tuple[str | int, ...]", sockaddr))
         for family, _, _, _, sockaddr in found
