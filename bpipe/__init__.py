@@ -7,6 +7,8 @@
         pipe.finish()
         while data := await pipe.read():
             ...
+
+A session that fails raises ``SessionEnded``, or one of its kinds (see ``bpipe.errors``).
 """
 
 from __future__ import annotations
@@ -17,6 +19,23 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bpipe.errors import (
+        AddressError,
+        BpipeError,
+        Busy,
+        Forged,
+        LinkLost,
+        LocalAbort,
+        NobodyListens,
+        NotConnected,
+        PeerAborted,
+        PipeClosed,
+        ProtocolError,
+        SecretError,
+        SessionEnded,
+        SessionLost,
+    )
+    from bpipe.net.address import Address
     from bpipe.pipe import BackedPipe, ReconnectFunc, State, Status, connect, listen
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
@@ -25,13 +44,28 @@ if TYPE_CHECKING:
     from bpipe.protocol.writer import BackedWriter
 
 __all__ = [
+    "Address",
+    "AddressError",
     "BackedPipe",
     "BackedReader",
     "BackedWriter",
+    "BpipeError",
+    "Busy",
+    "Forged",
     "Limits",
+    "LinkLost",
+    "LocalAbort",
+    "NobodyListens",
+    "NotConnected",
+    "PeerAborted",
+    "PipeClosed",
+    "ProtocolError",
     "Reason",
     "ReconnectFunc",
     "Secret",
+    "SecretError",
+    "SessionEnded",
+    "SessionLost",
     "State",
     "Status",
     "connect",
@@ -39,11 +73,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Limits": "bpipe.protocol.patience",
-    "BackedReader": "bpipe.protocol.reader",
-    "Reason": "bpipe.protocol.wire",
-    "Secret": "bpipe.protocol.secret",
-    "BackedWriter": "bpipe.protocol.writer",
+    "bpipe.net.address": ("Address",),
+    "bpipe.pipe": ("BackedPipe", "ReconnectFunc", "State", "Status", "connect", "listen"),
+    "bpipe.protocol.patience": ("Limits",),
+    "bpipe.protocol.reader": ("BackedReader",),
+    "bpipe.protocol.secret": ("Secret",),
+    "bpipe.protocol.wire": ("Reason",),
+    "bpipe.protocol.writer": ("BackedWriter",),
 }
 
 
@@ -51,4 +87,12 @@ def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562): ``bpipe --version`` needs none."""
     if name not in __all__:
         raise AttributeError(f"module 'bpipe' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "bpipe.pipe")), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(home), name)
+    return getattr(import_module("bpipe.errors"), name)
+
+
+def __dir__() -> list[str]:
+    """Also what was not used yet."""
+    return sorted({*globals(), *__all__})

@@ -16,15 +16,33 @@ from bpipe.cli.app import run
 from bpipe.cli.values import FAILED, USAGE
 
 WRONG = [
-    ("bad address", "connect localhost:http", "a port is a number from 0 to 65535"),
+    ("bad address", "connect localhost:nosuch", "a port is a number from 0 to 65535"),
+    ("a URL", "connect tcp://far:7000", "an address is HOST:PORT, .* not a URL"),
+    ("a page", "connect http://far.example/x", "an address is HOST:PORT, .* not a URL"),
+    ("of another tool", "connect tcp:far:80", "an address is HOST:PORT, .* and not tcp:far:80"),
+    ("abstract", "listen unix:@name", "abstract Unix sockets cannot be used"),
+    ("with a user", "connect me@far:7000", "an address is HOST:PORT, .* and not me@far:7000"),
+    ("a port to call", "connect localhost:0", "localhost:0 is for a listener"),
+    ("everything to call", "connect *:7000", "[*]:7000 is for a listener"),
+    ("a folder", "connect /", "/ exists and is not a socket"),
+    ("a file", f"connect {sys.executable}", "exists and is not a socket"),
+    ("both families", "connect localhost -4 -6", "--ipv4 and --ipv6 contradict each other"),
+    ("the other family", "listen 127.0.0.1:0 -6", "127.0.0.1 is no IPv6 address"),
+    ("no family", "listen ./s --ipv6", "a Unix socket has no IPv6 address"),
+    ("no pause", "connect localhost --retry-max 0", "a pause of 0 is too short: at least 10ms"),
+    ("a key on stdout", "keygen -", "a key is written to a new file"),
+    ("a key nowhere", "keygen ", "a key is written to a new file"),
+    ("not UTF-8", "connect --b\udcffx", r"no such option: --b\?x \(bpipe connect --help"),
+    ("not UTF-8 in a host", "connect far\udcff:1", r"and not far\?:1"),
+    ("control characters", "connect a:\x1b]0;x\x07", r"a service's name: a:\?]0;x\?"),
     ("bad port", "connect localhost:65536", "a port is a number from 0 to 65535"),
-    ("bad second port", "connect localhost x", "a port is a number from 0 to 65535"),
+    ("bad second port", "connect localhost x", "or a service's name: localhost x"),
     ("no port", "connect localhost:", "a port is missing after the colon"),
     ("two ports", "connect localhost:1 2", "two ports were given"),
-    ("IPv6 without brackets", "connect ::1", "[::1]"),
-    ("IPv6 without brackets, with a port", "connect fe80::1:7000", "[fe80::1]:7000"),
-    ("IPv6 without brackets, listening", "listen ::", "[::]:27473"),
-    ("bad brackets", "connect [::1", "[ADDRESS]:PORT"),
+    ("IPv6 without brackets", "connect ::1", r"\[::1\]:27473"),
+    ("IPv6 without brackets, with a port", "connect fe80::1:7000", r"\[fe80::1\]:7000"),
+    ("IPv6 without brackets, listening", "listen ::", r"\[::\]:27473"),
+    ("bad brackets", "connect [::1", r"\[ADDRESS\]:PORT"),
     ("no IPv6 in brackets", "connect [localhost]:1", "not an IPv6 address"),
     ("no path", "connect unix:", "unix: needs a path"),
     ("long path", "connect /" + "x" * 107, "at most 107 bytes"),
@@ -42,7 +60,7 @@ WRONG = [
     ("short heartbeat", "listen --heartbeat 49ms", "a heartbeat of 49ms is too short"),
     ("short interval", "listen --log-interval 99ms", "an interval of 99ms is too short"),
     ("bad expectation", "listen --size much", "'much' is not a size"),
-    ("no such time to draw", "listen --status often", "'often' is not one of 'auto'"),
+    ("no such time to draw", "listen --status often", "--status': 'often' is not one of"),
     ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
     ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
     ("loud and quiet", "listen -v -q", "contradict each other"),
@@ -75,12 +93,113 @@ def test_what_is_not_understood_is_one_line_and_exit_status_2(
     out, err = capfd.readouterr()
     assert out == ""
     assert re.fullmatch(r"bpipe: \S.*\n", err)
-    assert said in err
+    assert re.search(said, err)
 
 
-def test_no_command_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_command_is_explained_and_nothing_goes_to_stdout(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     assert run([]) == USAGE
-    assert capfd.readouterr() == ("", "bpipe: missing command (bpipe --help explains)\n")
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: bpipe [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [
+        ("", "bpipe"),
+        ("connect ", "bpipe connect"),
+        ("listen ", "bpipe listen"),
+        ("demo ", "bpipe demo"),
+    ],
+)
+def test_what_is_wrong_names_the_help_that_has_it(
+    capfd: pytest.CaptureFixture[str], command: str, page: str
+) -> None:
+    run([*command.split(), "--recvonly"])
+    assert capfd.readouterr().err.endswith(f" ({page} --help explains)\n")
+    run(["listen", "-v", "-q"])
+    assert capfd.readouterr().err == (
+        "bpipe: --verbose and --quiet contradict each other (bpipe listen --help explains)\n"
+    )
+
+
+KEY = "bpipe1:R4aTzQmVx0yWcE3nLkJh5gUdSbF7oIpA9tXrC2vN8wM"
+SPOKEN = "jz2r-6v0k-3mtn-q8c4-w5xh"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "connect far --secret {}",
+        "listen --secret={}",
+        "connect far {}",
+        "connect far:{}",
+        "connect far --buffer {}",
+        "connect far --size={} --x",
+        "connect far 1 {}",
+        "listen --{}",
+        "listen {}:x",
+    ],
+)
+@pytest.mark.parametrize("secret", [KEY, SPOKEN], ids=["key", "words"])
+def test_a_secret_on_the_command_line_is_not_repeated(
+    capfd: pytest.CaptureFixture[str], command: str, secret: str
+) -> None:
+    assert run(command.format(secret).split()) == USAGE
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"bpipe: \S.*\n", err)
+    assert secret[7:] not in err
+    assert ("takes the file of a secret" in err) is ("--secret" in command)
+
+
+def test_the_variable_holds_a_secret_and_not_the_name_of_its_file(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BPIPE_SECRET_FILE", KEY)
+    assert run(["listen"]) == USAGE
+    err = capfd.readouterr().err
+    assert "takes the file of a secret" in err
+    assert KEY[7:] not in err
+
+
+HELP = {
+    "connect": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
+    "listen": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
+    "keygen": ["Arguments"],
+    "demo": ["Arguments"],
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_has_groups_and_each_argument_and_option_once(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    usage = text.splitlines()[0].split()
+    heads = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert heads[: len(HELP[command])] == HELP[command]
+    assert not re.search(r"\[\[|\]\]|\\\[|<str>|\{", text)
+    rows = re.findall(r"^  (\[?[A-Z]+\]?|(?:-\w, )?--[\w-]+(?: [A-Z]+)?)  +\S", text, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert usage[:4] == ["Usage:", "bpipe", command, "[OPTIONS]"]
+    assert usage[4:] == [row for row in rows if "-" not in row]
+
+
+@pytest.mark.parametrize("command", ["connect", "listen"])
+def test_help_ends_with_examples_and_what_the_exit_status_means(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    run([command, "--help"])
+    text = capsys.readouterr().out
+    examples, _, rest = text.partition("\nExamples:\n")[2].partition("\n\n")
+    assert len(examples.splitlines()) == 4
+    assert all(f"bpipe {command}" in line for line in examples.splitlines())
+    assert rest.startswith("Exit status:\n  0 all delivered, 1 failed, 2 usage, 3 never connected,")
+    assert rest.endswith("\n\nThe manual: man bpipe\n")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -89,7 +208,8 @@ def test_no_command_is_one_line_too(capfd: pytest.CaptureFixture[str]) -> None:
         (["connect", "::1"], 2, r"\[::1\]"),
         (["connect", "192.0.2.1:7000"], 2, "--secret FILE on both ends .* --insecure"),
         (["listen", "0.0.0.0:0"], 2, "--secret FILE on both ends .* --insecure"),
-        (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid"),
+        (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid: "),
+        (["listen", "nobody.invalid:0", "-6"], 2, "resolve nobody.invalid to an IPv6 address"),
         (["listen", "/nowhere/at/all"], 1, "no such file or directory"),
         (["listen", sys.executable], 2, "exists and is not a socket"),
         (["connect", "localhost:1", "-q", "--connect-timeout", "0"], 3, "connection refused"),
@@ -202,10 +322,15 @@ def completions(shell: str, line: str, folder: Path) -> list[str]:
 def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
     shell: str, paths: list[str], tmp_path: Path
 ) -> None:
-    (tmp_path / "a.sock").touch()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a.sock"))
+    (tmp_path / "afile").touch()
     (tmp_path / "adir").mkdir()
     for command in ("connect", "listen"):
-        assert set(paths) <= set(completions(shell, f"bpipe {command} unix:./a", tmp_path))
+        assert set(paths) == set(completions(shell, f"bpipe {command} unix:./a", tmp_path)) - {
+            "_arguments",
+            ":",
+        }
         assert not any(
             "a.sock" in each for each in completions(shell, f"bpipe {command} ./a", tmp_path)
         )

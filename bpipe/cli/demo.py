@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -74,10 +75,8 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
         print(f"  {time.monotonic() - began:5.1f} s  {cut.fault}, {at} into a connection, {way}")
 
     listener = _spawn("listen", "127.0.0.1:0", "--recv-only", stdout=subprocess.PIPE)
-    assert listener.stderr is not None
-    port = int(listener.stderr.readline().partition(b",")[0].rpartition(b":")[2])
     cuts = random_cuts(random.Random(), CUTS, max(total // (CUTS // 2), 1))
-    proxy = FaultProxy(("127.0.0.1", port), cuts, on_cut)
+    proxy = FaultProxy(("127.0.0.1", _port(listener)), cuts, on_cut)
     at = "{}:{}".format(*proxy.start())
     caller = _spawn("connect", at, "--send-only", stdin=subprocess.PIPE)
     try:
@@ -98,6 +97,18 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
     return 0 if good else FAILED
 
 
+def _port(listener: subprocess.Popen[bytes]) -> int:
+    """Where it listens; OSError with what it says instead."""
+    assert listener.stderr is not None
+    said = listener.stderr.readline()
+    port = re.search(rb"listening on \S+?:(\d+)", said)
+    if port is None:
+        listener.kill()
+        listener.wait()
+        raise OSError(said.decode(errors="replace").strip() or "the receiver did not start")
+    return int(port[1])
+
+
 def _files(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:
     """The regular files under ``source`` that can be read, by their names in the archive."""
     if source.is_file():
@@ -115,7 +126,10 @@ def _spawn(
     *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bpipe", *arguments, "--heartbeat", str(HEARTBEAT)]
-    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE)
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("BPIPE_")}
+    return subprocess.Popen(
+        command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
+    )
 
 
 def _transfer(
@@ -163,8 +177,7 @@ def _pack(files: dict[str, Path], sink: IO[bytes], digests: dict[str, str]) -> N
 def _drain(stream: IO[bytes]) -> None:
     """Read what a process says, so that it never waits; what it says at its end is shown."""
     for line in stream:
-        quiet = b"bpipe: connect", b"bpipe: listening", b"bpipe: the connection was lost"
-        if not line.startswith(quiet):
+        if not line.startswith((b"bpipe: connect", b"bpipe: listening")):
             print("  " + line.decode(errors="replace").rstrip(), flush=True)
 
 

@@ -23,6 +23,7 @@ PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
 LARGEST_BUFFER: Final = _SIZES["T"]
 SHORTEST_HEARTBEAT: Final = 0.05
 SHORTEST_INTERVAL: Final = 0.1
+SHORTEST_PAUSE: Final = 0.01
 
 
 class Level(enum.IntEnum):
@@ -73,6 +74,22 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a time: write seconds, or ms, s, m, h, d after it")
     return float(match[1]) * _TIMES[match[2]]
+
+
+def when(text: str) -> When:
+    """One of the words of When."""
+    try:
+        return When(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not one of {', '.join(When)}") from None
+
+
+def pause(text: str) -> float:
+    """A duration that can lie between two attempts."""
+    value = duration(text)
+    if value < SHORTEST_PAUSE:
+        raise ValueError(f"a pause of {text} is too short: at least 10ms")
+    return value
 
 
 def interval(text: str) -> float:

@@ -1,0 +1,63 @@
+"""How the help of a command looks: its options in groups, then examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+
+class _Layout:
+    """What both kinds of command share. It looks the same whichever typer draws it."""
+
+    epilog: str | None
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What follows the name of the command in its first line."""
+        params = self.get_params(ctx)  # type: ignore[attr-defined]
+        return ["[OPTIONS]", *(param.metavar for param in params if _is_argument(param))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The arguments, and each group of options below its title."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):  # type: ignore[attr-defined]
+            title = "Arguments" if _is_argument(param) else "Options"
+            title = getattr(param, "rich_help_panel", None) or title
+            groups.setdefault(title, []).append(_row(param))
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """What is written below all of it, line by line as it stands."""
+        if self.epilog:
+            formatter.write(f"\n{self.epilog}")
+
+
+def _is_argument(param: Any) -> bool:
+    return bool(param.param_type_name == "argument")
+
+
+def _row(param: Any) -> tuple[str, str]:
+    """A parameter, and what is said about it."""
+    if _is_argument(param):
+        return param.metavar, param.help or ""
+    name = ", ".join(sorted(param.opts, key=len))
+    return f"{name} {param.metavar}" if param.metavar else name, param.help or ""
+
+
+class Command(_Layout, TyperCommand):
+    """A command with groups of options."""
+
+
+class Group(_Layout, TyperGroup):
+    """The program itself: options, and commands."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The same, for a group."""
+        return ["[OPTIONS]", "COMMAND [ARGS]..."]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The commands first."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
