@@ -222,8 +222,9 @@ def _secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secre
     if insecure:
         given = "--ask-secret" if ask else "--secret"
         raise typer.BadParameter(f"--insecure and {given} contradict each other")
-    from bpipe.cli.secret import ask_secret, load_secret
+    from bpipe.cli.secret import ask_secret, keep_out_of_dumps, load_secret
 
+    keep_out_of_dumps()
     shared = ask_secret() if path is None else load_secret(path)
     if shared.guessable and usage.level > Level.QUIET and usage.log_json != "-":
         _complain(

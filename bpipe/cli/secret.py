@@ -22,6 +22,13 @@ LARGEST: Final = 4096  # bytes of a secret's file
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
+def keep_out_of_dumps() -> None:
+    """From here on, no core dump of this process has in it what is in its memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as memory:
+        memory.write("0")  # Linux hands dumps to a program whatever the limit is
+
+
 def load_secret(path: Path) -> Secret:
     """The secret in this file, which may be a pipe; then this blocks. Raises SecretError.
 
@@ -29,7 +36,6 @@ def load_secret(path: Path) -> Secret:
     replaced means what it does there.
     """
     path = Path(os.path.expanduser(path))
-    _keep_out_of_dumps()
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -83,7 +89,6 @@ def ask_secret() -> Secret:
     """Ask on the terminal itself: stdin carries data. Raises SecretError."""
     from bpipe.cli.prompt import ask
 
-    _keep_out_of_dumps()
     try:
         text = ask("Secret: ")
     except OSError:
@@ -91,13 +96,6 @@ def ask_secret() -> Secret:
     if not text:
         raise SecretError("no secret was typed")
     return _parse(text, "that was typed")
-
-
-def _keep_out_of_dumps() -> None:
-    """From here on, no core dump of this process has in it what is in its memory."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as memory:
-        memory.write("0")  # Linux hands dumps to a program whatever the limit is
 
 
 def write_key(path: Path, *, words: bool = False) -> None:

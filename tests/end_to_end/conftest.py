@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.helpers import Start
-from tests.end_to_end.screen import Far, Open, Screen
+from tests.end_to_end.screen import BASH, Far, Open, Screen
 
 
 @pytest.fixture
@@ -31,8 +31,13 @@ def terminal() -> Iterator[Open]:
     """Opens terminals, and closes them after the test."""
     opened: list[Screen] = []
 
-    def open_one(width: int = 80, **environment: str) -> Screen:
-        opened.append(Screen(width, environment))
+    def open_one(
+        width: int = 80,
+        shell: Sequence[str] = BASH,
+        folder: Path | None = None,
+        **environment: str,
+    ) -> Screen:
+        opened.append(Screen(width, environment, shell, folder))
         return opened[-1]
 
     yield open_one

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import PIPE
 from typing import Final
@@ -31,14 +31,24 @@ _LOGIN: Final = """
 import fcntl, os, sys, termios
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execvp("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
+BASH: Final = ("bash", "--norc", "--noprofile", "--noediting", "-i")
 
 
 class Screen:
-    """The terminal. ``bpipe`` is a command in its shell, whose prompt is a dollar sign."""
+    """The terminal. ``bpipe`` is a command in its shell, whose prompt is a dollar sign.
 
-    def __init__(self, width: int, environment: dict[str, str] | None = None) -> None:
+    In another shell than bash, it is one if the environment's PATH has it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        environment: dict[str, str] | None = None,
+        shell: Sequence[str] = BASH,
+        folder: Path | None = None,
+    ) -> None:
         self.output = b""  # everything that was written to the terminal
         self._screen = pyte.Screen(width, ROWS)
         self._stream = pyte.ByteStream(self._screen)
@@ -50,10 +60,11 @@ class Screen:
         variables["BASH_FUNC_bpipe%%"] = '() { "$PYTHON" -m bpipe "$@"; }'
         kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         self._shell = subprocess.Popen(
-            [sys.executable, "-c", _LOGIN],
+            [sys.executable, "-c", _LOGIN, *shell],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
+            cwd=folder,
             env={**kept, **variables, **(environment or {})},
         )
         os.close(terminal)
@@ -95,6 +106,11 @@ class Screen:
     def last(self) -> str:
         """The last line that is not empty."""
         return (self.lines or [""])[-1]
+
+    @property
+    def echoes(self) -> bool:
+        """Whether what is typed is shown."""
+        return bool(termios.tcgetattr(self._keys)[3] & termios.ECHO)
 
     @property
     def cursor_hidden(self) -> bool:

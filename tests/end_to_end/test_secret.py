@@ -64,6 +64,23 @@ def test_keygen_writes_a_key_that_only_its_owner_can_read(
     load_secret(path)
 
 
+def test_keygen_makes_words_that_both_ends_can_type(
+    start: Start, terminal: Terminal, tmp_path: Path
+) -> None:
+    path = tmp_path / "words"
+    keygen = start.bpipe("keygen", "--words", str(path))
+    assert keygen.wait() == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert re.fullmatch(r"[0-9a-z]{4}(-[0-9a-z]{4}){4}\n", path.read_text())
+    listener = start.bpipe("listen", ":0", "--secret", str(path), stdin=PIPE, stdout=PIPE)
+    port = listener.address.rpartition(":")[2]
+    caller = terminal.run(start, "connect", port, "--ask-secret")
+    terminal.wait_asked()
+    terminal.type(path.read_text().upper().replace("-", " "))
+    exchange(listener, caller)
+    assert "guessed" not in listener.text + caller.text
+
+
 @pytest.mark.parametrize("what", ["file", "link", "folder"])
 def test_keygen_never_overwrites(start: Start, tmp_path: Path, what: str) -> None:
     path = tmp_path / "key"
@@ -134,6 +151,65 @@ def test_a_passphrase_with_and_without_a_final_newline(
     exchange(listener, caller)
 
 
+def test_the_variable_may_begin_with_a_home_directory_that_no_shell_has_seen(
+    start: Start, key: Path
+) -> None:
+    variable = f"HOME={shlex.quote(str(key.parent))} BPIPE_SECRET_FILE='~/key'"
+    listener = start.bpipe("listen", "127.0.0.1:0", shell=f'{variable} exec "$@"', stdin=PIPE)
+    caller = start.bpipe("connect", listener.address, "--secret", str(key))
+    caller.wait_connected()
+    option = f"HOME={shlex.quote(str(key.parent))}"
+    other = start.bpipe("connect", listener.address, "--secret=~/key", shell=f'{option} exec "$@"')
+    assert other.wait() == 3
+    assert "busy" in other.text
+
+
+GUESSED = (
+    "bpipe: a passphrase can be guessed by others who try many; bpipe keygen --words makes one that"
+    " cannot"
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [(False, []), (True, []), (False, ["-v"]), (False, ["-q"]), (False, ["--log-json", "-"])],
+)
+def test_one_line_says_what_a_passphrase_is_worth(
+    start: Start, terminal: Terminal, tmp_path: Path, path: Path, asked: bool, options: list[str]
+) -> None:
+    phrase = tmp_path / "phrase"
+    phrase.touch(0o600)
+    phrase.write_text(PASSPHRASE)
+    given = ["--ask-secret"] if asked else ["--secret", str(phrase)]
+    listener = terminal.run(start, "listen", str(path), *given, *options)
+    if asked:
+        terminal.wait_asked()
+        terminal.type(PASSPHRASE + "\n")
+    until(path.exists, "a listener, which has said that before")
+    listener.signal(signal.SIGKILL)
+    listener.wait()
+    assert (GUESSED in listener.lines) is (options in ([], ["-v"]))
+    assert listener.text.count("guessed") == (GUESSED in listener.lines)
+
+
+@pytest.mark.skipif(not Path("/proc/self/coredump_filter").exists(), reason="only on Linux")
+@pytest.mark.parametrize("way", ["file", "asked", "none"])
+def test_who_has_a_secret_leaves_no_core_dump(
+    start: Start, terminal: Terminal, key: Path, way: str
+) -> None:
+    given = {"file": ["--secret", str(key)], "asked": ["--ask-secret"], "none": []}[way]
+    before = "ulimit -c unlimited 2> /dev/null || ulimit -c 100"
+    listener = terminal.run(start, "listen", "127.0.0.1:0", *given, before=before)
+    if way == "asked":
+        terminal.wait_asked()  # it could be typed from here on
+    else:
+        listener.wait_line("listening")
+    limits = Path(f"/proc/{listener.pid}/limits").read_text()
+    spared = int(Path(f"/proc/{listener.pid}/coredump_filter").read_text(), 16) == 0
+    assert bool(re.search(r"Max core file size +0 +0 ", limits)) is (way != "none")
+    assert spared is (way != "none")
+
+
 # --- a terminal ---
 
 
@@ -145,9 +221,9 @@ class Terminal:
         self.name = os.ttyname(self.slave)
         self.shown = ""
 
-    def run(self, start: Start, *arguments: str) -> Bpipe:
+    def run(self, start: Start, *arguments: str, before: str = ":") -> Bpipe:
         """A bpipe whose terminal this is, and whose stdin and stdout are pipes."""
-        take = f"""exec setsid sh -c ': <{self.name}; exec "$@"' sh "$@" """
+        take = f"""{before}; exec setsid sh -c ': <{self.name}; exec "$@"' sh "$@" """
         return start.bpipe(*arguments, shell=take, stdin=PIPE, stdout=PIPE)
 
     def wait_asked(self) -> None:
@@ -205,6 +281,35 @@ def test_an_interrupt_at_the_question_leaves_the_terminal_as_it_was(
     terminal.type("half a sec\x03")
     assert caller.wait() == -signal.SIGINT
     assert caller.lines == []
+    assert terminal.echoes
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGALRM),
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGABRT, signal.SIGRTMIN),
+    ],
+)
+def test_any_signal_at_the_question_leaves_the_terminal_as_it_was(
+    start: Start, terminal: Terminal, number: signal.Signals
+) -> None:
+    caller = terminal.run(start, "connect", "1", "--ask-secret")
+    terminal.wait_asked()
+    caller.signal(number)
+    assert caller.wait() == -number
+    assert caller.lines == []
+    assert terminal.echoes
+
+
+def test_a_signal_that_is_ignored_does_not_end_the_question(
+    start: Start, terminal: Terminal
+) -> None:
+    caller = terminal.run(start, "connect", "1", "--ask-secret", before="trap '' HUP")
+    terminal.wait_asked()
+    caller.signal(signal.SIGHUP)
+    terminal.type("short\n")
+    assert caller.wait() == 2
     assert terminal.echoes
 
 
@@ -337,8 +442,9 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
     good = (folder / "good").read_bytes()
     return {
         "missing": (str(folder / "no"), "no such file; bpipe keygen makes one"),
+        "group": (make("in group", good, 0o440), r"mode 0440.*, --secret <\(cat '.*/in group'\)"),
         "folder": (str(folder), "is a directory"),
-        "open": (make("open", good, 0o640), r"mode 0640.*chmod 600"),
+        "open": (make("open", good, 0o640), r"mode 0640.*chmod 600 it, or, if you cannot"),
         "empty": (make("empty", b""), "empty.*keygen"),
         "newline": (make("newline", b"\n"), "empty.*keygen"),
         "short": (make("short", b"hunter2"), "too short.*12 characters.*keygen"),
@@ -351,7 +457,7 @@ def bad_files(folder: Path) -> dict[str, tuple[str, str]]:
 
 @pytest.mark.parametrize(
     "case",
-    [*"missing folder open empty newline short damaged binary long".split(), "two lines"],
+    [*"missing folder group open empty newline short damaged binary long".split(), "two lines"],
 )
 def test_a_file_that_is_no_secret_is_one_line(start: Start, tmp_path: Path, case: str) -> None:
     file, said = bad_files(tmp_path)[case]
@@ -371,18 +477,22 @@ def test_a_file_of_another_user_is_one_line(start: Start, key: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("given", ["--secret", "--ask-secret", "environment"])
+@pytest.mark.parametrize("given", ["--secret", "--ask-secret"])
 def test_insecure_and_a_secret_contradict_each_other(start: Start, key: Path, given: str) -> None:
     options = {"--secret": ["--secret", str(key)], "--ask-secret": ["--ask-secret"]}
-    shell = f'export BPIPE_SECRET_FILE={shlex.quote(str(key))}; exec "$@"'
-    listener = start.bpipe(
-        *("listen", "0.0.0.0:0", "--insecure"),
-        *options.get(given, []),
-        shell=shell if given == "environment" else 'exec "$@"',
-    )
+    listener = start.bpipe("listen", "0.0.0.0:0", "--insecure", *options[given])
     assert listener.wait() == 2
-    assert "contradict each other" in listener.text
-    assert len(listener.lines) == 1
+    assert listener.lines == [
+        f"bpipe: --insecure and {given} contradict each other (bpipe listen --help explains)"
+    ]
+
+
+def test_insecure_wins_over_the_environment(start: Start, key: Path) -> None:
+    for file in (str(key), "/no/such/file"):
+        variable = f'export BPIPE_SECRET_FILE={shlex.quote(file)}; exec "$@"'
+        listener = start.bpipe("listen", "127.0.0.1:0", "--insecure", shell=variable)
+        caller = start.bpipe("connect", listener.address)
+        assert finish(caller, listener) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -408,8 +518,8 @@ def test_another_secret_is_never_connected(
     address = listener.address
     caller = start.bpipe("connect", address, *options(calls), "--connect-timeout", "300ms")
     assert caller.wait() == 3
-    assert len(caller.lines) == 1
-    assert hint in caller.text
+    assert hint in caller.lines[-1]
+    assert caller.lines[:-1] == ([GUESSED] if calls == "phrase" else [])
     listener.wait_line("^bpipe: 1 caller refused: ")
     assert len(listener.lines) == 2
     assert listener.running
