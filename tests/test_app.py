@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -342,3 +343,35 @@ def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
     program = "import sys, bpipe.cli.app, bpipe.cli.session; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert not {"rich", "cryptography", "json"} & set(done.stdout.split())
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc"), reason="needs /proc")
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_a_shell_that_cannot_complete_is_one_line(option: str, tmp_path: Path) -> None:
+    shell = tmp_path / "dash"
+    if (found := shutil.which("dash")) is None:
+        pytest.skip("dash is not installed")
+    shell.symlink_to(found)
+    command = f'"{sys.executable}" -m bpipe {option}; exit $?'
+    done = subprocess.run(
+        [str(shell), "-c", command],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"bpipe: (dash|sh) cannot be told .*bash, zsh and fish can\n", done.stderr)
+
+
+def test_completion_that_cannot_be_installed_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m bpipe --install-completion; exit $?'],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bpipe: {tmp_path}/.bashrc: is a directory\n"

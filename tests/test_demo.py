@@ -31,7 +31,9 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run_demo(path: Path, scratch: Path, change: str = "") -> subprocess.CompletedProcess[str]:
+def run_demo(
+    path: Path, scratch: Path, change: str = "", **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run it in a process, after this change to it."""
     scratch.mkdir()
     program = f"import sys; from bpipe.cli import demo; {change}\nfrom bpipe.__main__ import main"
@@ -40,7 +42,7 @@ def run_demo(path: Path, scratch: Path, change: str = "") -> subprocess.Complete
         capture_output=True,
         text=True,
         timeout=90,
-        env={**os.environ, "TMPDIR": str(scratch)},
+        env={**os.environ, "TMPDIR": str(scratch), **variables},
     )
 
 
@@ -78,7 +80,8 @@ def test_a_file_that_does_not_arrive_is_told(folder: Path, tmp_path: Path) -> No
 def test_a_single_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(bytes(100_000))
-    done = run_demo(file, tmp_path / "scratch", "demo.random_cuts = lambda *_: []")
+    no_cuts = "demo.random_cuts = lambda *_: []"
+    done = run_demo(file, tmp_path / "scratch", no_cuts, BPIPE_SECRET_FILE="/no/such/file")
     assert done.returncode == 0
     assert re.search(r"files +1 sent, 0 missing", done.stdout)
     assert re.search(r"breaks +0, in 1 connections", done.stdout)
@@ -106,6 +109,15 @@ def test_an_interrupt_ends_it_and_removes_the_copy(folder: Path, tmp_path: Path)
     assert process.returncode == -signal.SIGINT
     assert "Traceback" not in said
     assert list(scratch.iterdir()) == []
+
+
+def test_a_receiver_that_does_not_start_is_told(tmp_path: Path) -> None:
+    fail = "demo.HEARTBEAT = 'no'"
+    done = run_demo(Path(__file__), tmp_path / "scratch", fail)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        r"bpipe: the demonstration failed: bpipe: .*'no' is not a time: .*\n", done.stderr
+    )
 
 
 def test_nothing_to_send(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,12 +226,20 @@ def _secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secre
 
     keep_out_of_dumps()
     shared = ask_secret() if path is None else load_secret(path)
-    if shared.guessable and usage.level > Level.QUIET and usage.log_json != "-":
+    quiet = usage.level == Level.QUIET or usage.log_json == "-" or _amid_data()
+    if shared.guessable and not quiet:
         _complain(
             "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
             " that cannot"
         )
     return shared
+
+
+def _amid_data() -> bool:
+    """Whether what is said on stderr goes where stdout goes, other than to a terminal."""
+    with contextlib.suppress(OSError):
+        return os.path.sameopenfile(1, 2) and not os.isatty(2)
+    return False
 
 
 @app.command(cls=Command)

@@ -192,6 +192,21 @@ def test_one_line_says_what_a_passphrase_is_worth(
     assert listener.text.count("guessed") == (GUESSED in listener.lines)
 
 
+def test_what_a_passphrase_is_worth_is_not_said_amid_the_data(
+    start: Start, tmp_path: Path, path: Path
+) -> None:
+    phrase = tmp_path / "phrase"
+    phrase.touch(0o600)
+    phrase.write_text(PASSPHRASE)
+    got = tmp_path / "got"
+    into = f'exec "$@" > {shlex.quote(str(got))} 2>&1'
+    listener = start.bpipe("listen", str(path), "--secret", str(phrase), shell=into)
+    until(path.exists, "a listener, which has said that before")
+    listener.signal(signal.SIGKILL)
+    listener.wait()
+    assert "guessed" not in got.read_text()
+
+
 @pytest.mark.skipif(not Path("/proc/self/coredump_filter").exists(), reason="only on Linux")
 @pytest.mark.parametrize("way", ["file", "asked", "none"])
 def test_who_has_a_secret_leaves_no_core_dump(
