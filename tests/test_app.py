@@ -33,7 +33,8 @@ WRONG = [
     ("no pause", "connect localhost --retry-max 0", "a pause of 0 is too short: at least 10ms"),
     ("a key on stdout", "keygen -", "a key is written to a new file"),
     ("a key nowhere", "keygen ", "a key is written to a new file"),
-    ("not UTF-8", "connect --b\udcffx", r"no such option: --b\?x \(bpipe connect --help"),
+    ("not UTF-8", "connect --b\udcffx", r"no such option:? '?--b\?x'?.* \(bpipe connect --help"),
+    ("not UTF-8 in a value", "connect far --buffer \udcff", r"'\?' is not a size"),
     ("not UTF-8 in a host", "connect far\udcff:1", r"and not far\?:1"),
     ("control characters", "connect a:\x1b]0;x\x07", r"a service's name: a:\?]0;x\?"),
     ("bad port", "connect localhost:65536", "a port is a number from 0 to 65535"),
@@ -65,11 +66,11 @@ WRONG = [
     ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
     ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
     ("loud and quiet", "listen -v -q", "contradict each other"),
-    ("no such option", "connect localhost --sned-only", "no such option: --sned-only"),
-    ("not of a listener", "listen --connect-timeout 1", "no such option: --connect-timeout"),
+    ("no such option", "connect localhost --sned-only", "no such option:? '?--sned-only"),
+    ("not of a listener", "listen --connect-timeout 1", "no such option:? '?--connect-timeout"),
     ("no value", "connect localhost --buffer", "requires an argument"),
-    ("no option", "--no-option", "no such option: --no-option"),
-    ("no such command", "conect localhost", "no such command 'conect'"),
+    ("no option", "--no-option", "no such option:? '?--no-option"),
+    ("no such command", "conect localhost", "no such command:? 'conect'"),
 ]
 
 
@@ -309,14 +310,15 @@ def completions(shell: str, line: str, folder: Path) -> list[str]:
         timeout=20,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    return re.findall(r"[\w:./\\-]+", done.stdout)
+    # The zsh of some typers has a colon escaped.
+    return re.findall(r"[\w:./-]+", done.stdout.replace("\\\\:", ":"))
 
 
 @pytest.mark.parametrize(
     ("shell", "paths"),
     [
         ("bash", ["unix:./a.sock", "unix:./adir/"]),
-        ("zsh", [r"unix\\:./a.sock", r"unix\\:./adir/"]),
+        ("zsh", ["unix:./a.sock", "unix:./adir/"]),
         ("fish", ["unix:./a.sock", "unix:./adir/"]),
     ],
 )
@@ -340,8 +342,12 @@ def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
 
 
 def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
-    program = "import sys, bpipe.cli.app, bpipe.cli.session; print(*sys.modules)"
+    program = (
+        "import sys, typer; its = {*sys.modules}; import bpipe.cli.app, bpipe.cli.session;"
+        "print(*{*sys.modules} - its)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
     assert not {"rich", "cryptography", "json"} & set(done.stdout.split())
 
 

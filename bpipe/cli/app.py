@@ -14,7 +14,7 @@ import typer
 
 from bpipe import __version__
 from bpipe.cli import options
-from bpipe.cli.layout import Command, Group
+from bpipe.cli.layout import Command, Group, argument
 from bpipe.cli.options import address
 from bpipe.cli.values import FAILED, SECRET_VARIABLE, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, SecretError, explain
@@ -72,10 +72,16 @@ def _explain_usage(error: Any, arguments: list[str]) -> None:
 
 
 def _complain(message: str) -> None:
-    """One line; what was typed is shown without its secrets, and without control characters."""
+    """One line; what was typed is shown without its secrets, and without control characters.
+
+    A byte that is no text is a question mark, also where repr() has made an escape of it.
+    """
+    import re
+
     from bpipe.cli.status import printable
     from bpipe.protocol.secret import conceal
 
+    message = re.sub(r"\\udc[89a-f][0-9a-f]", "?", message)
     _say(f"bpipe: {printable(conceal(message))}")
 
 
@@ -244,10 +250,7 @@ def _amid_data() -> bool:
 
 @app.command(cls=Command)
 def keygen(
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="FILE", help="Where it goes; a new file.", show_default=False),
-    ],
+    path: Annotated[Path, argument("FILE", "Where it goes; a new file.")],
     words: Annotated[
         bool,
         typer.Option("--words", help="A key that can be read aloud, and typed at --ask-secret."),
@@ -272,12 +275,7 @@ def keygen(
 @app.command(cls=Command)
 def demo(
     path: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[PATH]",
-            help="What to send; by default Python's own library.",
-            show_default=False,
-        ),
+        Path | None, argument("[PATH]", "What to send; by default Python's own library.")
     ] = None,
 ) -> int:
     """Send a folder over a network that keeps breaking."""

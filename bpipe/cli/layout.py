@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
+
+_ARGUMENTS: dict[str, str] = {}  # by metavar: some typers with some clicks forget what is said
+
+
+def argument(metavar: str, help: str, **more: Any) -> Any:
+    """An argument of a command; the same metavar means the same everywhere."""
+    _ARGUMENTS[metavar] = help
+    return typer.Argument(metavar=metavar, help=help, show_default=False, **more)
 
 
 class _Layout:
     """What both kinds of command share. It looks the same whichever typer draws it."""
 
     epilog: str | None
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The parts of it. Some typers would draw boxes, whatever they are told."""
+        self.format_usage(ctx, formatter)  # type: ignore[attr-defined]
+        self.format_help_text(ctx, formatter)  # type: ignore[attr-defined]
+        self.format_options(ctx, formatter)
+        self.format_epilog(ctx, formatter)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What follows the name of the command in its first line."""
@@ -41,7 +57,7 @@ def _is_argument(param: Any) -> bool:
 def _row(param: Any) -> tuple[str, str]:
     """A parameter, and what is said about it."""
     if _is_argument(param):
-        return param.metavar, param.help or ""
+        return param.metavar, _ARGUMENTS[param.metavar]
     name = ", ".join(sorted(param.opts, key=len))
     return f"{name} {param.metavar}" if param.metavar else name, param.help or ""
 

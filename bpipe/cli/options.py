@@ -10,6 +10,7 @@ import typer
 
 from bpipe.cli import values
 from bpipe.cli.completion import complete_path, complete_when
+from bpipe.cli.layout import argument
 from bpipe.cli.values import When
 
 _Value = TypeVar("_Value")
@@ -61,22 +62,19 @@ def _flag(*names: str, help: str, group: str) -> Any:
 
 def address(metavar: str, default: str = "") -> Any:
     """The argument that says where to connect or to listen."""
-    return typer.Argument(
-        metavar=metavar,
-        help="HOST:PORT, HOST, :PORT, PORT, [IPv6]:PORT, unix:PATH, or a path with a slash."
+    return argument(
+        metavar,
+        "HOST:PORT, HOST, :PORT, PORT, [IPv6]:PORT, unix:PATH, or a path with a slash."
         + (f" [default: {default}]" if default else ""),
-        show_default=False,
         autocompletion=complete_path,
     )
 
 
 Port = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[PORT]",
-        help="The port, if it is not in the address: a number, or a service's name."
-        " [default: 27473]",
-        show_default=False,
+    argument(
+        "[PORT]",
+        "The port, if it is not in the address: a number, or a service's name. [default: 27473]",
     ),
 ]
 SendOnly = Annotated[
