@@ -123,6 +123,12 @@ def test_the_port_of_a_service(
     assert asked == [("http", "tcp")]
 
 
+def test_the_home_directory_behind_unix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert parse("unix:~/s").path == "/home/me/s"
+    assert parse("unix:./~/s").path == "./~/s"
+
+
 @pytest.mark.parametrize(
     ("text", "family", "message"),
     [

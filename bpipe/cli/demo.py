@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple, NoReturn
 
 from bpipe.cli.faults import Cut, FaultProxy, random_cuts
+from bpipe.cli.terminal import is_dumb
 from bpipe.cli.values import FAILED, USAGE, format_duration, format_size
 
 CUTS: Final = 40
@@ -72,13 +73,13 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
     def on_cut(cut: Cut) -> None:
         way = "sender to receiver" if cut.upward else "receiver to sender"
         at = format_size(cut.offset)
-        print(f"  {time.monotonic() - began:5.1f} s  {cut.fault}, {at} into a connection, {way}")
+        _tell(f"{time.monotonic() - began:5.1f} s  {cut.fault}, {at} into a connection, {way}")
 
     listener = _spawn("listen", "127.0.0.1:0", "--recv-only", stdout=subprocess.PIPE)
     cuts = random_cuts(random.Random(), CUTS, max(total // (CUTS // 2), 1))
     proxy = FaultProxy(("127.0.0.1", _port(listener)), cuts, on_cut)
     at = "{}:{}".format(*proxy.start())
-    caller = _spawn("connect", at, "--send-only", stdin=subprocess.PIPE)
+    caller = _sender(at, total)
     try:
         outcome = await asyncio.to_thread(_transfer, files, folder, caller, listener)
     finally:
@@ -109,6 +110,25 @@ def _port(listener: subprocess.Popen[bytes]) -> int:
     return int(port[1])
 
 
+def _sender(address: str, total: int) -> subprocess.Popen[bytes]:
+    """The bpipe that sends. On a terminal its status line is there, and says the rest."""
+    arguments = ("connect", address, "--send-only", "--size", str(total))
+    if not _draws():
+        return _spawn(*arguments, stdin=subprocess.PIPE)
+    return _spawn(*arguments, "-q", "--status", "always", stdin=subprocess.PIPE, stderr=None)
+
+
+def _draws() -> bool:
+    return sys.stdout.isatty() and sys.stderr.isatty() and not is_dumb()
+
+
+def _tell(line: str) -> None:
+    """Print this in the place of the status line, which is drawn again below it."""
+    clear = "\r\x1b[K" if _draws() else ""
+    sys.stdout.write(f"{clear}  {line}\n")  # in one piece, which print() would not
+    sys.stdout.flush()
+
+
 def _files(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:
     """The regular files under ``source`` that can be read, by their names in the archive."""
     if source.is_file():
@@ -123,13 +143,14 @@ def _files(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _spawn(
-    *arguments: str, stdin: int = subprocess.DEVNULL, stdout: int = subprocess.DEVNULL
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int | None = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bpipe", *arguments, "--heartbeat", str(HEARTBEAT)]
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("BPIPE_")}
-    return subprocess.Popen(
-        command, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, env=environment
-    )
+    return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
 
 
 def _transfer(
@@ -144,7 +165,7 @@ def _transfer(
     digests: dict[str, str] = {}
     packer = threading.Thread(target=_pack, args=(files, caller.stdin, digests))
     packer.start()
-    for stream in (caller.stderr, listener.stderr):
+    for stream in filter(None, (caller.stderr, listener.stderr)):
         threading.Thread(target=_drain, args=(stream,), daemon=True).start()
     with tarfile.open(fileobj=listener.stdout, mode="r|") as archive:
         archive.extraction_filter = getattr(tarfile, "data_filter", None)
@@ -178,7 +199,7 @@ def _drain(stream: IO[bytes]) -> None:
     """Read what a process says, so that it never waits; what it says at its end is shown."""
     for line in stream:
         if not line.startswith((b"bpipe: connect", b"bpipe: listening")):
-            print("  " + line.decode(errors="replace").rstrip(), flush=True)
+            _tell(line.decode(errors="replace").rstrip())
 
 
 def _digest(path: Path) -> str:

@@ -119,6 +119,8 @@ def _require_text(text: str) -> None:
 
 def _path(text: str, port: str | None) -> str:
     path = text.removeprefix("unix:")
+    if path.startswith("~/"):
+        path = os.path.expanduser(path)  # behind unix: no shell has done it
     if port is not None:
         raise AddressError(f"a Unix socket has no port: {text} {port}")
     if not path:

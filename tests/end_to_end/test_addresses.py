@@ -27,6 +27,12 @@ def has_ipv6() -> bool:
     [
         (["localhost:0"], ["localhost:{port}"]),
         (["127.0.0.1", "0"], ["{port}"]),
+        (["localhost:0", "-4"], ["localhost", "{port}", "--ipv4"]),
+        pytest.param(
+            ["localhost:0", "-6"],
+            ["localhost:{port}", "-6"],
+            marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"),
+        ),
         pytest.param(
             ["[::1]:0"],
             ["[::1]", "{port}"],
@@ -55,3 +61,11 @@ def test_a_relative_path_and_a_stale_socket(start: Start, path: Path) -> None:
     assert listener.drain().wait_end() == 10
     assert finish(caller, listener) == [0, 0]
     assert not path.exists()  # it goes with its listener
+
+
+def test_the_other_family_is_not_tried(start: Start) -> None:
+    listener = start.bpipe("listen", "localhost:0", "-4")
+    assert listener.address.startswith("127.0.0.1:")
+    port = listener.address.rpartition(":")[2]
+    caller = start.bpipe("connect", f"localhost:{port}", "-6", "--connect-timeout", "0")
+    assert caller.wait() == 3

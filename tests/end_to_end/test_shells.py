@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.data import until
-from tests.end_to_end.screen import Open, Screen
+from tests.end_to_end.screen import DRAWN, Open, Screen
 
 pytestmark = pytest.mark.slow
 
@@ -103,8 +104,11 @@ def test_a_question_that_is_asked_in_the_background_and_stopped(
 ) -> None:
     # This shell does not set up the terminal by itself.
     screen: Screen = terminal(200, shell=["dash", "-i"], PATH=program(tmp_path))
-    screen.enter("bpipe connect localhost:1 --connect-timeout 0 -q --ask-secret &")
-    screen.wait_last(r"\$")
+    screen.enter("bpipe connect localhost:1 --connect-timeout 0 -q --ask-secret & echo job $!")
+    screen.wait_line(r"job \d+")
+    (job,) = (line.removeprefix("job ") for line in screen.lines if line.startswith("job "))
+    status = Path(f"/proc/{job}/status")
+    until(lambda: "T (stopped)" in status.read_text(), "a question that cannot be asked yet")
     for _ in range(2):
         screen.enter("fg")
         screen.wait_last("Secret:")
@@ -119,3 +123,21 @@ def test_a_question_that_is_asked_in_the_background_and_stopped(
     until(lambda: "connection refused" in "".join(screen.lines), lambda: str(screen.lines))
     assert screen.echoes
     assert "correct" not in screen.output.decode()
+
+
+def test_the_demonstration_has_a_status_line_and_leaves_nothing_of_it(
+    terminal: Open, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(bytes(4 << 20))
+    screen: Screen = terminal(120)
+    screen.enter(f"bpipe demo {tmp_path}/file")
+    screen.wait_line(r"  verdict     every byte arrived, once, in order")
+    screen.wait_last(r"\$")
+    assert re.search(DRAWN, screen.output.decode())
+    for line in screen.lines[1:-1]:
+        assert re.fullmatch(
+            r"(Sending|through) .*|"
+            r"  +\d+\.\d s  [a-z ]+, \S+ \w+ into a connection, \w+ to \w+|"
+            r"  bpipe: .*|  [a-z ]{11} .*|",
+            line,
+        )
