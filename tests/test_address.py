@@ -159,6 +159,14 @@ def test_one_family_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asyncio.run(resolve(parse("far:1")))) == 2
 
 
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
+)
+def test_no_host_is_loopback_whatever_names_it(family: socket.AddressFamily, host: str) -> None:
+    (endpoint,) = asyncio.run(resolve(parse(":7000", None, family)))
+    assert endpoint.sockaddr[0] == host
+
+
 def test_every_address_of_a_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 1))

@@ -23,6 +23,7 @@ _FLOOD: Final = 1024  # addresses of one name that are tried, at most
 _FORMS: Final = "an address is HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:[\w.-]|[^\x00-\x7f\ud800-\udfff])*|\*")
+_LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 _NO_SUCH_NAME: Final = {  # what a resolver says for sure; with the rest it may be right later
     getattr(socket, f"EAI_{name}", None) for name in ("NONAME", "NODATA", "ADDRFAMILY")
@@ -244,7 +245,7 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
 
 def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
     flags = socket.AI_PASSIVE if passive else 0
-    host = address.host or "localhost"
+    host = address.host or _LOOPBACK.get(address.family, "localhost")
     name = None if passive and host == EVERYWHERE else host
     try:
         _require_text(host)

@@ -29,8 +29,8 @@ def has_ipv6() -> bool:
         (["127.0.0.1", "0"], ["{port}"]),
         (["localhost:0", "-4"], ["localhost", "{port}", "--ipv4"]),
         pytest.param(
-            ["localhost:0", "-6"],
-            ["localhost:{port}", "-6"],
+            [":0", "-6"],
+            [":{port}", "-6"],
             marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"),
         ),
         pytest.param(
