@@ -225,6 +225,8 @@ def _secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secre
         return None
     if path is not None and ask:
         raise typer.BadParameter("--secret and --ask-secret contradict each other")
+    if path == Path():
+        raise typer.BadParameter("--secret takes the file of a secret: name one")
     if insecure:
         given = "--ask-secret" if ask else "--secret"
         raise typer.BadParameter(f"--insecure and {given} contradict each other")
