@@ -27,7 +27,7 @@ UP: Final = HELLO_SIZE + HEADER_SIZE  # bytes of a greeting, from the caller to 
 DOWN: Final = VERDICT_SIZE + HEADER_SIZE
 FRAMES: Final = 3 * HEADER_SIZE  # some headers after it
 QUICK: Final = ("--heartbeat", "100ms")
-EAGER: Final = (*QUICK, "--retry-max", "5ms")  # which only a caller has
+EAGER: Final = (*QUICK, "--retry-max", "10ms")  # which only a caller has
 
 
 @pytest.fixture(scope="module")

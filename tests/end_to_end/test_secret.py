@@ -27,7 +27,7 @@ PASSPHRASE = "correct horse battery staple"
 UP = SealedHandshake.hello_size + SealedHandshake.frame_size  # bytes of a greeting
 DOWN = SealedHandshake.verdict_size + SealedHandshake.frame_size
 QUICK = ("--heartbeat", "100ms")
-EAGER = (*QUICK, "--retry-max", "5ms")
+EAGER = (*QUICK, "--retry-max", "10ms")
 
 
 @pytest.fixture
