@@ -342,17 +342,6 @@ def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
     assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
 
 
-def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
-    def imported(names: str) -> set[str]:
-        program = f"import sys, {names}; print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        return set(done.stdout.split())
-
-    ours = imported("bpipe.cli.app, bpipe.cli.session") - imported("typer")  # an old one draws
-    assert "bpipe.cli.app" in ours
-    assert not {"rich", "cryptography", "json"} & ours
-
-
 @pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
 def test_a_shell_that_cannot_complete_is_one_line(option: str, tmp_path: Path) -> None:
     shell = tmp_path / "dash"
@@ -382,3 +371,14 @@ def test_completion_that_cannot_be_installed_names_the_file(tmp_path: Path) -> N
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"bpipe: {tmp_path}/.bashrc: is a directory\n"
+
+
+def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
+    def imported(names: str) -> set[str]:
+        program = f"import sys, {names}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        return set(done.stdout.split())
+
+    ours = imported("bpipe.cli.app, bpipe.cli.session") - imported("typer")  # an old one draws
+    assert "bpipe.cli.app" in ours
+    assert not {"rich", "cryptography", "json"} & ours
