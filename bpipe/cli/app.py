@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,14 +11,14 @@ import typer
 
 from bpipe import __version__
 from bpipe.cli import options
+from bpipe.cli.complain import complain, say
 from bpipe.cli.layout import Command, Group, argument
 from bpipe.cli.options import address
-from bpipe.cli.values import FAILED, SECRET_VARIABLE, USAGE, Level, Usage, When
+from bpipe.cli.values import FAILED, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, SecretError, explain
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
-    from bpipe.protocol.secret import Secret
 
 app = typer.Typer(
     name="bpipe",
@@ -41,14 +38,14 @@ def run(arguments: list[str]) -> int:
             from bpipe.cli.completion import shell_fault
 
             if fault := shell_fault():
-                _complain(fault)
+                complain(fault)
                 return USAGE
         status = app(arguments, prog_name="bpipe", standalone_mode=False)
     except (AddressError, SecretError) as error:
-        _complain(str(error))
+        complain(str(error))
         return USAGE
     except OSError as error:  # help, the version or completion could not be written
-        _complain(f"{error.filename}: {explain(error)}" if error.filename else explain(error))
+        complain(f"{error.filename}: {explain(error)}" if error.filename else explain(error))
         return FAILED
     except Exception as error:
         if hasattr(error, "format_message"):  # the base of the parser's errors has no name
@@ -56,7 +53,7 @@ def run(arguments: list[str]) -> int:
             return USAGE
         if "-vv" in arguments:
             raise
-        _complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
+        complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
         return FAILED
     return status if isinstance(status, int) else 0
 
@@ -64,31 +61,11 @@ def run(arguments: list[str]) -> int:
 def _explain_usage(error: Any, arguments: list[str]) -> None:
     """Say what was wrong, and where it is explained; without any argument, explain."""
     if not arguments:
-        _say(error.ctx.get_help())
+        say(error.ctx.get_help())
         return
     message = " ".join(error.format_message().split()).rstrip(".").removeprefix("Invalid value: ")
     command = error.ctx.command_path if error.ctx else "bpipe"
-    _complain(f"{message[:1].lower()}{message[1:]} ({command} --help explains)")
-
-
-def _complain(message: str) -> None:
-    """One line; what was typed is shown without its secrets, and without control characters.
-
-    A byte that is no text is a question mark, also where repr() has made an escape of it.
-    """
-    import re
-
-    from bpipe.cli.status import printable
-    from bpipe.protocol.secret import conceal
-
-    message = re.sub(r"\\udc[89a-f][0-9a-f]", "?", message)
-    _say(f"bpipe: {printable(conceal(message))}")
-
-
-def _say(text: str) -> None:
-    if sys.stderr is not None:  # without one, print() would turn to stdout
-        with contextlib.suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+    complain(f"{message[:1].lower()}{message[1:]} ({command} --help explains)")
 
 
 def _show_version(wanted: bool) -> None:
@@ -134,6 +111,7 @@ def connect(
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
     from bpipe import pipe
+    from bpipe.cli.keys import choose_secret
     from bpipe.cli.session import run_session
     from bpipe.protocol.patience import Limits
 
@@ -142,7 +120,7 @@ def connect(
     usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = _address(address, port, ipv4, ipv6)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
-    shared = _secret(secret, ask_secret, insecure, usage)
+    shared = choose_secret(secret, ask_secret, insecure, usage)
     open_pipe = partial(pipe.connect, where, insecure=insecure, secret=shared, retry_max=retry_max)
     return run_session(
         partial(open_pipe, buffer_size=buffer, limits=limits), usage, str(where), listens=False
@@ -172,6 +150,7 @@ def listen(
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
+    from bpipe.cli.keys import choose_secret
     from bpipe.cli.session import run_session
     from bpipe.protocol.patience import Limits
 
@@ -180,7 +159,7 @@ def listen(
     usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
     where = _address(address, port, ipv4, ipv6)
     limits = Limits(heartbeat, give_up_after=give_up_after)
-    shared = _secret(secret, ask_secret, insecure, usage)
+    shared = choose_secret(secret, ask_secret, insecure, usage)
     open_pipe = partial(pipe.listen, where, insecure=insecure, secret=shared)
     return run_session(
         partial(open_pipe, buffer_size=buffer, limits=limits), usage, str(where), listens=True
@@ -216,40 +195,6 @@ def _address(text: str, port: str | None, ipv4: bool, ipv6: bool) -> Address:
     return parse(text, port, one if ipv4 or ipv6 else socket.AF_UNSPEC)
 
 
-def _secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secret | None:
-    """The secret that these options mean, or else the environment; None if there is none."""
-    named = os.environ.get(SECRET_VARIABLE)
-    if path is None and named and not ask and not insecure:
-        path = Path(named)
-    if path is None and not ask:
-        return None
-    if path is not None and ask:
-        raise typer.BadParameter("--secret and --ask-secret contradict each other")
-    if path == Path():
-        raise typer.BadParameter("--secret takes the file of a secret: name one")
-    if insecure:
-        given = "--ask-secret" if ask else "--secret"
-        raise typer.BadParameter(f"--insecure and {given} contradict each other")
-    from bpipe.cli.secret import ask_secret, keep_out_of_dumps, load_secret
-
-    keep_out_of_dumps()
-    shared = ask_secret() if path is None else load_secret(path)
-    quiet = usage.level == Level.QUIET or usage.log_json == "-" or _amid_data()
-    if shared.guessable and not quiet:
-        _complain(
-            "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
-            " that cannot"
-        )
-    return shared
-
-
-def _amid_data() -> bool:
-    """Whether what is said on stderr goes where stdout goes, other than to a terminal."""
-    with contextlib.suppress(OSError):
-        return os.path.sameopenfile(1, 2) and not os.isatty(2)
-    return False
-
-
 @app.command(cls=Command)
 def keygen(
     path: Annotated[Path, argument("FILE", "Where it goes; a new file.")],
@@ -266,10 +211,10 @@ def keygen(
     try:
         write_key(path, words=words)
     except FileExistsError:
-        _complain(f"{path} exists, and may be in use: name a new file")
+        complain(f"{path} exists, and may be in use: name a new file")
         return FAILED
     except OSError as error:
-        _complain(f"{path}: {explain(error)}")
+        complain(f"{path}: {explain(error)}")
         return FAILED
     return 0
 

@@ -1,0 +1,50 @@
+"""Which secret is meant: that of an option, of the environment, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from bpipe.cli.complain import complain
+from bpipe.cli.values import SECRET_VARIABLE, Level, Usage
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
+
+
+def choose_secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secret | None:
+    """The secret that these options mean, or else the environment; None if there is none."""
+    named = os.environ.get(SECRET_VARIABLE)
+    if path is None and named and not ask and not insecure:
+        path = Path(named)
+    if path is None and not ask:
+        return None
+    if path is not None and ask:
+        raise typer.BadParameter("--secret and --ask-secret contradict each other")
+    if path == Path():
+        raise typer.BadParameter("--secret takes the file of a secret: name one")
+    if insecure:
+        given = "--ask-secret" if ask else "--secret"
+        raise typer.BadParameter(f"--insecure and {given} contradict each other")
+    from bpipe.cli.secret import ask_secret, keep_out_of_dumps, load_secret
+
+    keep_out_of_dumps()
+    secret = ask_secret() if path is None else load_secret(path)
+    quiet = usage.level == Level.QUIET or usage.log_json == "-" or _amid_data()
+    if secret.guessable and not quiet:
+        complain(
+            "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
+            " that cannot"
+        )
+    return secret
+
+
+def _amid_data() -> bool:
+    """Whether what is said on stderr goes where stdout goes, other than to a terminal."""
+    with contextlib.suppress(OSError):
+        return os.path.sameopenfile(1, 2) and not os.isatty(2)
+    return False
