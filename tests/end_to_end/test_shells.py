@@ -129,7 +129,7 @@ def test_the_demonstration_has_a_status_line_and_leaves_nothing_of_it(
     terminal: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_bytes(bytes(4 << 20))
-    screen: Screen = terminal(120)
+    screen: Screen = terminal(200)
     screen.enter(f"bpipe demo {tmp_path}/file")
     screen.wait_line(r"  verdict     every byte arrived, once, in order")
     screen.wait_last(r"\$")
