@@ -534,7 +534,7 @@ def test_another_secret_is_never_connected(
     caller = start.bpipe("connect", address, *options(calls), "--connect-timeout", "300ms")
     assert caller.wait() == 3
     assert hint in caller.lines[-1]
-    assert caller.lines[:-1] == ([GUESSED] if calls == "phrase" else [])
+    assert (GUESSED in caller.lines) is (calls == "phrase")
     listener.wait_line("^bpipe: 1 caller refused: ")
     assert len(listener.lines) == 2
     assert listener.running
