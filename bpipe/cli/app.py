@@ -150,7 +150,7 @@ def listen(
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
-    from bpipe.cli.keys import choose_secret
+    from bpipe.cli.keys import choose_secret, credentials
     from bpipe.cli.session import run_session
     from bpipe.protocol.patience import Limits
 
@@ -160,6 +160,7 @@ def listen(
     where = _address(address, port, ipv4, ipv6)
     limits = Limits(heartbeat, give_up_after=give_up_after)
     shared = choose_secret(secret, ask_secret, insecure, usage)
+    usage = usage._replace(credentials=credentials(secret, ask_secret, insecure))
     open_pipe = partial(pipe.listen, where, insecure=insecure, secret=shared)
     return run_session(
         partial(open_pipe, buffer_size=buffer, limits=limits), usage, str(where), listens=True

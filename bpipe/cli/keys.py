@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,19 @@ def choose_secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) ->
             " that cannot"
         )
     return secret
+
+
+def credentials(path: Path | None, ask: bool, insecure: bool) -> str:
+    """What the other end has to be given as well, of these options."""
+    if ask or insecure:
+        return "--ask-secret" if ask else "--insecure"
+    name = str(path or os.environ.get(SECRET_VARIABLE) or "")
+    if name.startswith(("/dev/", "/proc/")):
+        return "--secret FILE"  # <(...)
+    home = os.path.expanduser("~/")
+    name = os.path.expanduser(name)
+    tilde, name = ("~/", name[len(home) :]) if name.startswith(home) else ("", name)
+    return f"--secret {tilde}{shlex.quote(name)}" if name else ""
 
 
 def _amid_data() -> bool:
