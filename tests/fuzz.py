@@ -260,7 +260,8 @@ def main() -> int:
     if importlib.util.find_spec("atheris") is not None:
         atheris = importlib.import_module("atheris")
         atheris.instrument_all()
-        atheris.Setup([sys.argv[0], f"-max_total_time={options.seconds:.0f}"], check)
+        seconds = max(1, round(options.seconds))  # 0 would be for ever
+        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}"], check)
         atheris.Fuzz()  # does not return
     rng = random.Random(options.seed)
     until = time.monotonic() + options.seconds
