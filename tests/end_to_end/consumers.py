@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import enum
-import fcntl
 import os
-import struct
 import sys
 import tempfile
-import termios
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,7 +21,7 @@ from typing import IO, Final, NamedTuple
 import pytest
 
 from bpipe.cli.secret import write_key
-from tests.end_to_end.data import pattern, until
+from tests.end_to_end.data import held, pattern, until
 from tests.end_to_end.helpers import Program, Start, finish
 
 WAYS: Final = ("tcp", "unix", "sealed")
@@ -139,7 +136,7 @@ def run(case: Case, way: str, folder: Path, *, behind: str = "listen") -> Outcom
             caller = start.bpipe("connect", listener.address, *options, stdout=stdout)
         stdout.close()
         if case.comes is not Comes.AT_ONCE:
-            until(lambda: _held(pipe) == len(case.data), "the whole stream in the pipe")
+            until(lambda: held(pipe) == len(case.data), "the whole stream in the pipe")
         began = time.monotonic()
         if case.comes is Comes.AFTER:
             finish(listener, caller)
@@ -163,12 +160,6 @@ def _consumer(start: Start, case: Case, pipe: IO[bytes]) -> Program:
     consumer = start.program("sh", "-c", case.consumer, stdin=pipe, stdout=PIPE)
     pipe.close()
     return consumer
-
-
-def _held(pipe: IO[bytes]) -> int:
-    """The bytes that lie in a pipe."""
-    count: int = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
-    return count
 
 
 def main() -> int:

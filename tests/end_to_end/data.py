@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +42,12 @@ def until(
                 f"waited {patience} s in vain for {what if isinstance(what, str) else what()}"
             )
         time.sleep(0.005)
+
+
+def held(pipe: IO[bytes]) -> int:
+    """The bytes that lie in a pipe: more than its size, if they were spliced into it."""
+    count: int = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0]
+    return count
 
 
 class Producer:
