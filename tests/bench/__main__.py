@@ -12,7 +12,10 @@ from typing import Final, NoReturn
 from bpipe.cli.values import duration, size
 from tests.bench.rounds import Options
 
-NAMES: Final = ("throughput", "recovery", "latency", "startup", "memory", "sessions", "slow")
+NAMES: Final = (
+    *("throughput", "recovery", "latency", "startup", "memory", "sessions", "slow"),
+    *("carrier", "buffers", "addresses"),
+)
 
 
 def main() -> int:
@@ -26,7 +29,7 @@ def main() -> int:
         "--seconds",
         type=duration,
         nargs="+",
-        help="of the outages (recovery), of idleness (sessions), between two cuts (slow)",
+        help="of the outages (recovery, carrier), of idleness (sessions), between two cuts (slow)",
     )
     parser.add_argument("--over", nargs="+", default=[], choices=["tcp", "unix", "file"])
     parser.add_argument("--only", nargs="+", default=[], metavar="TOOL", help="by its name")

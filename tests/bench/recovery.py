@@ -174,14 +174,14 @@ def _suffer(network: Network, table: Table, tools: list[Tool], folder: Path, out
                 table.notes.append(f"{tool.name} failed: {error}")
             else:
                 ends.callback(stream.join)
-        _wait(lambda: all(len(each.arrivals) >= FLOWING for each in streams.values()), PATIENCE)
+        wait(lambda: all(len(each.arrivals) >= FLOWING for each in streams.values()), PATIENCE)
         cut_at = time.monotonic()
         network.cut()
         time.sleep(outage)  # this is what is measured
         network.restore()
         back_at = time.monotonic()
         # The peers wait for a timer of TCP's that has doubled since the outage began.
-        _wait(
+        wait(
             lambda: all(each.first_after(back_at) < math.inf for each in streams.values()),
             outage + PATIENCE,
         )
@@ -189,7 +189,8 @@ def _suffer(network: Network, table: Table, tools: list[Tool], folder: Path, out
             table.add(name, _judge(stream, cut_at, back_at))
 
 
-def _wait(condition: Callable[[], bool], patience: float) -> None:
+def wait(condition: Callable[[], bool], patience: float) -> None:
+    """Wait for a condition, but for no longer than this."""
     until = time.monotonic() + patience
     while not condition() and time.monotonic() < until:
         time.sleep(STEP)

@@ -101,6 +101,11 @@ def show_rate(value: float) -> str:
     return f"{value / (1 << 30):.2f} GiB/s"
 
 
+def show_middle_rate(value: float) -> str:
+    """Bytes per second, in MiB."""
+    return f"{value / (1 << 20):.0f} MiB/s"
+
+
 def show_slow_rate(value: float) -> str:
     """Bytes per second, in kbit."""
     return f"{value * 8 / 1000:.0f} kbit/s"

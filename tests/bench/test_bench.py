@@ -59,6 +59,27 @@ def test_one_round(command: str, tables: int, floor: list[str]) -> None:
         assert table["rows"][BPIPE.name]["figures"].get("lost", 0) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("carrier --seconds 0.2", ["bpipe, dead for 0.2s"]),
+        ("buffers --size 1M", ["64K to 64K", "1M to 64M", "64M to 64K"]),
+        pytest.param(
+            "addresses",
+            ["bpipe, alive", "bpipe, 3 that refuse", "bpipe, 1 black hole"],
+            marks=pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE),
+        ),
+    ],
+)
+def test_one_round_of_bpipe_alone(command: str, rows: list[str]) -> None:
+    [table] = bench(*command.split())
+    assert table["notes"] == []
+    for row in rows:
+        [sample] = table["rows"][row]["samples"]
+        assert all(figure is not None for figure in sample.values())
+
+
 def test_what_is_missing_is_said() -> None:
     command = [sys.executable, "-m", "tests.bench", "startup", "--only", NC.name, "--rounds", "1"]
     run = subprocess.run(command, env={"PATH": ""}, capture_output=True, text=True, timeout=60)
