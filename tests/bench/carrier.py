@@ -90,7 +90,7 @@ class Carrier:
 
 
 def run(options: Options) -> Iterator[Table]:
-    """The table of this benchmark; all outages of a round are suffered side by side."""
+    """The table of this benchmark; outages are suffered side by side."""
     tools, without = choose(options, lambda tool: tool in (BPIPE, SEALED))
     table = Table("Recovery behind a carrier that is dead, and accepts", COLUMNS, [], notes=without)
     with scratch(options) as folder:
@@ -104,7 +104,7 @@ def run(options: Options) -> Iterator[Table]:
         table.samples = {name: [] for name in runs}
         for number in range(1, (options.rounds or ROUNDS) + 1):
             progress(f"{table.title}: round {number}")
-            with ThreadPoolExecutor(len(runs)) as pool:
+            with ThreadPoolExecutor(len(OUTAGES)) as pool:
                 for done in [pool.submit(attempt, table, *each) for each in runs.items()]:
                     done.result()
         progress("")
