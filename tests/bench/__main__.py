@@ -24,7 +24,11 @@ def main() -> int:
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--rounds", type=int, help="how often each is run")
     parser.add_argument("--size", type=size, nargs="+", help="bytes to move, as in 4G")
-    parser.add_argument("--count", type=int, help="exchanges (latency), or sessions (sessions)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        help="exchanges (latency), sessions (sessions), lost connections (addresses)",
+    )
     parser.add_argument(
         "--seconds",
         type=duration,

@@ -64,11 +64,12 @@ def run(options: Options) -> Iterator[Table]:
         table.notes.append(f"not measured: {why_not}")
         yield table
         return
+    drops = options.count or DROPS
     with scratch(options) as folder, Wire() as wire:
         for address in (ALIVE, *REFUSING):
             _in(wire.far, "ip", "addr", "add", f"{address}/24", "dev", wire.far[-1])
         runs: dict[str, Callable[[], Sample]] = {
-            f"{tool.name}, {name.row}": partial(_call, tool, name, folder, wire)
+            f"{tool.name}, {name.row}": partial(_call, tool, name, folder, wire, drops)
             for tool in tools
             for name in NAMES
         }
@@ -80,8 +81,8 @@ def _in(network: tuple[str, ...], *command: str) -> None:
     subprocess.run([*network, *command], check=True, capture_output=True)
 
 
-def _call(tool: Tool, name: Name, folder: Path, wire: Wire) -> Sample:
-    """Call the listener by a name, and lose the connection a few times."""
+def _call(tool: Tool, name: Name, folder: Path, wire: Wire, drops: int) -> Sample:
+    """Call the listener by a name, and lose the connection so many times."""
     hosts = folder / f"hosts {tool.name} {name.row}"
     hosts.write_text("".join(f"{address} bench.test\n" for address in [*name.dead, ALIVE]))
     near = (*wire.near, "sh", "-c", BIND, "sh", str(hosts))
@@ -94,7 +95,7 @@ def _call(tool: Tool, name: Name, folder: Path, wire: Wire) -> Sample:
         read_byte(receiver.main)
         sample = {"first": time.monotonic() - began}
         times = []
-        for _ in range(DROPS):
+        for _ in range(drops):
             dropped = time.monotonic()
             sender.main.signal(signal.SIGUSR2)
             wait(lambda: bool(sender.said(AGAIN, dropped)), PATIENCE)  # noqa: B023

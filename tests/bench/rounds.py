@@ -21,7 +21,7 @@ class Options:
 
     rounds: int | None = None
     sizes: tuple[int, ...] | None = None  # bytes
-    count: int | None = None  # exchanges, or sessions
+    count: int | None = None  # exchanges, sessions, or lost connections
     seconds: tuple[float, ...] | None = None  # of the outages, or of idleness
     sealed: bool = False
     only: tuple[str, ...] = ()  # names of tools; none: all
