@@ -164,7 +164,9 @@ def _consumer(start: Start, case: Case, pipe: IO[bytes]) -> Program:
 
 def main() -> int:
     """Parse the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.end_to_end.consumers")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.end_to_end.consumers", description=__doc__
+    )
     parser.add_argument("--runs", type=int, default=100, help="of each, over each way")
     parser.add_argument("--only", nargs="+", default=[case.name for case in CASES])
     options = parser.parse_args()

@@ -20,7 +20,7 @@ RESTART = 0.2  # seconds, in the place of two
 
 def unit(folder: Path) -> str:
     """The command of the unit, as systemd would run it, with files in this folder."""
-    found = re.search(r"^ *ExecStart=/bin/sh -c '((?:[^'])*)'$", README.read_text(), re.MULTILINE)
+    found = re.search(r"^ *ExecStart=/bin/sh -c '([^']*)'$", README.read_text(), re.MULTILINE)
     assert found is not None
     command = re.sub(r"\\\n *", "", found[1])
     for ours, real in (("%t/bpipe", str(folder)), ("%%", "%"), ("$$", "$")):
