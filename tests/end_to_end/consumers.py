@@ -83,7 +83,7 @@ _FULL: Final = _LARGE[:900_000]  # fits into a pipe of 1 MiB, which is what bpip
 _BLOCKS: Final = _LARGE[: 40 * 102_400]
 _SCRIPT: Final = b"echo ran\nexit 0\n"
 _LATER: Final = 'cat "$1"; until [ -e "$2" ]; do sleep 0.1; done; sleep 0.5'
-_SLOWLY: Final = "for n in 1 2 3 4 5; do head -c 150000; sleep 0.6; done"  # longer than HELD
+_SLOWLY: Final = "for n in 1 2 3 4; do head -c 200000; sleep 0.6; done"  # longer than HELD
 
 EXACT: Final = (  # they take everything, and leave without waiting for the end
     Case("head -n 1", "head -n 1", _LINE, _LINE),
@@ -102,7 +102,7 @@ SLOW: Final = (  # they take everything, in their own time, or their producers d
 LEAVING: Final = (  # something is left over
     Case("exit 7", "exit 7", _FULL, b"", BROKEN, 7, comes=Comes.FULL),
     Case("sleep 1; exit 7", "sleep 1; exit 7", _FULL, b"", BROKEN, 7, comes=Comes.FULL),
-    Case("slowly; exit 7", f"{_SLOWLY}; exit 7", _FULL, _FULL[:750_000], BROKEN, 7),
+    Case("slowly; exit 7", f"{_SLOWLY}; exit 7", _FULL, _FULL[:800_000], BROKEN, 7),
     Case("head -c, with more", "head -c 1000", _LARGE, _LARGE[:1000], BROKEN),
     Case("one line more", "head -n 1", _LINE, _LINE, BROKEN, producer=f"{_LATER}; echo"),
     Case(
