@@ -18,7 +18,6 @@ from bpipe.net.address import (
     require_callable,
     require_local,
     resolve,
-    same_user,
 )
 
 
@@ -274,9 +273,3 @@ def test_a_path_is_an_endpoint() -> None:
 def test_a_name_without_an_address(host: str) -> None:
     with pytest.raises(AddressError, match="cannot resolve"):
         asyncio.run(resolve(Address(host, 1)))
-
-
-def test_a_peer_of_the_same_user() -> None:
-    here, there = socket.socketpair()
-    with here, there:
-        assert same_user(here)

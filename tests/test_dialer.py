@@ -286,7 +286,7 @@ def test_a_connection_to_itself_leaves_the_port_to_the_listener() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("socket.socket", Own)
             with pytest.raises(ConnectionRefusedError):
-                await _connect(Endpoint(socket.AF_INET, ("127.0.0.1", port)))
+                await _connect(Endpoint(socket.AF_INET, ("127.0.0.1", port)), anywhere=False)
         with socket.socket() as other:  # without SO_REUSEADDR
             other.bind(("127.0.0.1", port))
 

@@ -20,11 +20,15 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     HELLO_SIZE,
+    VERDICT_SIZE,
+    Hello,
     Kind,
+    Opening,
     Position,
     Status,
     Verdict,
     pack_frame,
+    pack_hello,
     pack_verdict,
     unpack_header,
 )
@@ -314,4 +318,28 @@ def test_a_hello_is_the_first_thing_on_a_link(pair: Pair) -> None:
         assert len(await asyncio.get_running_loop().sock_recv(pair[1], 1000)) == HELLO_SIZE
         link.fail(LinkLost("the test is over"))
 
+    run(check)
+
+
+def test_one_who_was_refused_is_not_heard_for_long(pair: Pair) -> None:
+    """He may send as fast as he can, and somebody else's bytes would wait for him."""
+    near, far = pair
+    total = 256 << 20
+
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        answerer = Answerer(Session(SIZE), lambda: None)
+        link = Link(far, AnswererGreeting(answerer), "a stranger")
+        await loop.sock_sendall(near, pack_hello(unknown))
+        assert len(await loop.sock_recv(near, 1000)) == VERDICT_SIZE
+        flood, sent = bytes(1 << 16), 0
+        with contextlib.suppress(ConnectionError):
+            while sent < total:
+                await loop.sock_sendall(near, flood)
+                sent += len(flood)
+                await asyncio.sleep(0)
+        assert sent < 32 << 20  # what the kernel holds
+        assert isinstance(await link.lost, LinkLost)
+
+    unknown = Hello(Opening.RESUME, bytes(16), 1, Position(0, 0, 1))
     run(check)

@@ -33,6 +33,7 @@ from bpipe.protocol.wire import (
     pack_frame,
     pack_hello,
 )
+from tests.strangers import LOOPBACK, Stranger, has_ipv6, needs_another_user
 
 
 @contextlib.asynccontextmanager
@@ -58,12 +59,6 @@ def port_of(listener: Listener) -> int:
 def can_connect(family: socket.AddressFamily, host: str, port: int) -> bool:
     with socket.socket(family) as sock:
         return sock.connect_ex((host, port)) == 0
-
-
-def has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
-        return True
-    return False
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here")
@@ -186,22 +181,49 @@ def alive(path: Path) -> bool:
         return sock.connect_ex(str(path)) == 0
 
 
-def test_a_unix_socket_is_for_its_owner_and_goes_with_the_listener(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o777])
+def test_a_unix_socket_is_for_its_owner_and_goes_with_the_listener(
+    tmp_path: Path, umask: int
+) -> None:
     path = tmp_path / "s"
 
     async def check() -> None:
-        before = os.umask(0)
+        before = os.umask(umask)
         try:
             async with bound(f"unix:{path}") as listener:
                 assert listener.name == f"unix:{path}"
                 assert stat.S_ISSOCK(path.stat().st_mode)
                 assert stat.S_IMODE(path.stat().st_mode) == 0o600
                 assert alive(path)
+                assert os.umask(umask) == umask  # it is as it was
         finally:
             os.umask(before)
         assert not path.exists()
 
     asyncio.run(check())
+
+
+def test_what_has_taken_the_place_of_the_socket_keeps_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to the folder can exchange the name at any moment."""
+    path, precious = tmp_path / "s", tmp_path / "precious"
+    precious.touch(0o644)
+    bind = socket.socket.bind
+
+    class Exchanged(socket.socket):
+        def bind(self, address: object, /) -> None:
+            bind(self, address)  # type: ignore[arg-type]
+            path.unlink()
+            path.symlink_to(precious)
+
+    monkeypatch.setattr(socket, "socket", Exchanged)
+
+    async def check() -> None:
+        await (await Listener.bind(parse(str(path)))).close()
+
+    asyncio.run(check())
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o644
 
 
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -461,9 +483,82 @@ def test_without_descriptors_somebody_is_dropped_or_the_next_one_waits(others: i
                     assert len(await loop.sock_recv(late, 1000)) == VERDICT_SIZE
             ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in silent]
             await asyncio.sleep(0.01)
-            assert len([end for end in ends if end.done()]) == (1 if others else 0)
+            # One for him, and one to ask the system whose process he is.
+            assert len([end for end in ends if end.done()]) in ((1, 2) if others else (0,))
             for end in ends:
                 end.cancel()
+
+    asyncio.run(check())
+
+
+def test_who_waits_for_descriptors_is_told_of() -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        listener = await Listener.bind(parse("127.0.0.1:0"))
+        session = Session(1000)
+        search = asyncio.ensure_future(listener(session))
+        await asyncio.sleep(0)
+        changes: list[str] = []
+        listener.on_change = lambda: changes.append(session.last_cause)
+        with socket.socket() as late:
+            late.setblocking(False)
+            with no_descriptors():
+                await loop.sock_connect(late, ("127.0.0.1", port_of(listener)))
+                await until(lambda: bool(changes))
+        assert changes[0] == "cannot accept a caller: too many open files"
+        search.cancel()
+        await asyncio.wait([search])
+        await listener.close()
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.ECONNABORTED])
+def test_an_error_of_the_connection_that_was_to_be_accepted_drops_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    accept = socket.socket.accept
+    errors = [OSError(code, os.strerror(code)) for _ in range(3)]
+
+    def fail(listening: socket.socket) -> tuple[socket.socket, object]:
+        if errors:
+            accept(listening)[0].close()
+            raise errors.pop()
+        return accept(listening)
+
+    async def check() -> None:
+        async with bound("127.0.0.1:0") as listener, crowd(listener) as come:
+            first, writer = await come(b"")
+            await asyncio.sleep(0.05)  # he is accepted, too
+            monkeypatch.setattr(socket.socket, "accept", fail)
+            for _ in range(3):
+                await come(b"")
+            reader, _ = await come(hello(1))
+            assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+            assert errors == []
+            writer.write(hello(2))
+            assert len(await first.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
+
+    asyncio.run(check())
+
+
+@needs_another_user
+@pytest.mark.parametrize(("family", "host"), LOOPBACK)
+@pytest.mark.parametrize("anywhere", [False, True], ids=["", "insecure"])
+def test_a_process_of_another_user_is_refused_unless_all_are_trusted(
+    family: socket.AddressFamily, host: str, anywhere: bool
+) -> None:
+    name = f"[{host}]:0" if ":" in host else f"{host}:0"
+
+    async def check() -> None:
+        async with bound(name, anywhere=anywhere) as listener:
+            he = await asyncio.to_thread(Stranger, family, host, port_of(listener))
+            try:
+                answer = await asyncio.to_thread(he.hear, hello(1))
+            finally:
+                he.end()
+            assert len(answer) == (VERDICT_SIZE if anywhere else 0)
+            assert listener.refused == (0 if anywhere else 1)
 
     asyncio.run(check())
 

@@ -94,7 +94,11 @@ class Refused(NamedTuple):
     callers: int  # since the last of these events
 
     def words(self) -> str:
-        return f"{count(self.callers, 'caller')} refused: another secret, or none, or not bpipe"
+        callers = count(self.callers, "caller")
+        return (
+            f"{callers} refused: another secret, or none, or not bpipe, or another user"
+            " (--insecure lets in every user)"
+        )
 
 
 class Connected(NamedTuple):

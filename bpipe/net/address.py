@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import stat
-import struct
 import threading
 from typing import Final, NamedTuple, cast
 
@@ -278,12 +277,3 @@ def require_local(address: Address, endpoints: list[Endpoint]) -> None:
                 " --secret FILE on both ends (bpipe keygen makes one), or --insecure on both if"
                 " the network is trusted"
             )
-
-
-def same_user(sock: socket.socket) -> bool:
-    """Whether the process at the other side of a Unix socket runs as this process's user."""
-    option = getattr(socket, "SO_PEERCRED", None)
-    if option is None:
-        return True  # the mode of the socket's file is what there is
-    credentials = sock.getsockopt(socket.SOL_SOCKET, option, struct.calcsize("3i"))
-    return bool(struct.unpack("3i", credentials)[1] == os.geteuid())

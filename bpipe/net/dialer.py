@@ -29,10 +29,11 @@ from bpipe.errors import (
     code_of,
     explain,
 )
-from bpipe.net.address import Address, Endpoint, require_local, resolve, same_user
+from bpipe.net.address import Address, Endpoint, require_local, resolve
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock
 from bpipe.net.link import Link, forget, prepare
+from bpipe.net.peer import require_same_user
 from bpipe.net.schedule import OVERLAP, Schedule
 from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.session import Session
@@ -276,7 +277,7 @@ class Dialer:
         turn = self.schedule.turn(number) % len(endpoints)  # a silent one does not hide the others
         for last, endpoint in enumerate(endpoints[turn:] + endpoints[:turn], 1 - len(endpoints)):
             try:
-                return await _connect(endpoint), endpoint
+                return await _connect(endpoint, anywhere=self._anywhere), endpoint
             except OSError:
                 if not last:
                     raise
@@ -317,8 +318,11 @@ class _Unresolved(NotConnected):
     """A name that has no address now; it may have one later."""
 
 
-async def _connect(endpoint: Endpoint) -> socket.socket:
-    """A connection to this endpoint. Raises OSError, AddressError if it is another user's."""
+async def _connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
+    """A connection to this endpoint. Raises OSError, AddressError if it is another user's.
+
+    ``anywhere``: other users' processes may be there, but not behind a Unix socket.
+    """
     sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -327,8 +331,7 @@ async def _connect(endpoint: Endpoint) -> socket.socket:
         if not unix and sock.getsockname() == sock.getpeername():
             forget(sock)  # else the kernel would keep the port for a minute, and from the listener
             raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
-        if unix and not same_user(sock):
-            raise AddressError(f"{endpoint}: the socket belongs to another user")
+        require_same_user(sock, str(endpoint), anywhere=anywhere)
     except BaseException:
         sock.close()
         raise

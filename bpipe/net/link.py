@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import Callable
@@ -25,6 +26,7 @@ MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from bein
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
 LOCAL_BUFFER: Final = 4 << 20  # bytes in the kernel on their way through a Unix socket
+_FAREWELL: Final = 1 << 16  # bytes that are heard from one who was refused
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kernel after a close
 _TURNS: Final = 16  # system calls in one callback, before others have their turn
 
@@ -125,7 +127,7 @@ class Link:
         if self.greeting.attached:
             self.greeting.session.detach(cause, clock())
         if politely:
-            self._closing = self._loop.create_task(self._see_off(b""))
+            self._closing = self._loop.create_task(self._see_off(b"", _FAREWELL))
             self._closing.add_done_callback(lambda _: self._closed())
         else:
             self._closed()
@@ -154,13 +156,15 @@ class Link:
         await self._see_off(rest)
         self.lost.set_result(self.cause)
 
-    async def _see_off(self, rest: bytes) -> None:
+    async def _see_off(self, rest: bytes, limit: float = math.inf) -> None:
+        """Send the rest and the end, and discard what comes, at most about ``limit`` bytes."""
         with contextlib.suppress(OSError, TimeoutError), self._sock:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._loop.sock_sendall(self._sock, rest)
                 self._sock.shutdown(socket.SHUT_WR)
-                while await self._loop.sock_recv(self._sock, 1 << 16):
-                    pass
+                while limit > 0 and (data := await self._loop.sock_recv(self._sock, 1 << 14)):
+                    limit -= len(data)
+                    await asyncio.sleep(0)  # while there is something, sock_recv does not wait
 
     # --- readiness ---
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import os
 import random
 import resource
 import socket
-import stat
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError
-from bpipe.net.address import Address, Endpoint, join, require_local, resolve, same_user
+from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError, explain
+from bpipe.net.address import Address, Endpoint, join, require_local, resolve
+from bpipe.net.bind import bind_all, bind_path, identity
 from bpipe.net.link import Link, prepare
+from bpipe.net.peer import EXHAUSTED, require_same_user
 from bpipe.protocol.greeting import Answerer, AnswererGreeting
 from bpipe.protocol.session import Session
 
 PENDING: Final = 64  # greetings under way at once; one more drops one of them
-_BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
 _BATCH: Final = 4  # connections that are accepted before others have their turn
 _SPARE: Final = 16  # descriptors that are left for the session, where few are allowed
 _PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
@@ -38,14 +35,22 @@ class Listener:
     attempts: Final = 0  # it can only wait
     next_at: Final = None
 
-    def __init__(self, sockets: list[socket.socket], name: str, path: str | None = None) -> None:
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        name: str,
+        path: str | None = None,
+        *,
+        anywhere: bool = False,
+    ) -> None:
         self.name = name  # with the port that was really chosen
         self.exposed = False
         self.refused = 0
         self.on_change: Callable[[], None] = lambda: None
         self._sockets = sockets
         self._path = path
-        self._identity = _identity(path)
+        self._anywhere = anywhere
+        self._identity = identity(path)
         self._room = _room(sockets[-1])
         self._pending: list[Link] = []
         self._link: Link | None = None  # the one that is attached
@@ -56,29 +61,18 @@ class Listener:
     async def bind(cls, address: Address, *, anywhere: bool = False) -> Listener:
         """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be.
 
-        Without ``anywhere`` only loopback and Unix addresses are bound.
+        Without ``anywhere`` only loopback and Unix addresses are bound, and only processes of this
+        one's user are let in, where the system tells whose they are.
         """
         if address.path is not None:
-            return cls([_bind_path(address.path)], str(address), address.path)
+            return cls([bind_path(address.path)], str(address), address.path)
         endpoints = await resolve(address, passive=True)
         if not anywhere:
             require_local(address, endpoints)
-        sockets: list[socket.socket] = []
-        port = address.port
-        for endpoint in endpoints:
-            try:
-                sock = _bind(endpoint, port)
-            except OSError as error:
-                unusable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-                if error.errno in unusable and (sockets or endpoint != endpoints[-1]):
-                    continue  # localhost has an IPv6 address also where IPv6 is switched off
-                for sock in sockets:
-                    sock.close()
-                raise
-            sockets.append(sock)
-            port = sock.getsockname()[1]
+        sockets = bind_all(endpoints, address.port)
+        port = sockets[0].getsockname()[1]
         host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
-        listener = cls(sockets, join(host or "localhost", port))
+        listener = cls(sockets, join(host or "localhost", port), anywhere=anywhere)
         listener.exposed = not all(endpoint.local for endpoint in endpoints)
         return listener
 
@@ -90,7 +84,7 @@ class Listener:
         for sock in self._sockets:
             asyncio.get_running_loop().remove_reader(sock)
             sock.close()
-        if self._path is not None and _identity(self._path) == self._identity:
+        if self._path is not None and identity(self._path) == self._identity:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
         for link in self._pending[:]:
@@ -111,25 +105,25 @@ class Listener:
         for turn in range(_BATCH):
             try:
                 sock, _ = listening.accept()
-            except (BlockingIOError, ConnectionError):
+            except BlockingIOError:
                 return
-            except OSError:  # out of descriptors
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    continue  # what the network did to this one, who is gone
                 if turn == 0:  # else there may be nobody who waits
-                    self._find_descriptor(listening)
+                    self._find_descriptor(listening, error)
                 return
             self._greet(sock)
 
     def _greet(self, sock: socket.socket) -> None:
         """Begin to hear who this is. What has arrived is read at once: it may save him below."""
         assert self._answerer is not None
-        if sock.family == socket.AF_UNIX and not same_user(sock):
-            sock.close()
-            return
         try:
-            peer = _name(sock)
-            prepare(sock, self._answerer.session.limits.heartbeat)
-        except OSError:
+            peer = self._check(sock)
+        except (AddressError, OSError) as error:
             sock.close()
+            if isinstance(error, AddressError):
+                self._refuse()
             return
         self._pending = [link for link in self._pending if not link.lost.done()]
         if len(self._pending) >= self._room:
@@ -138,9 +132,29 @@ class Listener:
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
 
-    def _find_descriptor(self, listening: socket.socket) -> None:
+    def _check(self, sock: socket.socket) -> str:
+        """The caller's name; AddressError if he may not call, OSError if he has gone."""
+        assert self._answerer is not None
+        name = _name(sock)
+        try:
+            require_same_user(sock, name, anywhere=self._anywhere)
+        except OSError as error:  # to ask takes a descriptor, too
+            if error.errno not in EXHAUSTED or not self._make_room("out of descriptors"):
+                raise
+            require_same_user(sock, name, anywhere=self._anywhere)
+        prepare(sock, self._answerer.session.limits.heartbeat)
+        return name
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        self.on_change()
+
+    def _find_descriptor(self, listening: socket.socket, error: OSError) -> None:
         """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
         if not self._make_room("out of descriptors"):
+            assert self._answerer is not None
+            self._answerer.session.last_cause = f"cannot accept a caller: {explain(error)}"
+            self.on_change()
             loop = asyncio.get_running_loop()
             loop.remove_reader(listening)
             loop.call_later(_PAUSE, self._accept_again, listening)
@@ -174,8 +188,7 @@ class Listener:
     def _greeted(self, link: Link) -> None:
         if not link.greeting.attached:
             if isinstance(link.cause, ProtocolError | Forged):
-                self.refused += 1
-                self.on_change()
+                self._refuse()
             return
         self._drop_greetings()
         link.on_traffic = self.on_change
@@ -212,84 +225,3 @@ def _name(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
         return f"unix:{sock.getsockname()}"
     return str(Endpoint(sock.family, sock.getpeername()))
-
-
-def _bind(endpoint: Endpoint, port: int) -> socket.socket:
-    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if endpoint.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not endpoint.mapped)
-        assert isinstance(endpoint.sockaddr, tuple)
-        sock.bind((endpoint.sockaddr[0], port, *endpoint.sockaddr[2:]))
-        sock.setblocking(False)
-        sock.listen(_BACKLOG)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_path(path: str) -> socket.socket:
-    """Listen at ``path``: mode 0600, in place of a socket that nobody listens at, never of another.
-
-    The folder is locked meanwhile, so that of two who start at once one finds the other.
-    """
-    with _locked(os.path.dirname(path) or "."):
-        _remove_stale(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            sock.bind(path)
-            os.chmod(path, 0o600)  # nobody can connect before listen()
-            sock.listen(_BACKLOG)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Lock the folder, but do not depend on it: anybody can hold such a lock for ever."""
-    try:
-        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        yield  # one that can be written and not read
-        return
-    try:
-        for _ in range(20):
-            with contextlib.suppress(OSError):
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(opened)
-
-
-def _remove_stale(path: str) -> None:
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise AddressError(f"{path} exists and is not a socket")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except OSError:
-            pass  # it is alive, or not ours to judge: bind() will say so
-
-
-def _identity(path: str | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -57,7 +57,7 @@ class Scenario:
             self.world,
             a,
             seeds[0],
-            lambda loop: Listener([self.network.listen(loop)], "simulated"),  # type: ignore[list-item]
+            lambda loop: Listener([self.network.listen(loop)], "simulated", anywhere=True),  # type: ignore[list-item]
         )
         self.caller = End(
             "caller",
@@ -227,7 +227,7 @@ class Scenario:
                 self.world,
                 self.callee.plan,
                 self.rng,
-                lambda loop: Listener([self.network.listen(loop)], "simulated"),  # type: ignore[list-item]
+                lambda loop: Listener([self.network.listen(loop)], "simulated", anywhere=True),  # type: ignore[list-item]
             )
             self.judge.successor = self.successor
 

@@ -1,0 +1,133 @@
+"""Sockets that listen: those of one address, which file becomes one, and which is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from bpipe.errors import AddressError
+from bpipe.net.address import Endpoint
+
+_BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
+_umask: Final = threading.Lock()
+
+
+def bind_all(endpoints: list[Endpoint], port: int) -> list[socket.socket]:
+    """Listen at each of these, at the same port; OSError if that cannot be."""
+    sockets: list[socket.socket] = []
+    for endpoint in endpoints:
+        try:
+            sock = _bind(endpoint, port)
+        except OSError as error:
+            unusable = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+            if error.errno in unusable and (sockets or endpoint != endpoints[-1]):
+                continue  # localhost has an IPv6 address also where IPv6 is switched off
+            for sock in sockets:
+                sock.close()
+            raise
+        sockets.append(sock)
+        port = sock.getsockname()[1]
+    return sockets
+
+
+def _bind(endpoint: Endpoint, port: int) -> socket.socket:
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if endpoint.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not endpoint.mapped)
+        assert isinstance(endpoint.sockaddr, tuple)
+        sock.bind((endpoint.sockaddr[0], port, *endpoint.sockaddr[2:]))
+        sock.setblocking(False)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_path(path: str) -> socket.socket:
+    """Listen at ``path``: mode 0600, in place of a socket that nobody listens at, never of another.
+
+    The folder is locked meanwhile, so that of two who start at once one finds the other.
+    """
+    with _locked(os.path.dirname(path) or "."):
+        _remove_stale(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            with _private():
+                sock.bind(path)
+            sock.listen(_BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """What is created meanwhile has mode 0600 from the start.
+
+    A chmod after that would need the name, behind which there may be another file by then.
+    """
+    with _umask:  # it is that of the whole process
+        before = os.umask(0o177)
+        try:
+            yield
+        finally:
+            os.umask(before)
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Lock the folder, but do not depend on it: anybody can hold such a lock for ever."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield  # one that can be written and not read
+        return
+    try:
+        for _ in range(20):
+            with contextlib.suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(opened)
+
+
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise AddressError(f"{path} exists and is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass  # it is alive, or not ours to judge: bind() will say so
+
+
+def identity(path: str | None) -> tuple[int, int] | None:
+    if path is None:
+        return None
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
