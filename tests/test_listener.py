@@ -499,7 +499,7 @@ def test_who_waits_for_descriptors_is_told_of() -> None:
         search = asyncio.ensure_future(listener(session))
         await asyncio.sleep(0)
         changes: list[str] = []
-        listener.on_change = lambda: changes.append(session.last_cause)
+        listener.on_change = lambda: changes.append(str(session.last_cause))
         with socket.socket() as late:
             late.setblocking(False)
             with no_descriptors():

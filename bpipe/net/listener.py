@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError, explain
+from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError, code_of, explain
 from bpipe.net.address import Address, Endpoint, join, require_local, resolve
 from bpipe.net.bind import bind_all, bind_path, identity
 from bpipe.net.link import Link, prepare
@@ -153,7 +153,8 @@ class Listener:
         """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
         if not self._make_room("out of descriptors"):
             assert self._answerer is not None
-            self._answerer.session.last_cause = f"cannot accept a caller: {explain(error)}"
+            cause = LinkLost(f"cannot accept a caller: {explain(error)}", code_of(error))
+            self._answerer.session.last_cause = cause
             self.on_change()
             loop = asyncio.get_running_loop()
             loop.remove_reader(listening)

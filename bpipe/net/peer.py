@@ -30,6 +30,7 @@ _ANSWER: Final = struct.Struct("=BBxx48x12xII")  # family, state; user and inode
 _UNACCEPTED: Final = (1, 3, 12)  # TCP_ESTABLISHED, TCP_SYN_RECV, TCP_NEW_SYN_RECV
 _LISTEN: Final = 10
 
+_CODE: Final = "another-user"
 EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Side = tuple[bytes, int]  # an address as the network has it, and a port
@@ -51,11 +52,12 @@ def require_same_user(sock: socket.socket, name: str, *, anywhere: bool) -> None
     """
     if sock.family == socket.AF_UNIX:
         if not same_user(sock):
-            raise AddressError(f"{name}: the socket belongs to another user")
+            raise AddressError(f"{name}: the socket belongs to another user", _CODE)
     elif not anywhere and not same_user(sock):
         raise AddressError(
             f"{name}: the process at the other side belongs to another user: use --secret FILE"
-            " on both ends, a Unix socket, or --insecure on both if every user here is trusted"
+            " on both ends, a Unix socket, or --insecure on both if every user here is trusted",
+            _CODE,
         )
 
 
