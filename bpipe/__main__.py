@@ -9,13 +9,24 @@ import sys
 from typing import NoReturn
 
 
+def _pass(number: int, frame: object) -> None:
+    """What a signal does that comes too early."""
+
+
 def main() -> NoReturn:
     """Run the command line, and exit with its status."""
-    # From here on ^C ends the process without a traceback, during the imports too.
+    # From here on ^C ends the process without a traceback, during the imports too; and who asks
+    # for something before the session can answer does not end it.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    for name in ("SIGUSR1", "SIGUSR2", "SIGINFO"):
+        if hasattr(_signal, name):  # not ignored: that would be inherited
+            _signal.signal(getattr(_signal, name), _pass)
     gc.disable()  # to look through what the imports make costs a tenth of the start-up
-    from bpipe.cli.app import run
+    try:
+        from bpipe.cli.app import run
+    except (ImportError, OSError, MemoryError) as error:  # for want of memory, for one
+        sys.exit(f"bpipe: cannot start: {str(error) or 'out of memory'}")
 
     sys.exit(run(sys.argv[1:]))
 

@@ -26,6 +26,7 @@ from bpipe.net.dialer import EARLY_CHECK, Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
 from bpipe.net.outlet import Outlet
+from bpipe.protocol.handshake import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
@@ -148,6 +149,7 @@ class BackedPipe:
         self._nudged = False
         self._outlet: Outlet | None = None
         reconnect.on_change = self._notice
+        begin(secret)  # what a greeting needs is imported now: later there may be no way
 
     async def __aenter__(self) -> BackedPipe:
         try:

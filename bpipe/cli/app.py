@@ -13,6 +13,7 @@ from bpipe import __version__
 from bpipe.cli import options
 from bpipe.cli.complain import complain, say
 from bpipe.cli.layout import Command, Group, argument
+from bpipe.cli.limits import describe
 from bpipe.cli.options import address
 from bpipe.cli.values import FAILED, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, SecretError, explain
@@ -44,8 +45,8 @@ def run(arguments: list[str]) -> int:
     except (AddressError, SecretError) as error:
         complain(str(error))
         return USAGE
-    except OSError as error:  # help, the version or completion could not be written
-        complain(f"{error.filename}: {explain(error)}" if error.filename else explain(error))
+    except (OSError, MemoryError, ImportError) as error:  # help could not be written, for one
+        complain(describe(error))
         return FAILED
     except Exception as error:
         if hasattr(error, "format_message"):  # the base of the parser's errors has no name

@@ -18,6 +18,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket
 import stat
 import threading
@@ -40,7 +41,8 @@ UNREAD_FOR: Final = 2.0  # seconds without a read after which a consumer is no l
 SMALL_READS: Final = 16  # in a row, after which stdin is lent to the event loop
 
 _BROKEN: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
-_GONE: Final = (errno.EPIPE, errno.ECONNRESET)  # there is no consumer any more
+# There is no consumer any more.
+_GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN)
 _LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
 
 
@@ -135,6 +137,20 @@ class Pump:
         """
         return self._waiting and self._parked
 
+    def _hung_up(self) -> bool:
+        """Whether the descriptor is a terminal that is gone, which is no end of a stream.
+
+        The system tells the foreground by SIGHUP, perhaps later; whoever is not told tells itself.
+        """
+        poll = select.poll()
+        poll.register(self._descriptor, 0)
+        with contextlib.suppress(OSError):  # it may be closed already
+            if stat.S_ISCHR(os.fstat(self._descriptor).st_mode) and poll.poll(0):
+                os.kill(os.getpid(), signal.SIGHUP)
+                self._fail(Reason.INTERRUPTED, "its terminal has hung up")  # SIGHUP may be ignored
+                return True
+        return False
+
     def _fail(self, reason: Reason, message: str) -> None:
         self._pipe.call(lambda: self._pipe.abort(reason, message))
 
@@ -157,7 +173,8 @@ class StdinPump(Pump):
             while not self._pipe.refusing and self._move():
                 self._turns.look()
         except OSError as error:
-            self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {explain(error)}")
+            if not self._hung_up():
+                self._fail(Reason.LOCAL_ERROR, f"cannot read stdin: {explain(error)}")
         more = self._has_more()
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
@@ -191,6 +208,8 @@ class StdinPump(Pump):
         self._small = self._small + 1 if count < LITTLE else 0
         self._pipe.writer.wrote(count)
         self._pipe.nudge()
+        if not count:
+            self._hung_up()
         return count > 0
 
 
@@ -216,6 +235,8 @@ class StdoutPump(Pump):
             while self._pipe.failure is None and self._move():
                 self._turns.look()
         except OSError as error:
+            if self._hung_up():
+                return
             if error.errno in _GONE:
                 untaken = error.errno == errno.ECONNRESET or unread(self._descriptor) > 0
                 self._pipe.call(lambda: self._pipe.consumer_gone(CONSUMER_GONE, untaken=untaken))

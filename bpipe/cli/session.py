@@ -8,8 +8,9 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
+from bpipe.cli.limits import LACKING, code, describe, require_descriptors, shortage
 from bpipe.cli.pumps import Pump, StdinPump, StdoutPump
 from bpipe.cli.streams import (
     Streams,
@@ -17,23 +18,20 @@ from bpipe.cli.streams import (
     silence_stderr_within_data,
     take_streams,
 )
+from bpipe.cli.terminal import STDERR
 from bpipe.cli.turns import Turns
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.cli.watch import LogError, Watch
-from bpipe.errors import (
-    AddressError,
-    NotConnected,
-    PipeClosed,
-    SessionEnded,
-    SessionLost,
-    code_of,
-    explain,
-)
+from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe, State
 from bpipe.protocol.wire import Reason
 
 HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
 LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
+
+# Seconds after a deadly signal, before which another one is not impatience.
+_PATIENCE: Final = {signal.SIGINT: 0.1, signal.SIGTERM: 1.0, signal.SIGHUP: 1.0}
 
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
@@ -47,16 +45,24 @@ def run_session(
     ``name`` is the address, for people. Does not return if a signal ended the session: then
     this process dies by it.
     """
-    streams = take_streams()
-    if not usage.send_only:  # then stdout carries nothing
-        silence_stderr_within_data(streams)
-    watch = Watch(usage, streams)
+    try:
+        streams = take_streams()
+        if not usage.send_only:  # then stdout carries nothing
+            silence_stderr_within_data(streams)
+        require_descriptors()
+        watch = Watch(usage, streams)
+    except LACKING as error:
+        with contextlib.suppress(OSError):
+            os.write(STDERR, f"bpipe: {describe(error)}\n".encode())
+        return FAILED
     runner = _Runner(streams, usage, watch)
     try:
         watch.open(name, listens=listens)
         status = asyncio.run(runner.run(open_pipe, name, listens=listens))
     except LogError as error:
         status = watch.refuse(USAGE, str(error), error.code)
+    except LACKING as error:
+        status = watch.refuse(FAILED, describe(error), code(error))
     finally:
         watch.close()
     if runner.deadly is not None:
@@ -69,6 +75,7 @@ class _Runner:
 
     def __init__(self, streams: Streams, usage: Usage, watch: Watch) -> None:
         self.deadly: int | None = None  # the signal to die by
+        self._interrupted = 0.0  # when the first one came
         self._streams = streams
         self._usage = usage
         self._watch = watch
@@ -83,15 +90,21 @@ class _Runner:
             pipe = await open_pipe()
         except AddressError as error:
             return self._watch.refuse(USAGE, str(error), error.code)
-        except OSError as error:
-            reason = f"cannot listen at {name}: {explain(error)}; choose another address"
-            return self._watch.refuse(FAILED, reason, code_of(error))
+        except (*LACKING, ImportError) as error:
+            reason = describe(error)
+            if listens and isinstance(error, OSError) and shortage(error) is None:
+                reason = f"cannot listen at {name}: {reason}; choose another address"
+            return self._watch.refuse(FAILED, reason, code(error))
+        asyncio.get_running_loop().set_exception_handler(partial(_fail, pipe))
         self._handle_signals(pipe)
         self._choose_directions(pipe)
         self._watch.begin(pipe, listens=listens)
         with contextlib.suppress(SessionEnded):
             await pipe.connect()
-            self._start_pumps(pipe)
+            try:
+                self._start_pumps(pipe)
+            except LACKING as error:
+                pipe.abort(Reason.LOCAL_ERROR, describe(error))
         await pipe.wait_closed()
         _ignore_signals()  # what is going to be reported does not change any more
         if pipe.failure is None:
@@ -158,13 +171,19 @@ class _Runner:
             handle(signal.SIGTSTP, self._suspend)
 
     def _interrupt(self, pipe: BackedPipe, number: int) -> None:
-        """Tell the peer, and end; the second time, end at once."""
-        if self.deadly is not None:
+        """Tell the peer, and end; if that takes too long for somebody, end at once.
+
+        Of a window that is closed the shell tells and the system, and timeout(1) tells the process
+        and its group, so a repeat of the first moment means nothing.
+        """
+        if self.deadly is None:
+            self._interrupted = clock()
+            if pipe.status().state is not State.OVER:
+                self.deadly = number
+                pipe.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
+        elif clock() - self._interrupted > _PATIENCE[signal.Signals(number)]:
             self._watch.clear()
             _die_by(number)
-        if pipe.status().state is not State.OVER:
-            self.deadly = number
-            pipe.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
 
     def _suspend(self) -> None:
         """^Z: erase the status line and stop; it is drawn again when this goes on."""
@@ -172,6 +191,16 @@ class _Runner:
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
+
+
+def _fail(pipe: BackedPipe, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback has failed: for want of something, which ends the session, or of sense."""
+    error = context.get("exception")
+    missing = None if error is None else shortage(error)
+    if missing is None:
+        loop.default_exception_handler(context)
+    else:
+        pipe.abort(Reason.LOCAL_ERROR, missing)
 
 
 def exit_status(failure: SessionEnded | None) -> int:

@@ -30,13 +30,16 @@ def take_streams() -> Streams:
     """Move stdin and stdout to descriptors of our own, and put /dev/null in their place.
 
     So closing ours really closes them, and nothing else can read or write them by mistake. A
-    missing stdin becomes an empty one; a missing stdout, one that cannot be written.
+    missing stdin becomes an empty one; a missing stdout, one that cannot be written. A stdin that
+    cannot be read, as nohup(1) leaves it at a terminal, is an empty one, too.
     """
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             fcntl.fcntl(descriptor, fcntl.F_GETFD)
         except OSError:
             _put_null(descriptor, flags)
+    if fcntl.fcntl(0, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        _put_null(0, os.O_RDONLY)
     streams = Streams(os.dup(0), os.dup(1), os.isatty(0), os.isatty(1))
     _put_null(0, os.O_RDONLY)
     _put_null(1, os.O_WRONLY)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -126,7 +128,15 @@ def test_a_file_is_read_from_its_position_and_appended_to(
     assert copy.read_bytes() == b"before" + file.read_bytes()[1000:]
 
 
-@pytest.mark.parametrize(("side", "redirection"), [("connect", "</dev/null"), ("listen", "0<&-")])
+@pytest.mark.parametrize(
+    ("side", "redirection"),
+    [
+        ("connect", "</dev/null"),
+        ("listen", "0<&-"),
+        ("listen", "0>/dev/null"),  # as nohup(1) leaves it at a terminal
+        ("connect", "0>/dev/null"),
+    ],
+)
 def test_no_stdin_is_an_empty_stream(start: Start, path: Path, side: str, redirection: str) -> None:
     sending = start.bpipe(side, str(path), shell=f'exec "$@" {redirection}')
     receiving = start.bpipe(other(side), str(path), stdin=PIPE, stdout=PIPE)
@@ -136,11 +146,12 @@ def test_no_stdin_is_an_empty_stream(start: Start, path: Path, side: str, redire
 
 
 def test_a_stdin_that_cannot_be_read_ends_both_and_both_say_why(start: Start, path: Path) -> None:
-    sending = start.bpipe("connect", str(path), shell='exec "$@" 0>/dev/null')
+    with socket.socket() as lonely:
+        sending = start.bpipe("connect", str(path), stdin=lonely.fileno())
     receiving = start.bpipe("listen", str(path), stdin=PIPE, stdout=PIPE)
     assert finish(sending, receiving) == [1, 1]
     for end in (sending, receiving):
-        assert "cannot read stdin: bad file descriptor" in end.text
+        assert "cannot read stdin: transport endpoint is not connected" in end.text
 
 
 @pytest.mark.parametrize("size", [7, 900_000], ids=["little", "much"])
@@ -203,6 +214,48 @@ def test_a_stdout_that_fails_ends_both_and_both_say_why(
     assert finish(receiving, sending) == [1, 1]
     assert reason in receiving.text
     assert reason in sending.text
+    producer.wait_broken()
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET], ids=["Unix", "TCP"])
+def test_a_consumer_that_resets_its_socket_has_closed_it(
+    start: Start, path: Path, family: socket.AddressFamily
+) -> None:
+    """So it does when it leaves with unread bytes."""
+    if family == socket.AF_UNIX:
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ours = socket.create_connection(server.getsockname())
+            theirs = server.accept()[0]
+    with theirs:
+        receiving = start.bpipe("listen", str(path), stdout=theirs.fileno())
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    producer = sending.feed(None)
+    with ours:
+        until(lambda: len(ours.recv(1 << 20, socket.MSG_PEEK)) > 1000, "bytes that nobody reads")
+    assert finish(receiving, sending) == [141, 141]
+    producer.wait_broken()
+
+
+@SIDES
+def test_a_socket_that_was_shut_down_has_no_consumer(start: Start, path: Path, side: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.shutdown(socket.SHUT_WR)
+        receiving = start.bpipe(side, str(path), stdout=theirs.fileno())
+        sending = start.bpipe(other(side), str(path), stdin=PIPE)
+        producer = sending.feed(None)
+        assert finish(receiving, sending) == [141, 141]
+        producer.wait_broken()
+
+
+def test_a_socket_that_was_never_connected_has_no_consumer(start: Start, path: Path) -> None:
+    with socket.socket() as lonely:
+        receiving = start.bpipe("listen", str(path), stdout=lonely.fileno())
+    sending = start.bpipe("connect", str(path), stdin=PIPE)
+    producer = sending.feed(None)
+    assert finish(receiving, sending) == [141, 141]
     producer.wait_broken()
 
 
@@ -330,6 +383,45 @@ def test_send_only_reads_a_terminal_whatever_stdout_is(
     os.write(typist, b"typed\n\x04")
     assert far.read_all() == b"typed\n"
     assert finish(near, far) == [0, 0]
+
+
+HANGING_UP = """
+import fcntl, os, signal, sys, termios
+if sys.argv[1] == "session":
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+if sys.argv[1] == "deaf":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "bpipe", *sys.argv[2:]])
+"""
+
+
+@SIDES
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("session", -signal.SIGHUP),
+        ("foreign", -signal.SIGHUP),  # not that of its session: of its end nobody tells
+        ("deaf", 1),  # it ignores SIGHUP
+    ],
+)
+def test_a_terminal_that_hangs_up_is_an_interruption_at_both_ends(
+    start: Start, path: Path, side: str, kind: str, status: int
+) -> None:
+    for typed in (b"", b"a line\n", b"half a line"):
+        typist, keyboard = os.openpty()
+        with open(keyboard, "wb", buffering=0) as terminal:
+            near = start.program(
+                *(sys.executable, "-c", HANGING_UP, kind, side, str(path)),
+                stdin=terminal,
+                stdout=terminal,
+            )
+        far = start.bpipe(other(side), str(path))
+        far.wait_connected()
+        os.write(typist, typed)
+        os.close(typist)
+        assert finish(near, far) == [status, 1]
+        assert re.search("interrupted by SIGHUP|its terminal has hung up", far.text)
 
 
 # --- flags of descriptors that others share ---

@@ -1,0 +1,64 @@
+"""What the system may refuse a process: descriptors, threads and memory.
+
+That can happen at any moment. What a session cannot do without is asked for before it begins;
+what is missing later ends it, and the peer is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from bpipe.errors import code_of, explain
+
+# Of the event loop, one that listens, the connection, two more for who calls meanwhile or is
+# dialled beside it, and two for each pump.
+_DESCRIPTORS: Final = 3 + 1 + 3 + 4
+
+_TOO_MANY_FILES: Final = (errno.EMFILE, errno.ENFILE)
+
+# Address space, untouched, with which one who has no more can still say so, and end in order.
+_RESERVE: Final = [bytes(16 << 20)]
+
+LACKING: Final = (OSError, RuntimeError, MemoryError)  # what it looks like
+
+
+def require_descriptors() -> None:
+    """Raise the OSError now, and not when the peer counts on this process."""
+    found: list[int] = []
+    try:
+        for _ in range(_DESCRIPTORS):
+            found.append(os.dup(0))
+    finally:
+        for descriptor in found:
+            os.close(descriptor)
+
+
+def shortage(error: BaseException) -> str | None:
+    """What is missing, and what to do; None for an error of another kind."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _TOO_MANY_FILES:
+        return f"{os.strerror(number or 0).lower()}: bpipe needs some twenty (ulimit -n)"
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        _RESERVE.clear()
+        return "cannot allocate memory: a smaller --buffer needs less (ulimit -v)"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return "cannot start a thread: too many processes, or too little memory (ulimit -u, -v)"
+    return None
+
+
+def describe(error: BaseException) -> str:
+    """Why this process cannot run, in one line. Raises an error that is a bug in bpipe."""
+    if (missing := shortage(error)) is not None:
+        return missing
+    if isinstance(error, ImportError):
+        return f"a module cannot be loaded: {error}"
+    if not isinstance(error, OSError):
+        raise error
+    return f"{error.filename}: {explain(error)}" if error.filename else explain(error)
+
+
+def code(error: BaseException) -> str:
+    """The same in one word, for programs."""
+    return code_of(error) if isinstance(error, OSError) else "failed"
