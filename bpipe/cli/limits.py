@@ -43,7 +43,7 @@ def shortage(error: BaseException) -> str | None:
     if number == errno.ENOMEM or isinstance(error, MemoryError):
         _RESERVE.clear()
         return "cannot allocate memory: a smaller --buffer needs less (ulimit -v)"
-    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+    if number == errno.EAGAIN or "start new thread" in str(error):
         return "cannot start a thread: too many processes, or too little memory (ulimit -u, -v)"
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import os
 import re
@@ -238,7 +239,10 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
         except RuntimeError:
             pass  # the loop has ended meanwhile
 
-    threading.Thread(target=work, name="bpipe-resolve", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="bpipe-resolve", daemon=True).start()
+    except RuntimeError as error:  # there are too many; later there may be fewer
+        raise OSError(errno.EAGAIN, str(error)) from None
     return await answer
 
 

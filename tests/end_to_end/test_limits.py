@@ -1,0 +1,168 @@
+"""What the system may refuse: descriptors, memory, threads, and what else a process expects."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from bpipe.cli.secret import write_key
+from tests.end_to_end.helpers import Program, Start, finish
+from tests.end_to_end.test_streams import SIDES, other
+
+SIZE = 300_000
+UNSEEMLY = ("Traceback", "Exception ignored", "error in bpipe itself", "Fatal Python error")
+
+WITHOUT = """
+import errno, os, sys, threading
+from bpipe.__main__ import main
+
+def refuse(*arguments, **options):
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+def start_some(thread, start=threading.Thread.start):
+    if not left:
+        raise RuntimeError("can't start new thread")
+    left.pop()
+    start(thread)
+
+what = sys.argv.pop(1)
+if what == "pipes":
+    os.pipe = refuse
+elif what == "null":
+    os.devnull = "/nowhere/null"
+elif what == "cryptography":
+    sys.modules["cryptography"] = None
+else:
+    left = [None] * int(what)
+    threading.Thread.start = start_some
+main()
+"""
+
+
+def without(start: Start, what: str, *arguments: str) -> Program:
+    """A bpipe that lacks this, or has so many threads and no more."""
+    return start.program(sys.executable, "-c", WITHOUT, what, *arguments, stdin=PIPE)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """The file of a fresh key."""
+    path = tmp_path / "key"
+    write_key(path)
+    return path
+
+
+def check(start: Start, path: Path, limit: str, side: str, *secret: str) -> None:
+    """Under this limit it works, or says in one line why not, and nobody is deceived."""
+    limited = f'ulimit {limit}; exec "$@"'
+    options = {"listen": [], "connect": ["--connect-timeout", "1"]}
+    sides = {}
+    for name in ("listen", "connect"):
+        sides[name] = start.bpipe(
+            *(name, str(path), *secret, *options[name]),
+            shell=limited if name == side else 'exec "$@"',
+            stdin=PIPE,
+            stdout=PIPE,
+        )
+    near, far = sides[side], sides[other(side)]
+    near.feed(SIZE)
+    consumer = far.drain()
+    far.stdin.close()
+    near.read_all()
+    status = near.wait()
+    assert [word for word in UNSEEMLY if word in near.text] == []
+    if status == 0:
+        assert far.wait() == 0
+        assert consumer.wait_end() == SIZE
+        return
+    assert status == 1
+    assert "cannot listen" not in near.text
+    if any("connected to" in line for line in far.lines) or side == "listen":
+        assert far.wait() in (1, 3)  # it was told, or there was nobody
+    else:
+        far.popen.terminate()
+        far.wait()
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+@SIDES
+@pytest.mark.parametrize(
+    "limit",
+    # Where there is but one, Python itself does not start.
+    [f"-n {n}" if n in (9, 16) else pytest.param(f"-n {n}", marks=pytest.mark.slow)
+     for n in (5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 20, 32)]
+    + [pytest.param(f"-v {n}000", marks=pytest.mark.slow)
+     for n in (20, 40, 60, 100, 200, 256, 264, 272, 280, 300, 400, 900)],
+)  # fmt: skip
+def test_under_a_limit(
+    start: Start, path: Path, key: Path, limit: str, side: str, sealed: bool
+) -> None:
+    check(start, path, limit, side, *(["--secret", str(key)] if sealed else []))
+
+
+def test_what_is_missing_before_the_session_is_said_at_once(start: Start, path: Path) -> None:
+    few = start.bpipe("listen", str(path), shell='ulimit -n 12; exec "$@"')
+    assert few.wait() == 1
+    assert few.lines == ["bpipe: too many open files: bpipe needs some twenty (ulimit -n)"]
+    assert not path.exists()
+
+
+@SIDES
+def test_a_buffer_for_which_there_is_no_memory(start: Start, path: Path, side: str) -> None:
+    greedy = start.bpipe(
+        side, str(path), "--buffer", "1T", shell='ulimit -v 1000000; exec "$@"', stdin=PIPE
+    )
+    assert greedy.wait() == 1
+    assert greedy.lines == [
+        "bpipe: cannot allocate memory: a smaller --buffer needs less (ulimit -v)"
+    ]
+
+
+@SIDES
+def test_what_fails_when_there_is_a_peer_is_told_to_it(start: Start, path: Path, side: str) -> None:
+    failing = without(start, "pipes", side, str(path))
+    peer = start.bpipe(other(side), str(path), stdin=PIPE)
+    producer = peer.feed(None)
+    assert finish(failing, peer) == [1, 1]
+    for end in (failing, peer):
+        assert "too many open files" in end.text
+    producer.wait_broken()
+
+
+@pytest.mark.parametrize("threads", range(4))
+@SIDES
+def test_threads_that_cannot_be_started(start: Start, side: str, threads: int) -> None:
+    """The first is for messages, the next one looks names up."""
+    address, options = "127.0.0.1:0", []
+    if side == "connect":
+        address, options = start.bpipe("listen", address).address, ["--connect-timeout", "1"]
+    failing = without(start, str(threads), side, address, *options)
+    if side == "listen" and threads >= 2:
+        address = failing.wait_line("listening on ").rpartition(" ")[2]
+        peer = start.bpipe("connect", address, stdin=PIPE)
+        assert peer.wait() == 1
+        assert "cannot start a thread" in peer.text
+    assert failing.wait() in ((1, 3) if side == "connect" else (1,))
+    assert [word for word in UNSEEMLY if word in failing.text] == []
+    assert re.search("cannot start a thread|resource temporarily unavailable", failing.text)
+
+
+def test_no_device_folder(start: Start, path: Path) -> None:
+    bpipe = without(start, "null", "connect", str(path))
+    assert bpipe.wait() == 1
+    assert bpipe.lines == ["bpipe: /nowhere/null: no such file or directory"]
+
+
+@SIDES
+def test_a_broken_installation_is_noticed_before_it_matters(
+    start: Start, path: Path, key: Path, side: str
+) -> None:
+    bpipe = without(start, "cryptography", side, str(path), "--secret", str(key))
+    assert bpipe.wait() == 1
+    (line,) = bpipe.lines
+    assert line.startswith("bpipe: a module cannot be loaded: ")
+    assert "cryptography" in line
