@@ -7,13 +7,15 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
-from tests.end_to_end.data import MIB, SOON, until
+from tests.end_to_end.data import MIB, SOON, pattern, until
 from tests.end_to_end.helpers import Program, Start, finish
+from tests.end_to_end.screen import Open
 
 pytestmark = pytest.mark.slow
 
@@ -237,3 +239,28 @@ def test_a_signal_during_the_imports_is_not_a_traceback(
         said = [line for line in bpipe.lines if not line.startswith("import time:")]
         assert said in ([], [f"bpipe: listening on unix:{path}"])
         assert os.listdir(path.parent) == []
+
+
+@pytest.mark.parametrize("command", ["listen", "connect"])
+def test_nohup_at_a_terminal(start: Start, path: Path, terminal: Open, command: str) -> None:
+    """It leaves a stdin that cannot be read, and a SIGHUP that is ignored."""
+    got = path.parent / "got"
+    screen = terminal()
+    screen.enter(f"nohup $PYTHON -m bpipe {command} {path} -q > {got} &")
+    screen.wait_line(".*nohup: ignoring input.*")
+    far = start.bpipe("connect" if command == "listen" else "listen", str(path), stdin=PIPE)
+    far.wait_connected()
+    os.kill(int(next(iter(processes(f"bpipe {command} {path}")))), signal.SIGHUP)
+    far.feed(MIB)
+    assert far.wait() == 0
+    screen.enter("clear; wait $!; echo status $?")
+    screen.wait_line("status 0")
+    assert got.read_bytes() == pattern(0, MIB)
+
+
+def processes(command: str) -> Iterator[str]:
+    """The numbers of the processes that run this."""
+    for number in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if command in Path("/proc", number, "cmdline").read_text().replace("\0", " "):
+                yield number
