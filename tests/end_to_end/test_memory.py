@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
 from bpipe.cli.pumps import LARGEST_READ
+from bpipe.cli.secret import write_key
 from bpipe.pipe import READ_AHEAD
 from tests.end_to_end.data import MIB, held
 from tests.end_to_end.helpers import Start, finish
 
 PROGRAM = 40 * MIB  # the interpreter and its modules
+SEALING = 12 * MIB  # what encryption takes beside them
 
 
 @pytest.mark.parametrize(
-    ("sender", "option", "size"),
+    ("sender", "option", "size", "sealed"),
     [
-        ("connect", "1M", MIB),
-        pytest.param("listen", "64M", 64 * MIB, marks=pytest.mark.slow),
+        ("connect", "1M", MIB, False),
+        ("connect", "1M", MIB, True),
+        pytest.param("listen", "64M", 64 * MIB, False, marks=pytest.mark.slow),
+        pytest.param("listen", "64M", 64 * MIB, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_stalled_receiver_and_an_endless_producer(
-    start: Start, option: str, size: int, sender: str
+    start: Start, tmp_path: Path, option: str, size: int, sender: str, sealed: bool
 ) -> None:
-    listener = start.bpipe("listen", "127.0.0.1:0", "--buffer", option, stdin=PIPE, stdout=PIPE)
-    caller = start.bpipe("connect", listener.address, "--buffer", option, stdin=PIPE, stdout=PIPE)
+    options = ["--buffer", option]
+    if sealed:
+        write_key(tmp_path / "key")
+        options += ["--secret", str(tmp_path / "key")]
+    listener = start.bpipe("listen", "127.0.0.1:0", *options, stdin=PIPE, stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, *options, stdin=PIPE, stdout=PIPE)
+    most = size + PROGRAM + sealed * SEALING
     sending, receiving = (caller, listener) if sender == "connect" else (listener, caller)
     producer = sending.feed(None)
     producer.wait_stuck(size)
     for end in (sending, receiving):
-        assert end.peak_memory < size + PROGRAM
+        assert end.peak_memory < most
     consumer = receiving.drain()
     consumer.wait_count(producer.written + 2 * size)  # and it goes on
     for end in (sending, receiving):
-        assert end.peak_memory < size + PROGRAM
+        assert end.peak_memory < most
     on_the_way = producer.written - held(receiving.stdout) - consumer.count
     assert on_the_way <= size + 2 * MIB  # in the producer's pipe, and being looked at
 
