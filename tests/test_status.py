@@ -316,3 +316,7 @@ def test_the_time_counts_from_the_first_connection() -> None:
     meter.note(AWAY, 115.0)
     assert meter.elapsed(115.0) == 5
     assert meter.view(AWAY, 116.0).elapsed == 6
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time() -> None:
+    assert Meter(None, 100.0).elapsed(-3500.0) == 0.0

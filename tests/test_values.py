@@ -116,6 +116,7 @@ def test_a_size_for_people(count: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (-3595.0, "0ms"),  # a clock was set back
         (0.25, "0.25s"),
         (9.94, "9.9s"),
         (10, "10s"),

@@ -52,7 +52,7 @@ class Meter:
 
     def elapsed(self, now: float) -> float:
         """Seconds since the first connection, or without one since the start."""
-        return now - self._since
+        return max(0.0, now - self._since)  # a clock that was set back is not told of
 
     def view(self, status: Status, now: float) -> View:
         """What is to be shown now. The rate is that of the last seconds with a connection."""

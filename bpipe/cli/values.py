@@ -130,7 +130,7 @@ def format_size(count: float) -> str:
 def format_duration(seconds: float) -> str:
     """A duration for people: ``8ms``, ``0.25s``, ``4.2s``, ``42s``, ``3m12s``, ``2h05m``."""
     if seconds < 0.1:
-        return f"{seconds * 1000:.0f}ms"
+        return f"{max(0.0, seconds) * 1000:.0f}ms"
     if seconds < 9.95:
         return f"{seconds:.2g}s"
     minutes, rest = divmod(round(seconds), 60)
