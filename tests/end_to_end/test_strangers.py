@@ -25,6 +25,7 @@ from bpipe.protocol.wire import (
 )
 from tests.end_to_end.data import MIB, SOON
 from tests.end_to_end.helpers import Bpipe, Start, finish
+from tests.strangers import needs_another_user, stranger
 
 RESET = struct.pack("ii", 1, 0)
 HTTP = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -208,3 +209,30 @@ def test_three_links_of_junk_end_the_session_and_the_listener(start: Start) -> N
                     pass
     assert listener.wait() == 1
     assert "protocol error" in listener.text
+
+
+@needs_another_user
+def test_a_listener_is_not_joined_to_another_user_of_the_machine(start: Start) -> None:
+    listener = start.bpipe("listen", "127.0.0.1:0", stdin=PIPE)
+    host, _, port = listener.address.rpartition(":")
+    with stranger(socket.AF_INET, host, int(port)) as he:
+        assert he.hear(HELLO) == b""
+    listener.wait_line("1 caller refused: .*another user.*--insecure")
+    caller = start.bpipe("connect", listener.address)
+    caller.wait_connected()
+
+
+@needs_another_user
+@pytest.mark.parametrize("insecure", [False, True], ids=["", "insecure"])
+def test_a_caller_is_not_joined_to_another_user_of_the_machine(
+    start: Start, insecure: bool
+) -> None:
+    with stranger(socket.AF_INET, "127.0.0.1") as he:
+        options = ["--insecure"] if insecure else []
+        address = f"127.0.0.1:{he.port}"
+        caller = start.bpipe("connect", address, "--connect-timeout", "0", *options, stdin=PIPE)
+        he.accept()
+        if insecure:
+            assert len(he.hear(b"")) == HELLO_SIZE
+        assert caller.wait() == 3
+        assert ("another user" in caller.text) is not insecure
