@@ -530,9 +530,9 @@ async def connect(
 ) -> BackedPipe:
     """A pipe to whoever listens at ``address``; entering it, or its ``connect``, connects.
 
-    Addresses of other machines need a ``secret``, or ``insecure`` to do without. ``retry_max``
-    caps the delay between two attempts, in seconds. Raises AddressError for an address that
-    cannot be used.
+    Addresses of other machines need a ``secret``, or ``insecure`` to do without, and so do other
+    users of this one, where the system tells of them. ``retry_max`` caps the delay between two
+    attempts, in seconds. Raises AddressError for an address that cannot be used.
     """
     anywhere = insecure or secret is not None
     where = _address(address)
@@ -553,9 +553,10 @@ async def listen(
 ) -> BackedPipe:
     """A pipe that is bound to ``address``; entering it, or its ``connect``, waits for a caller.
 
-    Addresses that other machines can reach need a ``secret``, or ``insecure`` to do without. No
-    host is loopback, or with a secret every address of this machine. Raises AddressError for an
-    address that cannot be used, OSError if it cannot be bound.
+    Addresses that other machines can reach need a ``secret``, or ``insecure`` to do without, and
+    so do callers of other users, where the system tells of them. No host is loopback, or with a
+    secret every address of this machine. Raises AddressError for an address that cannot be used,
+    OSError if it cannot be bound.
     """
     where = _address(address)
     if secret is not None and not where.host and where.path is None:

@@ -246,7 +246,7 @@ def test_nohup_at_a_terminal(start: Start, path: Path, terminal: Open, command: 
     """It leaves a stdin that cannot be read, and a SIGHUP that is ignored."""
     got = path.parent / "got"
     screen = terminal()
-    screen.enter(f"nohup $PYTHON -m bpipe {command} {path} -q > {got} &")
+    screen.enter(f"nohup $PYTHON -m bpipe {command} {path} > {got} &")
     screen.wait_line(".*nohup: ignoring input.*")
     far = start.bpipe("connect" if command == "listen" else "listen", str(path), stdin=PIPE)
     far.wait_connected()

@@ -424,6 +424,21 @@ def test_a_terminal_that_hangs_up_is_an_interruption_at_both_ends(
         assert re.search("interrupted by SIGHUP|its terminal has hung up", far.text)
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_terminal_behind_stdout_that_hangs_up_is_no_satisfied_consumer(
+    start: Start, path: Path, busy: bool
+) -> None:
+    typist, program = os.openpty()
+    with open(program, "wb", buffering=0) as screen:
+        near = start.bpipe("listen", str(path), stdout=screen)
+    far = start.bpipe("connect", str(path), stdin=PIPE)
+    far.wait_connected()
+    if busy:
+        far.feed(None).wait_stuck(1)  # as nobody reads what is on the screen
+    os.close(typist)
+    assert finish(near, far) == [-signal.SIGHUP, 1]
+
+
 # --- flags of descriptors that others share ---
 
 
