@@ -42,6 +42,8 @@ def shortage(error: BaseException) -> str | None:
         return f"{os.strerror(number or 0).lower()}: bpipe needs some twenty (ulimit -n)"
     if number == errno.ENOMEM or isinstance(error, MemoryError):
         _RESERVE.clear()
+        if isinstance(error, MemoryError) and str(error):
+            return f"cannot allocate memory: {error}"
         return "cannot allocate memory: a smaller --buffer needs less (ulimit -v)"
     if number == errno.EAGAIN or "start new thread" in str(error):
         return "cannot start a thread: too many processes, or too little memory (ulimit -u, -v)"

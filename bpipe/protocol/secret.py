@@ -103,9 +103,11 @@ def conceal(text: str) -> str:
 
 
 def _stretch(passphrase: bytes) -> bytes:
-    return hashlib.scrypt(
-        passphrase, salt=_SCRYPT_SALT, n=1 << 17, r=8, p=1, maxmem=_SCRYPT_MEMORY, dklen=KEY_SIZE
-    )
+    work = {"n": 1 << 17, "r": 8, "p": 1, "maxmem": _SCRYPT_MEMORY}
+    try:
+        return hashlib.scrypt(passphrase, salt=_SCRYPT_SALT, dklen=KEY_SIZE, **work)
+    except ValueError:  # so it is told, and the numbers are right
+        raise MemoryError("a passphrase takes 128 MiB for a moment") from None
 
 
 def _format_key(key: bytes) -> str:

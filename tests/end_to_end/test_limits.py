@@ -129,6 +129,17 @@ def test_a_buffer_for_which_there_is_no_memory(start: Start, path: Path, side: s
 
 
 @SIDES
+def test_a_passphrase_for_which_there_is_no_memory(
+    start: Start, path: Path, key: Path, side: str
+) -> None:
+    key.write_text("seven wild geese over Uppsala")
+    options = "--secret", str(key)
+    poor = start.bpipe(side, str(path), *options, shell='ulimit -v 150000; exec "$@"', stdin=PIPE)
+    assert poor.wait() == 1
+    assert poor.lines == ["bpipe: cannot allocate memory: a passphrase takes 128 MiB for a moment"]
+
+
+@SIDES
 def test_what_fails_when_there_is_a_peer_is_told_to_it(start: Start, path: Path, side: str) -> None:
     failing = without(start, "pipes", side, str(path))
     peer = start.bpipe(other(side), str(path), stdin=PIPE)
