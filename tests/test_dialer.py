@@ -203,7 +203,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch, dialer: Dialer, live: int) -> list[
     async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
         return ENDPOINTS
 
-    async def connect(endpoint: Endpoint) -> socket.socket:
+    async def connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
         tried.append(ENDPOINTS.index(endpoint))
         if tried[-1] != live:
             raise OSError(errno.EHOSTUNREACH, "no route")
