@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bpipe.engine import ReconnectFunc
     from bpipe.errors import (
         AddressError,
         BpipeError,
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
         SessionLost,
     )
     from bpipe.net.address import Address
-    from bpipe.pipe import BackedPipe, ReconnectFunc, State, Status, connect, listen
+    from bpipe.pipe import BackedPipe, connect, listen
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
     from bpipe.protocol.secret import Secret
     from bpipe.protocol.wire import Reason
     from bpipe.protocol.writer import BackedWriter
+    from bpipe.status import State, Status
 
 __all__ = [
     "Address",
@@ -74,12 +76,14 @@ __all__ = [
 
 _HOMES = {
     "bpipe.net.address": ("Address",),
-    "bpipe.pipe": ("BackedPipe", "ReconnectFunc", "State", "Status", "connect", "listen"),
+    "bpipe.engine": ("ReconnectFunc",),
+    "bpipe.pipe": ("BackedPipe", "connect", "listen"),
     "bpipe.protocol.patience": ("Limits",),
     "bpipe.protocol.reader": ("BackedReader",),
     "bpipe.protocol.secret": ("Secret",),
     "bpipe.protocol.wire": ("Reason",),
     "bpipe.protocol.writer": ("BackedWriter",),
+    "bpipe.status": ("State", "Status"),
 }
 
 

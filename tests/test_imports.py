@@ -1,4 +1,4 @@
-"""Imports point down: cli, pipe, net, protocol, errors. The public names are above all of them."""
+"""Imports point down: cli, pipe, engine, net, protocol, status, errors. Public names are above."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import bpipe
 
 PACKAGE = Path(bpipe.__file__).parent
-LAYERS = ["errors", "protocol", "net", "pipe", "cli"]
+LAYERS = ["errors", "status", "protocol", "net", "engine", "pipe", "cli"]
 TOP = len(LAYERS)
 
 IMPURE = {"asyncio", "socket", "threading", "time"}

@@ -81,7 +81,7 @@ def test_a_little_is_read_by_the_loop_up_to_the_end(files: Files, reads: Reads, 
         else:
             stdin, feed = (end.detach() for end in socket.socketpair())
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             for piece in (b"first", b"x" * (LITTLE - 1), b"last"):
                 await carry(feed, piece, listener)
             assert reads.by(PUMP) == 0
@@ -97,7 +97,7 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
         feed = os.open(tmp_path / "fifo", os.O_WRONLY)
         os.set_blocking(stdin, True)
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
             await end(feed, listener, pump, stdin)
@@ -122,7 +122,7 @@ def test_stdin_that_the_loop_cannot_wait_for_is_left_to_the_pump(
 
         monkeypatch.setattr(loop, "add_reader", refuse)
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
             await end(feed, listener, pump, stdin)
@@ -136,7 +136,7 @@ def test_an_error_that_a_socket_tells_only_once_is_not_taken_for_the_end(reads: 
         near, far = socket.socketpair()
         near.send(b"never read")  # so that a close resets the connection
         async with both() as (caller, listener):
-            StdinPump(caller, near.detach())
+            StdinPump(caller.engine, near.detach())
             far.send(b"little")
             assert await take(listener, 6) == b"little"
             assert reads.done == [(LOOP, 6)]
@@ -154,7 +154,7 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             await carry(feed, b"little", listener)
             data = os.urandom(BULK)
             writing = asyncio.create_task(asyncio.to_thread(os.write, feed, data))
@@ -177,7 +177,7 @@ def test_the_loop_gives_up_a_stdin_that_nobody_wants(files: Files, reads: Reads,
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             await carry(feed, b"little", listener)
             assert reads.done == [(LOOP, 6)]
             if how == "stop":
@@ -195,10 +195,10 @@ def test_a_stdin_that_is_lent_too_late_comes_back_at_once(files: Files) -> None:
     async def check() -> None:
         stdin, _ = files.pipe()
         async with both() as (caller, _):
-            inlet = Inlet(caller, stdin)
+            inlet = Inlet(caller.engine, stdin)
             caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
             await caller.wait_closed()
-            await until(lambda: caller._timer is None)  # so the inlet sees nothing any more
+            await until(lambda: caller.engine._timer is None)  # so the inlet sees nothing any more
             lending = threading.Thread(target=inlet.lend, daemon=True)
             lending.start()
             await until(lambda: not lending.is_alive())
@@ -210,7 +210,7 @@ def test_a_full_buffer_is_waited_for_by_the_pump(files: Files, reads: Reads) -> 
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            StdinPump(caller, stdin)
+            StdinPump(caller.engine, stdin)
             room = caller.writer.room
             while (left := caller.writer.room) > 0:
                 os.write(feed, bytes(4096))
@@ -231,7 +231,7 @@ def test_another_process_that_shares_stdin_may_be_faster(files: Files, reads: Re
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            StdinPump(caller, stdin)
+            StdinPump(caller.engine, stdin)
             await carry(feed, b"1", listener)
             tries = reads.tries
             steal, lost = os.preadv, list[bytes]()

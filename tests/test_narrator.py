@@ -11,7 +11,7 @@ from bpipe.cli.events import Event
 from bpipe.cli.narrator import MOST, PERIOD, Losses, Narrator
 from bpipe.cli.report import Reporter
 from bpipe.cli.values import Level
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 BEFORE = Status(
     state=State.CONNECTING,

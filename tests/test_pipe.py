@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import bpipe
+import bpipe.engine
 import bpipe.net.dialer
 import bpipe.net.link
-import bpipe.pipe
 from bpipe.cli.faults import Cut, Fault, FaultProxy
 from bpipe.errors import (
     AddressError,
@@ -117,7 +117,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 def taken(pipe: bpipe.BackedPipe) -> bool:
     """Whether the link that is attached is the pipe's: until then there is none to drop."""
-    return pipe._link is not None and pipe._link.cause is None
+    return pipe.engine.link is not None and pipe.engine.link.cause is None
 
 
 # --- the stream ---
@@ -455,7 +455,7 @@ def test_a_link_that_replaces_a_silent_one_is_seen_after_the_loss_of_that_one() 
                 seen.append(now)
 
         look()
-        listener.observe(look)
+        listener.engine.observe(look)
         await caller.write(bytes(600))
         await until(lambda: proxy.made)
         caller.force_reconnect()
@@ -514,7 +514,7 @@ def test_no_connection_is_looked_for_again_before_one_was_lost() -> None:
         caller, listener = await open_both()
         seen: list[bpipe.State] = []
         for end in (caller, listener):
-            end.observe(lambda end=end: seen.append(end.status().state))  # type: ignore[misc]
+            end.engine.observe(lambda end=end: seen.append(end.status().state))  # type: ignore[misc]
         await connect_both(caller, listener)
         await asyncio.gather(caller.close(), listener.close())
         assert bpipe.State.CONNECTED in seen
@@ -701,7 +701,7 @@ def test_a_pause_between_a_link_and_its_use(monkeypatch: pytest.MonkeyPatch) -> 
         nonlocal asleep
         asleep = 60.0 if text.startswith("attached") else asleep
 
-    for module in (bpipe.net.dialer, bpipe.net.link, bpipe.pipe):
+    for module in (bpipe.engine, bpipe.net.dialer, bpipe.net.link):
         monkeypatch.setattr(module, "clock", lambda: clock() + asleep)
 
     async def test() -> None:
@@ -736,7 +736,7 @@ def test_a_greeting_that_was_overtaken_replaces_nobody() -> None:
         await connecting
         new[1].close()
         while listener.connected:
-            await listener._changed()
+            await listener.engine.changed()
         with contextlib.suppress(ConnectionError):
             old[1].write(pack_frame(Kind.CONFIRM, 0))
             assert await old[0].read() == b""

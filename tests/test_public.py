@@ -116,3 +116,12 @@ def test_the_example_tells_of_a_session_that_failed(tmp_path: Path) -> None:
             near.terminate()
         shown, _ = program.communicate(timeout=30)
     assert re.fullmatch(rb"not everything was delivered: .*interrupted by SIGTERM.*\n", shown)
+
+
+def test_a_pipe_shows_what_programs_use_and_no_levers() -> None:
+    shown = {name for name in dir(bpipe.BackedPipe) if not name.startswith("_")}
+    assert shown == {
+        *("connect", "wait_for_connection", "connected", "force_reconnect"),
+        *("read", "write", "finish", "stop", "abort", "close", "wait_closed"),
+        *("status", "failure", "exposed"),
+    }

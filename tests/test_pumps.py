@@ -106,7 +106,7 @@ def test_stdin_is_copied_to_its_end_and_closed(files: Files) -> None:
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             os.write(feed, b"first")
             assert await listener.read() == b"first"
             assert not pump.ended
@@ -124,7 +124,7 @@ def test_the_producer_is_released_when_nobody_wants_more(files: Files, full: boo
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, _):
-            pump = StdinPump(caller, stdin)
+            pump = StdinPump(caller.engine, stdin)
             os.set_blocking(feed, False)
             while full and caller.writer.room:
                 with contextlib.suppress(BlockingIOError):
@@ -142,7 +142,7 @@ def test_the_producer_is_released_when_nobody_wants_more(files: Files, full: boo
 def test_a_stdin_that_cannot_be_read_is_told_to_both() -> None:
     async def check() -> None:
         async with both() as (caller, listener):
-            StdinPump(caller, os.open("/", os.O_RDONLY))
+            StdinPump(caller.engine, os.open("/", os.O_RDONLY))
             with pytest.raises(PeerAborted, match="cannot read stdin: is a directory"):
                 await listener.read()
             await caller.wait_closed()
@@ -169,7 +169,7 @@ def test_stdout_is_closed_before_the_end_counts_as_delivered(
             close(descriptor)
 
         async with both() as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             monkeypatch.setattr(os, "close", slow)
             await caller.write(b"12345")
             caller.finish()
@@ -195,7 +195,7 @@ def test_a_close_that_fails_is_told_to_both(files: Files, monkeypatch: pytest.Mo
                 raise OSError(errno.EDQUOT, "")
 
         async with both() as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             monkeypatch.setattr(os, "close", fail)
             await caller.write(b"12345")
             with pytest.raises(PeerAborted, match="cannot write stdout: disk quota exceeded"):
@@ -210,7 +210,7 @@ def test_a_consumer_that_leaves_is_noticed_while_nothing_moves(files: Files) -> 
     async def check() -> None:
         drain, stdout = files.pipe()
         async with both() as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             os.close(drain)
             with pytest.raises(PipeClosed, match="closed its pipe"):
                 await caller.read()
@@ -224,7 +224,7 @@ def test_a_stdout_that_is_full_holds_up_only_itself(files: Files) -> None:
     async def check() -> None:
         out, stdout = files.pipe()
         async with both() as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             await caller.write(bytes(1 << 20))
             await until(lambda: listener.status().received == 1 << 20)
             assert listener.status().delivered < 1 << 20
@@ -296,7 +296,7 @@ def test_a_little_is_written_without_the_pump(
     async def check() -> None:
         out, stdout = files.pipe()
         async with both(SECRET) as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             writes = Writes(monkeypatch)
             for number in range(1, 20):
                 await asyncio.sleep(0)
@@ -316,7 +316,7 @@ def test_what_stdout_does_not_take_at_once_is_left_to_the_pump(
         out, stdout = files.pipe()
         fcntl.fcntl(stdout, fcntl.F_SETPIPE_SZ, 4096)
         async with both(SECRET) as (caller, listener):
-            StdoutPump(listener, stdout)
+            StdoutPump(listener.engine, stdout)
             writes = Writes(monkeypatch)
             data = random.Random(0).randbytes(10_000)
             await caller.write(data)
@@ -339,7 +339,7 @@ def test_a_stdout_that_cannot_be_asked_is_not_asked_again(
     async def check() -> None:
         out, stdout = files.pipe()
         async with both(SECRET) as (caller, listener):
-            pump = StdoutPump(listener, stdout)
+            pump = StdoutPump(listener.engine, stdout)
             writes = Writes(monkeypatch, refuse)
             for _ in range(5):
                 await until(lambda: pump._idle)
@@ -358,7 +358,7 @@ def test_a_pump_that_is_woken_for_nothing_does_not_write_what_the_loop_writes(
     async def check() -> None:
         out, stdout = files.pipe()
         async with both(SECRET) as (caller, listener):
-            pump = StdoutPump(listener, stdout)
+            pump = StdoutPump(listener.engine, stdout)
 
             def wake() -> None:
                 before = len(waits)

@@ -20,7 +20,7 @@ from bpipe.cli.report import QUEUED, Log, Output, Reporter
 from bpipe.cli.terminal import Terminal
 from bpipe.cli.totals import Done
 from bpipe.cli.values import Level
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 from tests.end_to_end.data import PATIENCE, SOON, until
 
 BEFORE = Status(

@@ -9,7 +9,7 @@ import pytest
 
 from bpipe.cli.meter import Meter, View
 from bpipe.cli.status import ASCII, FINE, Glyphs, columns, gauge, line
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 MIB = 1 << 20
 SENDING = Status(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from bpipe.cli.totals import Totals, count
 from bpipe.cli.values import format_duration, format_size
-from bpipe.pipe import State
+from bpipe.status import State
 
 
 class Event(Protocol):

@@ -8,7 +8,7 @@ from typing import Final
 
 from bpipe.cli.events import Event, Trying, WaitingForPeer
 from bpipe.cli.meter import waiting_for_peer
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 AFTER: Final = 2.0  # seconds that somebody has waited
 LEAST: Final = 1.0  # seconds that are left, so that there is something to tell

@@ -24,8 +24,8 @@ import stat
 import threading
 from typing import Final
 
+from bpipe.engine import Engine
 from bpipe.net.outlet import CANNOT
-from bpipe.pipe import BackedPipe
 
 LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
 
@@ -33,17 +33,17 @@ LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump i
 class Inlet:
     """What the event loop does with stdin while its pump has nothing to do."""
 
-    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+    def __init__(self, engine: Engine, descriptor: int) -> None:
         mode = os.fstat(descriptor).st_mode
         pollable = stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self.possible = pollable and hasattr(os, "RWF_NOWAIT")
-        self._pipe = pipe
+        self._engine = engine
         self._descriptor = descriptor
         self._loop = asyncio.get_running_loop()
         self._returned = threading.Event()
         self._borrowed = False
         self._error: OSError | None = None  # which stdin had while it was lent
-        pipe.observe(self._look)
+        engine.observe(self._look)
 
     def lend(self) -> None:
         """In the pump's thread: leave stdin to the event loop until it gives it back.
@@ -51,7 +51,7 @@ class Inlet:
         Raises the OSError that came meanwhile.
         """
         self._returned.clear()
-        self._pipe.call(self._borrow)
+        self._engine.call(self._borrow)
         self._returned.wait()
         if self._error is not None:
             raise self._error
@@ -69,11 +69,11 @@ class Inlet:
 
     def _look(self) -> None:
         """Something has happened: does anybody want more?"""
-        if self._borrowed and self._pipe.refusing:
+        if self._borrowed and self._engine.refusing:
             self._give_back()
 
     def _readable(self) -> None:
-        views = self._pipe.space(LITTLE)
+        views = self._engine.space(LITTLE)
         try:
             count = os.preadv(self._descriptor, views, -1, os.RWF_NOWAIT) if views else 0
         except BlockingIOError:  # another process, which shares our stdin, was faster
@@ -84,10 +84,10 @@ class Inlet:
                 self.possible = False
             else:
                 self._error = error
-        self._pipe.writer.wrote(count)
+        self._engine.writer.wrote(count)
         if not 0 < count < LITTLE:
             self._give_back()
-        self._pipe.settle()
+        self._engine.settle()
 
     def _give_back(self) -> None:
         self._borrowed = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 RATE_WINDOW: Final = 8.0  # seconds over which a rate is taken
 

@@ -16,7 +16,7 @@ from bpipe.cli.events import (
 from bpipe.cli.report import Reporter
 from bpipe.cli.values import Level
 from bpipe.net.clock import clock
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
 PERIOD: Final = 60.0  # seconds in which losses are counted

@@ -28,10 +28,10 @@ from typing import Final
 from bpipe.cli.inlet import LITTLE, Inlet
 from bpipe.cli.streams import leave_signals_to_the_main_thread
 from bpipe.cli.turns import Turns
+from bpipe.engine import Engine
 from bpipe.errors import explain
 from bpipe.net.clock import clock
 from bpipe.net.outlet import Outlet, waiting
-from bpipe.pipe import BackedPipe
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Reason
 
@@ -87,16 +87,16 @@ class Pump:
     """
 
     def __init__(
-        self, pipe: BackedPipe, descriptor: int, events: int, moved: Callable[[], int]
+        self, engine: Engine, descriptor: int, events: int, moved: Callable[[], int]
     ) -> None:
         self.ended = False
-        self._pipe = pipe
+        self._engine = engine
         self._descriptor = descriptor
         self._gate = Gate(descriptor, events)
         self._waiting = False  # set by the pump, cleared by whoever ends the wait
         self._parked = False  # it is at its gate, and does not leave it while it waits
         self._turns = Turns(moved)
-        pipe.observe(self._look)
+        engine.observe(self._look)
         threading.Thread(target=self._main, name=type(self).__name__, daemon=True).start()
 
     def _main(self) -> None:
@@ -152,25 +152,25 @@ class Pump:
         return False
 
     def _fail(self, reason: Reason, message: str) -> None:
-        self._pipe.call(lambda: self._pipe.abort(reason, message))
+        self._engine.call(lambda: self._engine.abort(reason, message))
 
 
 class StdinPump(Pump):
     """Reads stdin until its end, or until nobody wants more; then closes it."""
 
-    def __init__(self, pipe: BackedPipe, descriptor: int) -> None:
+    def __init__(self, engine: Engine, descriptor: int) -> None:
         self._full = False
         self._small = SMALL_READS  # reads in a row that were small; as if there had been some
-        self._inlet = Inlet(pipe, descriptor)
-        pipe.writer.producing = True
-        super().__init__(pipe, descriptor, select.POLLIN, lambda: pipe.writer.written)
+        self._inlet = Inlet(engine, descriptor)
+        engine.writer.producing = True
+        super().__init__(engine, descriptor, select.POLLIN, lambda: engine.writer.written)
 
     def _wanted(self) -> bool:
-        return self._pipe.refusing or (self._full and self._pipe.spacious)
+        return self._engine.refusing or (self._full and self._engine.spacious)
 
     def _run(self) -> None:
         try:
-            while not self._pipe.refusing and self._move():
+            while not self._engine.refusing and self._move():
                 self._turns.look()
         except OSError as error:
             if not self._hung_up():
@@ -179,11 +179,11 @@ class StdinPump(Pump):
         with contextlib.suppress(OSError):
             os.close(self._descriptor)
         self.ended = True
-        self._pipe.call(lambda: self._pipe.finish(more=more))
+        self._engine.call(lambda: self._engine.finish(more=more))
 
     def _has_more(self) -> bool:
         """Whether stdin holds bytes that nobody will take; looks without waiting."""
-        if self._pipe.writer.stopped is None:
+        if self._engine.writer.stopped is None:
             return False
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
@@ -197,7 +197,7 @@ class StdinPump(Pump):
             self._small = 0
             self._inlet.lend()
             return True
-        views = self._pipe.space(LARGEST_READ)
+        views = self._engine.space(LARGEST_READ)
         self._full = not views
         if not self._wait(beside=bool(views)):
             return True
@@ -206,8 +206,8 @@ class StdinPump(Pump):
         except BlockingIOError:  # another process, which shares our stdin, was faster
             return True
         self._small = self._small + 1 if count < LITTLE else 0
-        self._pipe.writer.wrote(count)
-        self._pipe.nudge()
+        self._engine.writer.wrote(count)
+        self._engine.nudge()
         if not count:
             self._hung_up()
         return count > 0
@@ -217,44 +217,46 @@ class StdoutPump(Pump):
     """Writes to stdout until the stream's end, closes it, and says that it is delivered."""
 
     def __init__(
-        self, pipe: BackedPipe, descriptor: int, before: Callable[[Views], None] = lambda data: None
+        self, engine: Engine, descriptor: int, before: Callable[[Views], None] = lambda data: None
     ) -> None:
         self._before = before  # called in this thread with what is going to be written
         self._outlet: Outlet | None = None
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
             self._outlet = Outlet(descriptor, lambda: self._idle)
-            pipe.use_outlet(self._outlet)
-        super().__init__(pipe, descriptor, 0, lambda: pipe.reader.delivered)
+            engine.use_outlet(self._outlet)
+        super().__init__(engine, descriptor, 0, lambda: engine.reader.delivered)
 
     def _wanted(self) -> bool:
-        reader = self._pipe.reader
-        return reader.buffered > 0 or reader.drained or self._pipe.failure is not None
+        reader = self._engine.reader
+        return reader.buffered > 0 or reader.drained or self._engine.failure is not None
 
     def _run(self) -> None:
         try:
-            while self._pipe.failure is None and self._move():
+            while self._engine.failure is None and self._move():
                 self._turns.look()
         except OSError as error:
             if self._hung_up():
                 return
             if error.errno in _GONE:
                 untaken = error.errno == errno.ECONNRESET or unread(self._descriptor) > 0
-                self._pipe.call(lambda: self._pipe.consumer_gone(CONSUMER_GONE, untaken=untaken))
+                self._engine.call(
+                    lambda: self._engine.consumer_gone(CONSUMER_GONE, untaken=untaken)
+                )
             else:
                 self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {explain(error)}")
 
     def _move(self) -> bool:
         """Write what there is, or wait for it; returns whether there may be more."""
-        reader = self._pipe.reader
+        reader = self._engine.reader
         if views := reader.readable(LARGEST_WRITE):
             self._before(views)
             reader.took(self._write(views))
-            self._pipe.nudge()
+            self._engine.nudge()
         elif reader.drained:
             self._wait_until_read()
             _close_writing(self._descriptor)
             self.ended = True
-            self._pipe.call(self._pipe.delivered_end)
+            self._engine.call(self._engine.delivered_end)
             return False
         elif self._wait(beside=True) & _BROKEN:
             raise _broken(self._descriptor)
@@ -279,11 +281,11 @@ class StdoutPump(Pump):
 
     def _look(self) -> None:
         """A little goes to stdout here and now; the pump is woken for what is left."""
-        reader, outlet = self._pipe.reader, self._outlet
+        reader, outlet = self._engine.reader, self._outlet
         if outlet is not None and 0 < reader.buffered <= LITTLE and outlet.idle():
             if count := outlet.give(reader.readable(LITTLE)):
                 reader.took(count)
-                self._pipe.settle()
+                self._engine.settle()
         super()._look()
 
     def _write(self, views: list[memoryview]) -> int:

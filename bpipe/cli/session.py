@@ -22,10 +22,12 @@ from bpipe.cli.terminal import STDERR
 from bpipe.cli.turns import Turns
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.cli.watch import LogError, Watch
+from bpipe.engine import Engine
 from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost
 from bpipe.net.clock import clock
-from bpipe.pipe import BackedPipe, State
+from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
+from bpipe.status import State
 
 HINT_AFTER: Final = 2.0  # seconds that stdin stays open after the peer has finished
 LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
@@ -95,82 +97,83 @@ class _Runner:
             if listens and isinstance(error, OSError) and shortage(error) is None:
                 reason = f"cannot listen at {name}: {reason}; choose another address"
             return self._watch.refuse(FAILED, reason, code(error))
-        asyncio.get_running_loop().set_exception_handler(partial(_fail, pipe))
-        self._handle_signals(pipe)
-        self._choose_directions(pipe)
-        self._watch.begin(pipe, listens=listens)
+        engine = pipe.engine
+        asyncio.get_running_loop().set_exception_handler(partial(_fail, engine))
+        self._handle_signals(engine)
+        self._choose_directions(engine)
+        self._watch.begin(engine, listens=listens)
         with contextlib.suppress(SessionEnded):
             await pipe.connect()
             try:
-                self._start_pumps(pipe)
+                self._start_pumps(engine)
             except LACKING as error:
-                pipe.abort(Reason.LOCAL_ERROR, describe(error))
+                engine.abort(Reason.LOCAL_ERROR, describe(error))
         await pipe.wait_closed()
         _ignore_signals()  # what is going to be reported does not change any more
-        if pipe.failure is None:
+        if engine.failure is None:
             self.deadly = None  # all was done when the signal came
-        failed = pipe.failure is not None and self.deadly is None
-        status = exit_status(pipe.failure) if self.deadly is None else 128 + self.deadly
-        self._watch.conclude(pipe, status, Level.QUIET if failed else Level.NORMAL)
+        failed = engine.failure is not None and self.deadly is None
+        status = exit_status(engine.failure) if self.deadly is None else 128 + self.deadly
+        self._watch.conclude(engine, status, Level.QUIET if failed else Level.NORMAL)
         return status
 
-    def _choose_directions(self, pipe: BackedPipe) -> None:
+    def _choose_directions(self, engine: Engine) -> None:
         """Say at once what is not going to be used, so that the peer never waits for it."""
         if self._usage.send_only:
-            pipe.stop()
+            engine.stop()
         if reads_stdin(self._streams, self._usage):
-            pipe.writer.producing = True
+            engine.writer.producing = True
         else:
-            pipe.finish()
+            engine.finish()
 
-    def _start_pumps(self, pipe: BackedPipe) -> None:
-        if pipe.writer.producing:
-            self._stdin = StdinPump(pipe, self._streams.stdin)
+    def _start_pumps(self, engine: Engine) -> None:
+        if engine.writer.producing:
+            self._stdin = StdinPump(engine, self._streams.stdin)
             if not self._usage.send_only:  # who says that needs no hint at the other option
-                pipe.observe(partial(self._consider_hint, pipe))
+                engine.observe(partial(self._consider_hint, engine))
         else:
             os.close(self._streams.stdin)
-        if pipe.reader.stopped is None:
-            StdoutPump(pipe, self._streams.stdout, self._watch.make_way)
-        pipe.observe(Turns(lambda: pipe.writer.sent + pipe.reader.received).look)
+        if engine.reader.stopped is None:
+            StdoutPump(engine, self._streams.stdout, self._watch.make_way)
+        engine.observe(Turns(lambda: engine.writer.sent + engine.reader.received).look)
 
-    def _consider_hint(self, pipe: BackedPipe) -> None:
+    def _consider_hint(self, engine: Engine) -> None:
         """Somebody may wait for an end that will not come, because stdin stays open."""
-        if self._hint is None and pipe.reader.done:
-            self._hint = self._hint_later(pipe)
+        if self._hint is None and engine.reader.done:
+            self._hint = self._hint_later(engine)
 
-    def _hint_later(self, pipe: BackedPipe) -> asyncio.TimerHandle:
+    def _hint_later(self, engine: Engine) -> asyncio.TimerHandle:
         loop = asyncio.get_running_loop()
         due = loop.time() + HINT_AFTER
-        return loop.call_at(due, self._give_hint, pipe, pipe.writer.written, due)
+        return loop.call_at(due, self._give_hint, engine, engine.writer.written, due)
 
-    def _give_hint(self, pipe: BackedPipe, written: int, due: float) -> None:
-        if self._stdin is None or self._stdin.ended or pipe.refusing:
+    def _give_hint(self, engine: Engine, written: int, due: float) -> None:
+        if self._stdin is None or self._stdin.ended or engine.refusing:
             return
         stopped = asyncio.get_running_loop().time() - due > LATE
-        if pipe.writer.written > written or stopped or not (pipe.connected and pipe.spacious):
-            self._hint = self._hint_later(pipe)  # it is busy, or cannot be
+        if engine.writer.written > written or stopped or not (engine.connected and engine.spacious):
+            self._hint = self._hint_later(engine)  # it is busy, or cannot be
             return
         self._watch.waiting_for_stdin()
 
     # --- signals ---
 
-    def _handle_signals(self, pipe: BackedPipe) -> None:
+    def _handle_signals(self, engine: Engine) -> None:
         """Not the event loop's handlers: it would put others in their place when it ends."""
 
         def handle(number: int, action: Callable[[], None]) -> None:
-            signal.signal(number, lambda number, frame: pipe.call(action))
+            signal.signal(number, lambda number, frame: engine.call(action))
 
         for number in _DEADLY:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                handle(number, partial(self._interrupt, pipe, number))
+                handle(number, partial(self._interrupt, engine, number))
         for number in _REPORTING:
-            handle(number, partial(self._watch.report, pipe, Level.QUIET))
-        handle(signal.SIGUSR2, pipe.force_reconnect)
+            handle(number, partial(self._watch.report, engine, Level.QUIET))
+        handle(signal.SIGUSR2, engine.force_reconnect)
         if self._watch.draws and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             handle(signal.SIGTSTP, self._suspend)
 
-    def _interrupt(self, pipe: BackedPipe, number: int) -> None:
+    def _interrupt(self, engine: Engine, number: int) -> None:
         """Tell the peer, and end; if that takes too long for somebody, end at once.
 
         Of a window that is closed the shell tells and the system, and timeout(1) tells the process
@@ -178,9 +181,9 @@ class _Runner:
         """
         if self.deadly is None:
             self._interrupted = clock()
-            if pipe.status().state is not State.OVER:
+            if engine.status().state is not State.OVER:
                 self.deadly = number
-                pipe.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
+                engine.abort(Reason.INTERRUPTED, f"interrupted by {signal.Signals(number).name}")
         elif clock() - self._interrupted > _PATIENCE[signal.Signals(number)]:
             self._watch.clear()
             _die_by(number)
@@ -193,14 +196,14 @@ class _Runner:
         signal.signal(signal.SIGTSTP, handler)
 
 
-def _fail(pipe: BackedPipe, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def _fail(engine: Engine, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A callback has failed: for want of something, which ends the session, or of sense."""
     error = context.get("exception")
     missing = None if error is None else shortage(error)
     if missing is None:
         loop.default_exception_handler(context)
     else:
-        pipe.abort(Reason.LOCAL_ERROR, missing)
+        engine.abort(Reason.LOCAL_ERROR, missing)
 
 
 def exit_status(failure: SessionEnded | None) -> int:

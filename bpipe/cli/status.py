@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from bpipe.cli.meter import View, inward, moved, waiting_for_peer
 from bpipe.cli.totals import count
 from bpipe.cli.values import format_duration, format_size
-from bpipe.pipe import State, Status
+from bpipe.status import State, Status
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
 SOON: Final = 3600.0  # seconds before this end gives up from which on that is said everywhere

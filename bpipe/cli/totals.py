@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, format_duration, format_size
-from bpipe.pipe import Status
+from bpipe.status import Status
 
 
 class Totals(NamedTuple):

@@ -25,11 +25,12 @@ from bpipe.cli.streams import Streams, reads_stdin, remaining
 from bpipe.cli.terminal import REDRAW, Terminal, same_terminal, wants_status
 from bpipe.cli.totals import Done, Progress, Totals, totals
 from bpipe.cli.values import Level, Usage, When
+from bpipe.engine import Engine
 from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
 from bpipe.net.address import EVERYWHERE, parse
 from bpipe.net.clock import clock
-from bpipe.pipe import BackedPipe, State, Status
 from bpipe.protocol.ring import Views
+from bpipe.status import State, Status
 
 
 class LogError(BpipeError):
@@ -85,41 +86,41 @@ class Watch:
     def _log_failed(self, why: str) -> None:
         self._terminal.say(f"bpipe: {self._usage.log_json}: {why}; nothing more is logged")
 
-    def begin(self, pipe: BackedPipe, *, listens: bool) -> None:
+    def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe."""
         tell, usage = self._reporter.tell, self._usage
         if listens:
-            self._introduce(pipe)
+            self._introduce(engine)
         if usage.level >= Level.TRACE:
-            pipe.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
-        self._narrator = Narrator(self._reporter, pipe.status())
-        self._hints = Hints(tell, pipe.status, waits=listens)
-        pipe.observe(partial(self._look, pipe))
+            engine.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
+        self._narrator = Narrator(self._reporter, engine.status())
+        self._hints = Hints(tell, engine.status, waits=listens)
+        engine.observe(partial(self._look, engine))
         if self.draws:
-            self._show_often(pipe)
+            self._show_often(engine)
         if usage.log_interval is not None:
             level = Level.VERBOSE if usage.log_json else Level.NORMAL
-            self._report_later(pipe, usage.log_interval, level)
+            self._report_later(engine, usage.log_interval, level)
 
-    def _introduce(self, pipe: BackedPipe) -> None:
+    def _introduce(self, engine: Engine) -> None:
         """Tell where the listener can be called, and how."""
-        tell, name = self._reporter.tell, pipe.status().peer
+        tell, name = self._reporter.tell, engine.status().peer
         address, port = parse(name), parse(name).port
         sealed = self._usage.credentials not in ("", "--insecure")
-        reach = "user" if address.path else "network" if pipe.reachable else "machine"
+        reach = "user" if address.path else "network" if engine.reachable else "machine"
         tell(Listening(name, port if not address.path else None, reach, sealed))
-        if pipe.exposed:
+        if engine.exposed:
             tell(Exposed(name))
-        if pipe.reachable:
+        if engine.reachable:
             host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
             tell(Invitation(f"bpipe connect {host} {self._usage.credentials}".rstrip()))
 
-    def _look(self, pipe: BackedPipe) -> None:
+    def _look(self, engine: Engine) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
-        if (occasion := pipe.occasion) == self._occasion:
+        if (occasion := engine.occasion) == self._occasion:
             return
         self._occasion = occasion
-        status = pipe.status()
+        status = engine.status()
         self._meter.note(status, clock())
         if self.draws and status.state is not self._shown:
             self._show(status)
@@ -153,20 +154,20 @@ class Watch:
         if self._shares:
             self._terminal.make_way(data)
 
-    def _show_often(self, pipe: BackedPipe) -> None:
-        self._show(pipe.status())
-        asyncio.get_running_loop().call_later(REDRAW, self._show_often, pipe)
+    def _show_often(self, engine: Engine) -> None:
+        self._show(engine.status())
+        asyncio.get_running_loop().call_later(REDRAW, self._show_often, engine)
 
-    def _report_later(self, pipe: BackedPipe, interval: float, level: Level) -> None:
+    def _report_later(self, engine: Engine, interval: float, level: Level) -> None:
         def report() -> None:
-            self.report(pipe, level)
-            self._report_later(pipe, interval, level)
+            self.report(engine, level)
+            self._report_later(engine, interval, level)
 
         asyncio.get_running_loop().call_later(interval, report)
 
-    def report(self, pipe: BackedPipe, level: Level) -> None:
+    def report(self, engine: Engine, level: Level) -> None:
         """Tell where things stand."""
-        status = pipe.status()
+        status = engine.status()
         view = self._meter.view(status, clock())
         away = status.state in (State.CONNECTING, State.RECONNECTING)
         progress = Progress(
@@ -193,12 +194,12 @@ class Watch:
         self._reporter.tell(Done(status, reason, code), Level.QUIET)
         return status
 
-    def conclude(self, pipe: BackedPipe, exit_status: int, level: Level) -> None:
+    def conclude(self, engine: Engine, exit_status: int, level: Level) -> None:
         """Tell how it ended, from this level on."""
-        status, reason, code = pipe.status(), None, None
-        if pipe.failure is not None:
-            reason, code = str(pipe.failure), pipe.failure.code
-            if isinstance(pipe.failure, NotConnected | SessionLost):
+        status, reason, code = engine.status(), None, None
+        if engine.failure is not None:
+            reason, code = str(engine.failure), engine.failure.code
+            if isinstance(engine.failure, NotConnected | SessionLost):
                 reason = addressed(status.peer, reason)
         self._narrator.sum_up()
         self._narrator.look(status)

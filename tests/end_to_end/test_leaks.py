@@ -131,7 +131,7 @@ def test_a_run_with_everything_that_there_is_to_say(
         ("bpipe.protocol.sealed", "SealedHandshake", "pack_hello"),
         ("bpipe.protocol.noise", "SymmetricState", "mix_key_and_hash"),
         ("bpipe.protocol.session", "Session", "settle"),
-        ("bpipe.pipe", "BackedPipe", "status"),
+        ("bpipe.engine", "Engine", "status"),
     ],
 )
 @pytest.mark.slow

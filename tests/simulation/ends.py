@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import bpipe.engine
 import bpipe.net.dialer
 import bpipe.net.link
-import bpipe.pipe
 from bpipe.errors import LinkLost, ProtocolError, SessionEnded
 from bpipe.net.address import Address, Endpoint
 from bpipe.net.backoff import Backoff
@@ -30,7 +30,7 @@ from tests.simulation.network import Network
 
 PATTERN = random.Random(0).randbytes(1 << 16)
 
-_CLOCKED = (bpipe.net.dialer, bpipe.net.link, bpipe.pipe)
+_CLOCKED = (bpipe.net.dialer, bpipe.net.link, bpipe.engine)
 _world: World | None = None
 
 
@@ -132,7 +132,8 @@ class End:
         self._world = world
         self._rng = rng
         self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
-        self.session: Session = self.pipe._session
+        self.engine = self.pipe.engine
+        self.session: Session = self.engine.session
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
         self._stood = (-1, -1)
         self._cues: list[tuple[int, Callable[[], None]]] = []
@@ -143,7 +144,7 @@ class End:
         self._producing = self.consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
-        self.pipe.observe(self._look)
+        self.engine.observe(self._look)
 
     def _start(self, reconnect: Callable[[Loop], SimulatedDialer | Listener]) -> BackedPipe:
         pipe = BackedPipe(
@@ -154,7 +155,7 @@ class End:
         )
         pipe.writer.producing = True
         if self.plan.piped:
-            pipe.use_outlet(SimulatedOutlet(self, self._world, self._rng))
+            pipe.engine.use_outlet(SimulatedOutlet(self, self._world, self._rng))
         self.loop.create_task(self._main(pipe))
         return pipe
 
@@ -203,15 +204,15 @@ class End:
         """The consumer closes its pipe, of which it has read everything."""
         if not (self.loop.ended or self.closed):
             self.left = True
-            self.loop.run(self.pipe.consumer_gone, "simulated")
+            self.loop.run(self.engine.consumer_gone, "simulated")
 
     def forget(self) -> None:
         """What comes next belongs to another peer."""
         self.outage_at, self._stood = None, (-1, -1)
 
     def _close_sockets(self) -> None:
-        if self.pipe._link is not None:
-            self.pipe._link._sock.close()  # nobody reads it while its outlet is full
+        if self.engine.link is not None:
+            self.engine.link._sock.close()  # nobody reads it while its outlet is full
         for sock in list(self.loop._readers):
             sock.close()
 
@@ -231,10 +232,10 @@ class End:
 
     def _look(self) -> None:
         """Something has changed: the producer and the consumer may have to go on."""
-        writer, reader, pipe = self.pipe.writer, self.pipe.reader, self.pipe
+        writer, reader, engine = self.pipe.writer, self.pipe.reader, self.engine
         while self.session.established and self._heard_cues:
             self._world.at(self._world.now, self._heard_cues.pop())
-        if not self._producing and (writer.room or pipe.refusing):
+        if not self._producing and (writer.room or engine.refusing):
             self._producing = True
             self._after(self.plan.produce_every, self._produce)
         if not self.consuming and (reader.buffered or reader.drained):
@@ -247,10 +248,10 @@ class End:
     def _produce(self) -> None:
         if self.loop.ended:
             return
-        writer, pipe = self.pipe.writer, self.pipe
-        if pipe.refusing or writer.written >= self.plan.length:
+        writer, engine = self.pipe.writer, self.engine
+        if engine.refusing or writer.written >= self.plan.length:
             more = writer.written < self.plan.length
-            self.loop.run(pipe.call, lambda: pipe.finish(more=more))
+            self.loop.run(engine.call, lambda: engine.finish(more=more))
             return
         limit = min(
             self._rng.randint(1, max(2000, self.plan.length // 3)),
@@ -261,23 +262,23 @@ class End:
             at = writer.written
             view[:] = PATTERN[at : at + len(view)]
             writer.wrote(len(view))
-            self.loop.run(pipe.nudge)
+            self.loop.run(engine.nudge)
 
     def _consume(self) -> None:
         if self.loop.ended or self.pipe.failure is not None:
             return
-        reader, pipe = self.pipe.reader, self.pipe
+        reader, engine = self.pipe.reader, self.engine
         if reader.stopped is not None:
             return
         if reader.drained:
             self.closed = True
-            self.loop.run(pipe.call, pipe.delivered_end)
+            self.loop.run(engine.call, engine.delivered_end)
             return
         self.consuming = False
         for view in reader.readable(self._rng.randint(1, self.plan.appetite)):
             self.take(view)
             reader.took(len(view))
-            self.loop.run(pipe.nudge)
+            self.loop.run(engine.nudge)
 
     def take(self, data: memoryview) -> None:
         """The consumer has these bytes, whichever way they came."""

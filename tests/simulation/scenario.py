@@ -364,7 +364,7 @@ class Scenario:
             end.session.patience.limits = limits._replace(
                 give_up_after=min(limits.give_up_after, 200.0)
             )
-            end.loop.run(end.pipe.nudge)
+            end.loop.run(end.engine.nudge)
         self.judge.calm()
         deadline = calm + self._time_to_finish()
         while not self._finished:

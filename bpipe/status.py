@@ -1,0 +1,54 @@
+"""What is known of a pipe at one moment."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class State(enum.StrEnum):
+    """What a pipe is doing."""
+
+    CONNECTING = "connecting"  # there was no link yet
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    FINISHING = "finishing"  # all is delivered: the peer is to know
+    ABORTING = "aborting"  # the session has failed: the peer is to know
+    OVER = "over"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A pipe at one moment. Counts are bytes, times are seconds."""
+
+    state: State
+    peer: str  # at the other side of the link; the address while there is none
+    buffer_size: int
+    written: int  # taken from the local producer
+    confirmed: int  # of these: known to be with the far consumer
+    received: int  # arrived from the peer
+    delivered: int  # of these: taken by the local consumer
+    links: int  # attached so far
+    finished: bool  # the local producer has ended
+    peer_finished: bool  # the end of the peer's stream has arrived
+    replayed: int  # sent again after a reconnect
+    outage: float | None  # how long no progress has been made for want of a link
+    away: float | None  # how long nothing was heard, before the link that is up, or until now
+    gives_up_in: float | None  # while it waits for a link; None: never
+    round_trip: float | None
+    silence: float | None  # how long nothing was heard, over a link that is in doubt
+    refused: int  # greetings of those who do not belong here
+    cause: str  # why the last link was lost, or the last attempt failed
+    cause_code: str  # the same in one word, for programs
+    attempts: int  # to connect, in this outage; 0 where one can only wait
+    retry_in: float | None  # until the next one; None where one can only wait
+
+    @property
+    def reconnects(self) -> int:
+        """The links that have replaced another."""
+        return max(0, self.links - 1)
+
+    @property
+    def unconfirmed(self) -> int:
+        """The bytes that are written and held until the peer confirms them."""
+        return self.written - self.confirmed
