@@ -111,6 +111,22 @@ def test_a_process_that_was_stopped_for_ten_seconds_goes_on(start: Start, tmp_pa
         assert finish(receiving, sending) == [0, 0]
 
 
+@pytest.mark.slow
+def test_the_only_connection_is_not_given_up_because_its_listener_was_stopped(start: Start) -> None:
+    listener = start.bpipe("listen", "127.0.0.1:0", "--give-up-after", "0", stdout=PIPE)
+    caller = start.bpipe("connect", listener.address, "--give-up-after", "0", stdin=PIPE)
+    consumer = listener.drain()
+    caller.feed(100 * MIB)
+    consumer.wait_count(10 * MIB)
+    listener.signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    until(lambda: time.monotonic() - stopped_at >= 2.5, "a link to be in doubt for a second")
+    listener.signal(signal.SIGCONT)
+    assert consumer.wait_end() == 100 * MIB
+    assert finish(caller, listener) == [0, 0]
+    assert "lost" not in caller.text
+
+
 # --- the path is away ---
 
 
