@@ -12,30 +12,8 @@ from bpipe.cli.narrator import MOST, PERIOD, Losses, Narrator
 from bpipe.cli.report import Reporter
 from bpipe.cli.values import Level
 from bpipe.status import State, Status
+from tests.statuses import BEFORE
 
-BEFORE = Status(
-    state=State.CONNECTING,
-    peer="there:1",
-    buffer_size=1000,
-    written=0,
-    confirmed=0,
-    received=0,
-    delivered=0,
-    links=0,
-    finished=False,
-    peer_finished=False,
-    replayed=0,
-    outage=None,
-    away=None,
-    gives_up_in=None,
-    round_trip=None,
-    silence=None,
-    refused=0,
-    cause="",
-    cause_code="",
-    attempts=0,
-    retry_in=0.5,
-)
 UP = replace(BEFORE, state=State.CONNECTED, links=1)
 DOWN = replace(UP, state=State.RECONNECTING, cause="reset", away=0.0)
 AGAIN = replace(UP, links=2, cause="reset", away=4.2)

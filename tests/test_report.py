@@ -20,32 +20,8 @@ from bpipe.cli.report import QUEUED, Log, Output, Reporter
 from bpipe.cli.terminal import Terminal
 from bpipe.cli.totals import Done
 from bpipe.cli.values import Level
-from bpipe.status import State, Status
 from tests.end_to_end.data import PATIENCE, SOON, until
-
-BEFORE = Status(
-    state=State.CONNECTING,
-    peer="there:1",
-    buffer_size=1000,
-    written=0,
-    confirmed=0,
-    received=0,
-    delivered=0,
-    links=0,
-    finished=False,
-    peer_finished=False,
-    replayed=0,
-    outage=None,
-    away=None,
-    gives_up_in=None,
-    round_trip=None,
-    silence=None,
-    refused=0,
-    cause="",
-    cause_code="",
-    attempts=0,
-    retry_in=0.5,
-)
+from tests.statuses import BEFORE
 
 
 @contextlib.contextmanager

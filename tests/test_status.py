@@ -10,29 +10,18 @@ import pytest
 from bpipe.cli.meter import Meter, View
 from bpipe.cli.status import ASCII, FINE, Glyphs, columns, gauge, line
 from bpipe.status import State, Status
+from tests.statuses import BEFORE
 
 MIB = 1 << 20
-SENDING = Status(
+SENDING = replace(
+    BEFORE,
     state=State.CONNECTED,
     peer="far.example:7000",
     buffer_size=64 * MIB,
     written=500 * MIB,
     confirmed=480 * MIB,
-    received=0,
-    delivered=0,
     links=4,
-    finished=False,
-    peer_finished=False,
-    replayed=0,
-    outage=None,
-    away=None,
-    gives_up_in=None,
     round_trip=0.023,
-    silence=None,
-    refused=0,
-    cause="",
-    cause_code="",
-    attempts=0,
     retry_in=0.0,
 )
 CALLING = replace(
