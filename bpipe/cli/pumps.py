@@ -276,7 +276,7 @@ class StdoutPump(Pump):
             if poll.poll(1000 * pause):
                 raise _broken(self._descriptor)
             pause = min(2 * pause, longest)
-            if (now_left := unread(self._descriptor)) != left:
+            if (now_left := unread(self._descriptor)) < left:
                 left, since = now_left, clock()
 
     def _look(self) -> None:
