@@ -967,6 +967,16 @@ def test_a_refusal_that_ends_the_session(
     assert_over(session, failure, text)
 
 
+@pytest.mark.parametrize("status", [UNKNOWN, RANGE, BUSY])
+def test_a_refusal_beside_a_link_means_nothing_as_long_as_there_is_one(status: Status) -> None:
+    session = up()
+    session.refused(status)
+    assert not session.over
+    session.detach(CUT, NOW)
+    session.refused(status)
+    assert session.over is (status is not BUSY)
+
+
 @pytest.mark.parametrize(
     ("status", "before"),
     [

@@ -259,9 +259,13 @@ class Session:
             self._leave(self._not_connected())
 
     def refused(self, status: Status) -> None:
-        """The answerer said no to a caller's greeting."""
-        if self.over or status is Status.STALE:
-            return  # the next attempt has a higher epoch
+        """The answerer said no to a caller's greeting.
+
+        STALE means nothing: the next attempt has a higher epoch. Nor does anything while there is a
+        link, which may still be good: a name can lead to somebody else.
+        """
+        if self.over or self.attached or status is Status.STALE:
+            return
         if not self.established:
             self._refused_early(status)
         elif status is not Status.BUSY and (self.done or self.aborting):
