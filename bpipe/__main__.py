@@ -25,10 +25,11 @@ def main() -> NoReturn:
     gc.disable()  # to look through what the imports make costs a tenth of the start-up
     try:
         from bpipe.cli.app import run
-    except (ImportError, OSError, MemoryError) as error:  # for want of memory, for one
-        sys.exit(f"bpipe: cannot start: {str(error) or 'out of memory'}")
 
-    sys.exit(run(sys.argv[1:]))
+        status: int | str = run(sys.argv[1:])
+    except (ImportError, OSError, MemoryError) as error:  # also while another one was told
+        status = f"bpipe: cannot start: {str(error) or 'out of memory'}"
+    sys.exit(status)
 
 
 if __name__ == "__main__":

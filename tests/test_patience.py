@@ -23,9 +23,16 @@ def until(
     established: bool = True,
     done: bool = False,
     told: bool = True,
+    only_asks: bool = False,
     only_mark: bool = False,
 ) -> float | None:
-    return patience.until(established=established, done=done, told=told, only_mark=only_mark)
+    return patience.until(
+        established=established,
+        done=done,
+        told=told,
+        only_asks=only_asks,
+        only_mark=only_mark,
+    )
 
 
 def test_the_limits_are_those_of_the_manual() -> None:
@@ -82,6 +89,10 @@ def test_a_done_end_that_has_not_told_it_waits_as_long_as_its_peer(
     patience = make(LIMITS._replace(give_up_after=give_up_after), outage=True)
     patience.done_at = START + 5
     assert until(patience, done=True, told=False) == START + 5 + seconds
+
+
+def test_an_end_that_only_asks_for_a_consumer_that_has_gone_lingers() -> None:
+    assert until(make(outage=True), only_asks=True) == START + 20
 
 
 def test_an_end_that_lacks_only_the_ack_of_its_mark_waits_for_ten_lingers() -> None:

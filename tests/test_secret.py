@@ -146,11 +146,24 @@ def test_a_slip_in_the_words_is_told(place: int, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    "slip", [WORDS + "0", WORDS[:-1], WORDS[:9] + WORDS[10:-1] + "9", WORDS.replace("-", "  ")[:-1]]
+)
+def test_a_slip_in_words_that_are_grouped_otherwise_is_told(slip: str) -> None:
+    with pytest.raises(ValueError, match="has a wrong letter or digit"):
+        Secret.parse(slip.encode())
+
+
+def test_words_without_groups_are_not_repeated() -> None:
+    words = WORDS.replace("-", "")
+    assert secret.conceal(f"cannot resolve {words}: no") == "cannot resolve (a secret): no"
+    assert words[:-1] in secret.conceal(f"cannot resolve {words[:-1]}6: no")
+
+
+@pytest.mark.parametrize(
     "other",
     [
         PASSPHRASE,
-        WORDS + "0",
-        WORDS[:-1],
+        WORDS.replace("-", "") + "0",
         WORDS.replace("-", "")[:-1] + "6",  # whatever that was meant to be
         "cold-fern-glad-mint-wave",
         "0ytm-eqcc-nn22-733w-gu15",

@@ -911,6 +911,7 @@ def all_done(session: Session) -> None:
     attach(session)
     finish_both(session)
     said(session)
+    hear(session, PING(1), now=NOW + 0.001)
     session.detach(CUT, NOW)
 
 
@@ -926,11 +927,20 @@ def done_without_a_link(session: Session) -> None:
     deliver_mark(session)
 
 
+def done_over_a_dead_link(session: Session) -> None:
+    """What it said of that went into a path that was dead already."""
+    attach(session)
+    finish_both(session)
+    said(session)
+    session.detach(CUT, NOW)
+
+
 def cut_short(session: Session) -> None:
     attach(session)
     hear(session, STOP(0))
     finish_both(session)
     said(session)
+    hear(session, PING(1), now=NOW + 0.001)
     session.detach(CUT, NOW)
 
 
@@ -1125,6 +1135,17 @@ def test_that_a_consumer_has_gone_is_said_on_each_link() -> None:
     assert session.reader.done
 
 
+def test_an_end_that_only_asks_and_is_not_answered_says_so() -> None:
+    session = left()
+    session.writer.finish()
+    said(session)
+    hear(session, ACK(3))
+    session.detach(CUT, NOW)
+    assert session.deadline() == NOW + 20
+    session.tick(NOW + 20)
+    assert_over(session, PipeClosed, "head has gone; the other end did not answer: end it, too")
+
+
 def test_a_producer_is_waited_for_two_seconds_when_the_far_consumer_has_gone() -> None:
     session = up(b"abc")
     hear(session, GONE(3))
@@ -1205,6 +1226,7 @@ def test_an_answerer_waits_for_ever_for_a_caller_that_was_never_heard() -> None:
         (lacking_the_ack_of_the_mark, 200, SessionLost, "delivery not confirmed: all 3 bytes are"),
         (all_done, 20, None, ""),
         (done_without_a_link, 200, None, ""),
+        (done_over_a_dead_link, 200, None, ""),
         (cut_short, 20, PipeClosed, "stopped reading"),
         (aborted, 20, LocalAbort, "disk full; the other end did not answer: end it, too"),
     ],

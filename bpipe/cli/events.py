@@ -219,4 +219,5 @@ class Dropped(NamedTuple):
 def addressed(peer: str, reason: str) -> str:
     """The reason, with the address that it is about."""
     known = peer in reason or f"cannot resolve {peer.rpartition(':')[0]}: " in reason
+    known |= re.match(r"[^ ]*:\d+: ", reason) is not None  # which a name has led to
     return reason if known else f"{peer}: {reason}"

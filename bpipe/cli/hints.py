@@ -12,7 +12,8 @@ from bpipe.status import State, Status
 
 AFTER: Final = 2.0  # seconds that somebody has waited
 LEAST: Final = 1.0  # seconds that are left, so that there is something to tell
-AT_ONCE: Final = ("address", "unresolved", "secret", "stranger")  # what does not mend itself
+# What does not mend itself.
+AT_ONCE: Final = ("address", "no-such-name", "another-user", "secret", "stranger")
 
 
 class Hints:
@@ -50,8 +51,8 @@ class Hints:
         self._loop.call_later(AFTER, self._later)
 
     def _tell_of_tries(self, status: Status) -> None:
-        self._tries = False
         left = status.gives_up_in
         if left is not None and left >= LEAST:
+            self._tries = False
             cause, code = status.cause or "no answer yet", status.cause_code or "silent"
             self._tell(Trying(status.peer, cause, code, left))

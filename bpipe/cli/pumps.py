@@ -21,6 +21,7 @@ import select
 import signal
 import socket
 import stat
+import termios
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -238,12 +239,16 @@ class StdoutPump(Pump):
             if self._hung_up():
                 return
             if error.errno in _GONE:
-                untaken = error.errno == errno.ECONNRESET or unread(self._descriptor) > 0
-                self._engine.call(
-                    lambda: self._engine.consumer_gone(CONSUMER_GONE, untaken=untaken)
-                )
+                self._say_that_it_has_gone(error)
             else:
                 self._fail(Reason.LOCAL_ERROR, f"cannot write stdout: {explain(error)}")
+
+    def _say_that_it_has_gone(self, error: OSError) -> None:
+        message, left = CONSUMER_GONE, unread(self._descriptor)
+        if left:
+            message += f", and left {left} bytes there"
+        untaken = left_bytes(self._descriptor, error)
+        self._engine.call(lambda: self._engine.consumer_gone(message, untaken=untaken))
 
     def _move(self) -> bool:
         """Write what there is, or wait for it; returns whether there may be more."""
@@ -299,7 +304,7 @@ class StdoutPump(Pump):
 
 
 def _broken(descriptor: int) -> OSError:
-    """Why this descriptor's reader is gone; of a socket it is known whether it left bytes."""
+    """Why this descriptor's reader is gone."""
     number = 0
     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         with socket.socket(fileno=os.dup(descriptor)) as sock:
@@ -308,9 +313,26 @@ def _broken(descriptor: int) -> OSError:
     return OSError(number, os.strerror(number))
 
 
+def left_bytes(descriptor: int, error: OSError) -> bool:
+    """Whether a reader that has gone has left bytes there, as far as is known.
+
+    Of a Unix socket the system tells. A TCP connection breaks only under bytes that nobody takes.
+    """
+    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        return unread(descriptor) > 0
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        return sock.family != socket.AF_UNIX or error.errno == errno.ECONNRESET
+
+
 def unread(descriptor: int) -> int:
-    """The bytes in the pipe behind this descriptor; 0 for what is no pipe, where nobody knows."""
-    return waiting(descriptor) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else 0
+    """The bytes that the reader behind this descriptor has not taken; 0 where nobody knows.
+
+    Of a TCP connection it is known only what the other system has not taken.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode):
+        return waiting(descriptor)
+    return waiting(descriptor, termios.TIOCOUTQ) if stat.S_ISSOCK(mode) else 0
 
 
 def _close_writing(descriptor: int) -> None:
@@ -319,7 +341,6 @@ def _close_writing(descriptor: int) -> None:
     Where stdin is the same socket (under inetd, for one), a close would not end the stream.
     """
     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        with socket.socket(fileno=descriptor) as sock, contextlib.suppress(OSError):
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
             sock.shutdown(socket.SHUT_WR)
-    else:
-        os.close(descriptor)
+    os.close(descriptor)

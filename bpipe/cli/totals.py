@@ -104,7 +104,7 @@ class Done(NamedTuple):
             parts.append(f"{count(totals.delivered, 'byte')} received")
         if self.status == LOST and totals.sent and not rest:
             parts.append("see what the far side has before it is sent again")
-        elif self.status == NOT_CONNECTED:
+        elif self.status == NOT_CONNECTED and self.code not in ("busy", "no-such-name"):
             parts.append("nothing was read from stdin: it can be started again")
         elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
             parts.append("start both ends again, from the beginning")

@@ -34,12 +34,13 @@ from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock
 from bpipe.net.link import Link, forget, prepare
 from bpipe.net.peer import require_same_user
-from bpipe.net.schedule import OVERLAP, Schedule
+from bpipe.net.schedule import Schedule
 from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.session import Session
 
 EARLY_CHECK: Final = 1.0  # seconds for a look-up before the first attempt
-ROUND_TRIPS: Final = 3  # of the first half of a greeting, for the second half
+SECOND_HALF: Final = 1.0  # seconds that the second half of a greeting may take, or
+ROUND_TRIPS: Final = 3  # times as long as the first, if that is more
 LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
 
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
@@ -183,7 +184,7 @@ class Dialer:
         link.on_traffic = self.on_change
         try:
             await asyncio.wait([verdict, link.greeted], return_when=asyncio.FIRST_COMPLETED)
-            patience = max(OVERLAP, ROUND_TRIPS * (clock() - began))
+            patience = max(SECOND_HALF, ROUND_TRIPS * (clock() - began))
             await asyncio.wait([link.greeted], timeout=patience)
         except asyncio.CancelledError:
             link.fail(LinkLost("not needed any more"))

@@ -92,9 +92,9 @@ class Outlet:
             self._trusted = clock() - began < HELD_UP
 
 
-def waiting(descriptor: int) -> int:
+def waiting(descriptor: int, question: int = termios.FIONREAD) -> int:
     """The bytes that have arrived at a socket, or lie in a pipe, whichever end of it this is."""
     count = bytearray(4)
     with contextlib.suppress(OSError):
-        fcntl.ioctl(descriptor, termios.FIONREAD, count)
+        fcntl.ioctl(descriptor, question, count)
     return int.from_bytes(count, sys.byteorder)

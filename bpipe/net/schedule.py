@@ -14,7 +14,7 @@ from typing import Final
 from bpipe.net.backoff import Backoff
 
 OVERLAP: Final = 0.5  # seconds without an answer after which another attempt starts
-ATTEMPTS: Final = 3  # under way at once
+ATTEMPTS: Final = 6  # under way at once: the younger ones have 2.5 seconds, for two round trips
 ATTEMPT_TIMEOUT: Final = 10.0  # seconds
 
 

@@ -65,9 +65,7 @@ class Ending:
         if self.answering:
             return  # it has failed as well
         assert self.failure is not None
-        self.failure = type(self.failure)(
-            f"{self.failure}; the other end did not answer: end it, too"
-        )
+        self.failure = type(self.failure)(unanswered(str(self.failure)))
 
     def abort_message(self) -> tuple[Reason, bytes]:
         """What an ABORT frame says."""
@@ -84,6 +82,11 @@ class Ending:
         text = quoted(message.decode(errors="replace"))
         failure = PipeClosed if reason == Reason.BROKEN_PIPE else PeerAborted
         self.failure = failure(f"the other end: {text if message else 'aborted'}")
+
+
+def unanswered(reason: str) -> str:
+    """What is said of a failure of which the peer may know nothing."""
+    return f"{reason}; the other end did not answer: end it, too"
 
 
 def quoted(text: str) -> str:

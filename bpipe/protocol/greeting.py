@@ -112,14 +112,15 @@ class CallerGreeting(Greeting):
             self._hear_ready(self._frames, self._frames.unpack(message), now)
 
     def _hear_verdict(self, verdict: Verdict) -> None:
-        self._tell_answered(verdict.status is Status.OK)
-        if self.session.reader.received != self._stated:
-            raise LinkLost("the session has moved on during the greeting")
         if verdict.status is not Status.OK:
+            self._tell_answered(False)
             self.session.refused(verdict.status)
             raise LinkLost(_REFUSALS[verdict.status])
+        if self.session.reader.received != self._stated:
+            raise LinkLost("the session has moved on during the greeting")
         if not self.session.fits(verdict.position):
             raise ProtocolError("the listener claims offsets that cannot be")
+        self._tell_answered(True)
         self._answerer = verdict.position
         self.session.confirming(self._handshake.resume_secret)
         self._frames = self._handshake.frames(caller=True)

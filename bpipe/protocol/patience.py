@@ -44,11 +44,14 @@ class Patience:
         """The far consumer has gone, it was heard; only the first time counts."""
         self.asked_at = self.asked_at or now
 
-    def until(self, *, established: bool, done: bool, told: bool, only_mark: bool) -> float | None:
+    def until(
+        self, *, established: bool, done: bool, told: bool, only_asks: bool, only_mark: bool
+    ) -> float | None:
         """When the wait ends; None: never.
 
-        ``told``: the peer may know that its stream was delivered to its end. ``only_mark``: that
-        is what this end does not know of its own.
+        ``told``: the peer may know that its stream was delivered to its end. ``only_asks``: all
+        that is missing is whether there was more for a consumer that has gone. ``only_mark``: the
+        ACK of this end's own mark.
         """
         limits = self.limits
         unconfirmed = min(UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after)
@@ -62,6 +65,8 @@ class Patience:
             assert self.done_at is not None
             linger = limits.linger if told else max(limits.linger, unconfirmed)
             until = max(self.outage_since, self.done_at) + linger
+        elif only_asks:
+            until = self.outage_since + limits.linger
         elif only_mark:
             until = self.outage_since + unconfirmed
         else:

@@ -25,6 +25,8 @@ _AS_MEANT: Final = str.maketrans("ilo", "110", " -")
 _RANDOM: Final = 18  # digits of the words; two more tell when one of them is wrong
 _WORDS: Final = re.compile(r"[0-9a-z]{4}(?:[ -][0-9a-z]{4}){4}", re.IGNORECASE | re.ASCII)
 _SECRETS: Final = re.compile(rf"{_PREFIX}[^\s'\"]*|\b{_WORDS.pattern}\b", re.IGNORECASE | re.ASCII)
+_RUN: Final = re.compile(rf"\b[0-9a-z]{{{_RANDOM + 2}}}\b", re.IGNORECASE | re.ASCII)
+_CONCEALED: Final = "(a secret)"
 _SCRYPT_SALT: Final = b"bpipe/1 passphrase"
 _SCRYPT_MEMORY: Final = 256 << 20  # bytes: N and r below need half of it
 
@@ -99,7 +101,12 @@ def generate_words() -> str:
 
 def conceal(text: str) -> str:
     """The same text without the keys and words that are in it."""
-    return _SECRETS.sub("(a secret)", text)
+    return _RUN.sub(_conceal_run, _SECRETS.sub(_CONCEALED, text))
+
+
+def _conceal_run(found: re.Match[str]) -> str:
+    """Words without anything between them have digits that tell them from other text."""
+    return found[0] if _parse_words(found[0]) is None else _CONCEALED
 
 
 def _stretch(passphrase: bytes) -> bytes:
@@ -135,10 +142,17 @@ def _parse_words(text: str) -> str | None:
     How they are grouped and whether they are capitals makes no difference.
     """
     digits = text.lower().translate(_AS_MEANT)
-    if len(digits) != _RANDOM + 2 or not set(digits) <= set(_DIGITS):
+    if abs(len(digits) - _RANDOM - 2) > 1 or not set(digits) <= set(_DIGITS):
         return None
-    if _check_digits(digits[:_RANDOM]) == digits[_RANDOM:]:
+    if len(digits) == _RANDOM + 2 and _check_digits(digits[:_RANDOM]) == digits[_RANDOM:]:
         return digits
-    if _WORDS.fullmatch(text) and any(digit.isdigit() for digit in text):
+    if _look_like_words(text):
         raise ValueError("has a wrong letter or digit: compare it with what bpipe keygen wrote")
     return None
+
+
+def _look_like_words(text: str) -> bool:
+    """Whether somebody has probably meant words: groups, with digits among their letters."""
+    groups = re.split("[ -]+", text.lower())
+    mixed = [group for group in groups if not (group.isdigit() or group.isalpha())]
+    return len(groups) > 1 and len(mixed) * 2 >= len(groups)

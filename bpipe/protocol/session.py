@@ -32,11 +32,12 @@ from bpipe.errors import (
     LinkLost,
     NobodyListens,
     NotConnected,
+    PipeClosed,
     ProtocolError,
     SessionEnded,
     SessionLost,
 )
-from bpipe.protocol.ending import Ending
+from bpipe.protocol.ending import Ending, unanswered
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.patience import QUESTION, Limits, Patience
 from bpipe.protocol.reader import BackedReader
@@ -90,7 +91,7 @@ class Session:
         self._new_id = new_id
         self._opened = False  # a caller's CONFIRM for this id may have arrived: RESUME from now on
         self._renewed = False  # the CONFIRM for an id that was given up may still arrive
-        self._told = False  # the ACK of the peer's end mark has been put on a link
+        self._told = False  # the peer was heard on a link after an ACK of its end mark
         self._consumer_gone = ""  # what to say if there was more for it
         self._traffic: Traffic | None = None
         self._attached_at = 0.0  # the last link
@@ -118,8 +119,14 @@ class Session:
             established=self.established,
             done=self.done,
             told=self._told,
+            only_asks=self._only_asks,
             only_mark=self.reader.done and self.writer.acked == self.writer.mark,
         )
+
+    @property
+    def _only_asks(self) -> bool:
+        """Whether all that is missing is whether there was more for a consumer that has gone."""
+        return self.reader.gone and not self.reader.done and self.writer.done
 
     @property
     def attached(self) -> bool:
@@ -238,6 +245,7 @@ class Session:
         if traffic is None or self.over:
             return
         self.last_cause = cause
+        self._told |= traffic.told
         self._heard_at = traffic.liveness.heard_at
         self._log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
@@ -363,6 +371,8 @@ class Session:
             self._leave(self._verdict())
         elif not self.established:
             self._leave(self._not_connected())
+        elif self._only_asks:
+            self._leave(PipeClosed(unanswered(self._consumer_gone)))
         else:
             assert self.outage_since is not None
             outage = f"{now - self.outage_since:.0f} s without a connection"
@@ -387,8 +397,8 @@ class Session:
         assert traffic is not None
         if not traffic.sent(count, now):
             return
-        if traffic.mark_lent:
-            self._told = True
+        if traffic.mark_lent and traffic.told_at is None:
+            traffic.told_at = now
         if traffic.bye_lent:
             self._ending.bye_written = True
             self.settle(now)

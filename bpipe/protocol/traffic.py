@@ -37,6 +37,7 @@ class Traffic:
         self.bye_due = True
         self.bye_lent = False
         self.mark_lent = False  # an ACK of the peer's end mark is, or was, among what was lent
+        self.told_at: float | None = None  # when that was on the link
         self.pong: int | None = None  # only the last of several: the queue is bounded
         self.ack_at: float | None = None
 
@@ -97,6 +98,11 @@ class Traffic:
         self.ack_due, self.ack_at = False, None
         self.mark_lent = reader.done
         return reader.acknowledge()
+
+    @property
+    def told(self) -> bool:
+        """Whether the peer was heard since its end mark was acknowledged: so it may know."""
+        return self.told_at is not None and self.liveness.heard_at > self.told_at
 
     # --- in ---
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 
@@ -176,3 +178,32 @@ def test_no_hint_for_a_stdin_that_has_ended(start: Start, path: Path) -> None:
     assert stalled.drain().wait_end() == 2 * MIB
     assert finish(sending, stalled) == [0, 0]
     assert "recv-only" not in sending.text + stalled.text
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_what_comes_for_a_tcp_consumer_that_has_closed_is_not_delivered(
+    start: Start, path: Path, listens: bool
+) -> None:
+    """It had everything then, and the system accepts more for a moment."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    commands = [("listen", "--recv-only"), ("connect", "--send-only")]
+    if not listens:
+        commands = [("listen", "--send-only"), ("connect", "--recv-only")]
+    ends = []
+    for command, option in commands:
+        receives = option == "--recv-only"
+        streams: dict[str, Any] = {"stdout": ours} if receives else {"stdin": PIPE}
+        ends.append(start.bpipe(command, str(path), option, **streams))
+        if not ends[1:]:
+            ends[0].wait_line("listening")
+    sender = ends[1] if listens else ends[0]
+    with ours, theirs:
+        sender.stdin.write(b"0123456789")
+        sender.stdin.flush()
+        assert theirs.recv(10) == b"0123456789"
+        theirs.close()
+        sender.stdin.write(b"0123456789")
+        sender.stdin.close()
+        assert finish(*ends) == [141, 141]

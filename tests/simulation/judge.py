@@ -218,7 +218,12 @@ class Judge:
     def _left_early(self) -> bool:
         """Whether a consumer has gone before it had everything, or before that could be told."""
         return any(
-            near.left and (self.paused or near.taken < _wanted(far))
+            near.left
+            and (
+                self.paused
+                or near.taken < _wanted(far)
+                or _waited(near, near.session.limits.linger)  # nobody could be asked
+            )
             for near, far in self._directions
         )
 
