@@ -26,13 +26,8 @@ def test_who_takes_exactly_everything(case: Case, way: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [*SLOW, *LEAVING], ids=name)
-@pytest.mark.parametrize(
-    ("way", "behind"),
-    [("tcp", "listen"), pytest.param("sealed", "connect", marks=pytest.mark.slow)],
-)
-def test_who_takes_it_in_his_own_time_and_who_leaves_something(
-    case: Case, way: str, behind: str, path: Path
-) -> None:
+def test_who_takes_it_in_his_own_time_and_who_leaves_something(case: Case, path: Path) -> None:
+    way, behind = (("tcp", "listen"), ("sealed", "connect"))[LEAVING.count(case)]
     outcome = run(case, way, path.parent, behind=behind)
     assert not outcome.wrong(case), outcome.said
 

@@ -90,9 +90,9 @@ def check(start: Start, path: Path, limit: str, side: str, *secret: str) -> None
 
 # Where there are but four descriptors, Python itself does not start.
 LIMITS = [
-    *((f"-n {number}", False) for number in (5, 7, 9, 13, 15, 16)),
-    *((f"-n {number}", True) for number in (8, 16)),
-    *((f"-v {number}000", number > 250) for number in (20, 60, 200, 264, 280)),
+    *((f"-n {number}", False) for number in (5, 9, 13, 16)),
+    *((f"-n {number}", True) for number in (8,)),
+    *((f"-v {number}000", number > 250) for number in (20, 60, 200, 264)),
 ]
 
 

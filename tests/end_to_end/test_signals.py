@@ -165,6 +165,8 @@ def test_sigusr1_prints_one_line(start: Start, path: Path, quiet: list[str]) -> 
     listener = start.bpipe("listen", str(path), *quiet, stdin=PIPE, stdout=PIPE)
     caller = start.bpipe("connect", str(path), stdin=PIPE)
     caller.wait_connected()
+    if not quiet:
+        listener.wait_connected()
     caller.stdin.write(b"12345")
     assert listener.stdout.read(5) == b"12345"
     before = len(listener.lines)
