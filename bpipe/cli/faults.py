@@ -122,6 +122,7 @@ class FaultProxy:
         while True:
             caller, _ = await asyncio.get_running_loop().sock_accept(listening)
             caller.setblocking(False)
+            self._kept.append(caller)  # here: a task that is cancelled at once never begins
             self.connections += 1
             tamper = partial(self._tamper, self.connections)
             self._spawn(self._serve(caller, next(self._cuts, None), tamper))
@@ -133,7 +134,7 @@ class FaultProxy:
         unix = isinstance(self._target, str)
         callee = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         callee.setblocking(False)
-        self._kept += [caller, callee]
+        self._kept.append(callee)
         try:
             await self._open.wait()
             await loop.sock_connect(callee, self._target)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
@@ -99,6 +100,7 @@ class _Runner:
             return self._watch.refuse(FAILED, reason, code(error))
         engine = pipe.engine
         asyncio.get_running_loop().set_exception_handler(partial(_fail, engine))
+        threading.excepthook = partial(_fail_in_thread, engine)
         self._handle_signals(engine)
         self._choose_directions(engine)
         self._watch.begin(engine, listens=listens)
@@ -204,6 +206,14 @@ def _fail(engine: Engine, loop: asyncio.AbstractEventLoop, context: dict[str, An
         loop.default_exception_handler(context)
     else:
         engine.abort(Reason.LOCAL_ERROR, missing)
+
+
+def _fail_in_thread(engine: Engine, failed: threading.ExceptHookArgs) -> None:
+    """A thread has failed: without a pump the session cannot go on, without its words it can."""
+    error = failed.exc_value
+    if error is not None and failed.thread is not None and failed.thread.name.endswith("Pump"):
+        reason = shortage(error) or f"an error in bpipe itself: {error!r}"
+        engine.call(partial(engine.abort, Reason.LOCAL_ERROR, reason))
 
 
 def exit_status(failure: SessionEnded | None) -> int:

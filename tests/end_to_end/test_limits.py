@@ -32,6 +32,8 @@ def start_some(thread, start=threading.Thread.start):
 what = sys.argv.pop(1)
 if what == "pipes":
     os.pipe = refuse
+elif what == "memory":
+    os.readv = lambda *arguments: bytes(1 << 60)
 elif what == "null":
     os.devnull = "/nowhere/null"
 elif what == "cryptography":
@@ -148,6 +150,16 @@ def test_what_fails_when_there_is_a_peer_is_told_to_it(start: Start, path: Path,
     for end in (failing, peer):
         assert "too many open files" in end.text
     producer.wait_broken()
+
+
+def test_a_thread_that_runs_out_of_memory_ends_both(start: Start, path: Path) -> None:
+    peer = start.bpipe("listen", str(path), stdout=PIPE)
+    peer.wait_line("listening")
+    failing = without(start, "memory", "connect", str(path))
+    failing.feed(SIZE)
+    assert finish(failing, peer) == [1, 1]
+    assert [word for word in UNSEEMLY if word in failing.text] == []
+    assert "cannot allocate memory" in peer.text
 
 
 @pytest.mark.parametrize("threads", range(4))
