@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from bpipe.cli.complain import complain
+from bpipe.cli.streams import stderr_goes_with
 from bpipe.cli.values import SECRET_VARIABLE, Level, Usage
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def choose_secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) ->
 
     keep_out_of_dumps()
     secret = ask_secret() if path is None else load_secret(path)
-    quiet = usage.level == Level.QUIET or usage.log_json == "-" or _amid_data()
+    quiet = usage.level == Level.QUIET or usage.log_json == "-" or stderr_goes_with(1)
     if secret.guessable and not quiet:
         complain(
             "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
@@ -55,10 +55,3 @@ def credentials(path: Path | None, ask: bool, insecure: bool) -> str:
     name = os.path.expanduser(name)
     tilde, name = ("~/", name[len(home) :]) if name.startswith(home) else ("", name)
     return f"--secret {tilde}{shlex.quote(name)}" if name else ""
-
-
-def _amid_data() -> bool:
-    """Whether what is said on stderr goes where stdout goes, other than to a terminal."""
-    with contextlib.suppress(OSError):
-        return os.path.sameopenfile(1, 2) and not os.isatty(2)
-    return False

@@ -54,9 +54,15 @@ def silence_stderr_within_data(streams: Streams) -> None:
     What is said there, by us or by Python, would be in the midst of the data: ``> file 2>&1`` in a
     crontab means that, and nohup(1) does it by itself.
     """
-    with contextlib.suppress(OSError):  # a descriptor that was missing is not theirs
-        if os.path.sameopenfile(streams.stdout, 2) and not os.isatty(2):
-            _put_null(2, os.O_WRONLY)
+    if stderr_goes_with(streams.stdout):
+        _put_null(2, os.O_WRONLY)
+
+
+def stderr_goes_with(stdout: int) -> bool:
+    """Whether what is said on stderr goes where this stdout goes, other than to a terminal."""
+    with contextlib.suppress(OSError):  # a descriptor that is missing goes nowhere
+        return os.path.sameopenfile(stdout, 2) and not os.isatty(2)
+    return False
 
 
 def _put_null(descriptor: int, flags: int) -> None:

@@ -158,7 +158,7 @@ class Dialer:
         now = clock()
         while (number := self.schedule.abandon(now)) is not None:
             oldest = number == min(self._attempts)
-            self._attempts.pop(number).cancel()
+            self._drop(number)
             if oldest and not session.attached:  # the others only make room
                 session.attempt_failed(LinkLost(f"no answer from {self.name}", "silent"), now)
                 self.on_change()
@@ -210,7 +210,6 @@ class Dialer:
         if session.doubted_at(now) > now and session.attached:
             raise LinkLost("the old connection is heard again")
         self._answered = number
-        self.schedule.answered(number)
         for other in [other for other in self._attempts if other != number]:
             self._drop(other)
         self.schedule.clear()
