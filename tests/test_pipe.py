@@ -15,7 +15,7 @@ import bpipe
 import bpipe.engine
 import bpipe.net.dialer
 import bpipe.net.link
-from bpipe.cli.faults import Cut, Fault, FaultProxy
+from bpipe.demo.faults import Cut, Fault, FaultProxy
 from bpipe.errors import (
     AddressError,
     Busy,

@@ -1,1 +1,1 @@
-"""The command line: options, the process's own stdin and stdout, signals, and messages."""
+"""The command line: commands and their options."""

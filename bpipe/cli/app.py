@@ -13,10 +13,10 @@ from bpipe import __version__
 from bpipe.cli import options
 from bpipe.cli.complain import complain, say
 from bpipe.cli.layout import Command, Group, argument
-from bpipe.cli.limits import describe
 from bpipe.cli.options import address
 from bpipe.cli.values import FAILED, USAGE, Level, Usage, When
 from bpipe.errors import AddressError, SecretError, explain
+from bpipe.run.limits import describe
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
@@ -113,8 +113,8 @@ def connect(
     """Join stdin and stdout to a bpipe that listens."""
     from bpipe import pipe
     from bpipe.cli.keys import choose_secret
-    from bpipe.cli.session import run_session
     from bpipe.protocol.patience import Limits
+    from bpipe.run.join import run_session
 
     _collect_garbage()
     level = _level(verbose, quiet)
@@ -152,8 +152,8 @@ def listen(
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
     from bpipe.cli.keys import choose_secret, credentials
-    from bpipe.cli.session import run_session
     from bpipe.protocol.patience import Limits
+    from bpipe.run.join import run_session
 
     _collect_garbage()
     level = _level(verbose, quiet)
@@ -228,7 +228,7 @@ def demo(
     ] = None,
 ) -> int:
     """Send a folder over a network that keeps breaking."""
-    from bpipe.cli.demo import run_demo
+    from bpipe.demo.demo import run_demo
 
     _collect_garbage()
     return run_demo(path)

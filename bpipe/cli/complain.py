@@ -13,8 +13,8 @@ def complain(message: str) -> None:
     """
     import re
 
-    from bpipe.cli.status import printable
     from bpipe.protocol.secret import conceal
+    from bpipe.report.line import printable
 
     message = re.sub(r"\\udc[89a-f][0-9a-f]", "?", message)
     say(f"bpipe: {printable(conceal(message))}")

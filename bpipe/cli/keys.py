@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from bpipe.cli.complain import complain
-from bpipe.cli.streams import stderr_goes_with
 from bpipe.cli.values import SECRET_VARIABLE, Level, Usage
+from bpipe.ends.streams import stderr_goes_with
 
 if TYPE_CHECKING:
     from bpipe.protocol.secret import Secret

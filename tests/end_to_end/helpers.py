@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TypeVar
 
-from bpipe.cli.faults import Cut, FaultProxy, Tamper, leave
+from bpipe.demo.faults import Cut, FaultProxy, Tamper, leave
 from tests.end_to_end.data import PATIENCE, Consumer, Producer, until
 
 File = int | IO[bytes]

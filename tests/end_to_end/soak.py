@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from bpipe.cli.faults import Fault, random_cuts
 from bpipe.cli.secret import write_key
 from bpipe.cli.values import format_size, size
+from bpipe.demo.faults import Fault, random_cuts
 from tests.end_to_end.data import MIB, Consumer, Producer
 from tests.end_to_end.helpers import Bpipe, Start
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from bpipe.cli.faults import Cut, Fault
+from bpipe.demo.faults import Cut, Fault
 from bpipe.protocol.wire import HEADER_SIZE, HELLO_SIZE, VERDICT_SIZE
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Start, finish

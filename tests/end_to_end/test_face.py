@@ -326,7 +326,7 @@ def test_more_than_the_size_is_no_percentage(terminal: Open, far: Far) -> None:
 # The same program, but a rate is taken over one second, so that a test need not wait for eight.
 HASTY = """() { "$PYTHON" -c "
 import runpy
-from bpipe.cli import meter
+from bpipe.report import meter
 meter.RATE_WINDOW = 1.0
 runpy.run_module('bpipe', run_name='__main__')" "$@"; }"""
 

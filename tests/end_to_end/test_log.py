@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bpipe import __version__
-from bpipe.cli.faults import Cut, Fault
+from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Start, finish
 

@@ -8,8 +8,8 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.pumps import LARGEST_READ
 from bpipe.cli.secret import write_key
+from bpipe.ends.pumps import LARGEST_READ
 from bpipe.pipe import READ_AHEAD
 from tests.end_to_end.data import MIB, held
 from tests.end_to_end.helpers import Start, finish

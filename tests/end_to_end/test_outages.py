@@ -10,7 +10,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.faults import Cut, Fault
+from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB, SOON, until
 from tests.end_to_end.helpers import Bpipe, Start, finish
 

@@ -15,8 +15,8 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.faults import Cut, Fault
 from bpipe.cli.secret import load_secret, write_key
+from bpipe.demo.faults import Cut, Fault
 from bpipe.protocol.sealed import SealedHandshake
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Bpipe, Start, finish

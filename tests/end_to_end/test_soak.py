@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.faults import Fault
+from bpipe.demo.faults import Fault
 from tests.end_to_end.soak import soak
 
 

@@ -25,7 +25,7 @@ from bpipe.protocol.wire import (
 )
 from tests.end_to_end.data import MIB, SOON
 from tests.end_to_end.helpers import Bpipe, Start, finish
-from tests.strangers import needs_another_user, stranger
+from tests.support.strangers import needs_another_user, stranger
 
 RESET = struct.pack("ii", 1, 0)
 HTTP = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -13,8 +13,8 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.narrator import MOST
 from bpipe.protocol.liveness import OWED
+from bpipe.report.narrator import MOST
 from tests.end_to_end.data import MIB, pattern, until
 from tests.end_to_end.helpers import Start, finish
 from tests.end_to_end.screen import Open

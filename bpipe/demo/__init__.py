@@ -1,0 +1,1 @@
+"""`bpipe demo`: a pipe over a network that keeps breaking."""

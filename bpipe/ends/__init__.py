@@ -1,0 +1,1 @@
+"""Where a pipe's bytes come from and go to."""

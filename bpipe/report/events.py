@@ -1,0 +1,223 @@
+"""What happens in a run, as values: the words for people and the JSON are both made of them.
+
+Each event is one class. Its name (``peer-finished`` for PeerFinished) and its fields, those of
+``Totals`` among them, are those of the JSON object; the manual page describes them all. Counts
+are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, Protocol
+
+from bpipe.cli.values import format_duration, format_size
+from bpipe.report.totals import Totals, count
+from bpipe.status import State
+
+
+class Event(Protocol):
+    """Something that has happened: a named tuple."""
+
+    def words(self) -> str:
+        """One line for people."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+def name(event: type) -> str:
+    """What programs call this kind of event."""
+    return re.sub("(?<=.)(?=[A-Z])", "-", event.__name__).lower()
+
+
+def to_json(event: Event, run: str, now: float) -> str:
+    """One line for programs; ``run`` tells runs apart, ``now`` is in seconds since 1970."""
+    import json  # most runs have no log
+
+    fields = {"time": now, "run": run, "event": name(type(event)), **event._asdict()}
+    if isinstance(totals := fields.pop("totals", None), Totals):
+        fields.update(totals._asdict())
+    for key, value in fields.items():
+        if isinstance(value, float):
+            fields[key] = round(value, 3)
+    return json.dumps(fields)
+
+
+class Started(NamedTuple):
+    """A run begins."""
+
+    role: str  # connect, or listen
+    version: str
+    pid: int
+    address: str
+    size: int | None  # what is expected to be moved
+
+    def words(self) -> str:
+        return f"bpipe {self.version}, process {self.pid}: {self.role} {self.address}"
+
+
+class Listening(NamedTuple):
+    """A listener can be called."""
+
+    address: str
+    port: int | None  # None: a Unix socket
+    reach: str  # who can call: user (of this machine), machine, or network
+    sealed: bool  # there is a secret
+
+    def words(self) -> str:
+        if self.reach == "network":
+            return f"listening on {self.address}"
+        secret = "" if self.sealed or self.port is None else " (no secret)"
+        return f"listening on {self.address}, for this {self.reach} only{secret}"
+
+
+class Invitation(NamedTuple):
+    """What is to be typed at the other end, where that can be another machine."""
+
+    command: str
+
+    def words(self) -> str:
+        return f"on the other machine: {self.command}"
+
+
+class Exposed(NamedTuple):
+    """Other machines can reach this listener, and there is no secret."""
+
+    address: str
+
+    def words(self) -> str:
+        return f"without a secret: whoever reaches {self.address} gets in; --secret FILE helps"
+
+
+class Refused(NamedTuple):
+    """Callers were refused; told at once, and then once a minute at most."""
+
+    callers: int  # since the last of these events
+
+    def words(self) -> str:
+        callers = count(self.callers, "caller")
+        return (
+            f"{callers} refused: another secret, or none, or not bpipe, or another user"
+            " (--insecure lets in every user)"
+        )
+
+
+class Connected(NamedTuple):
+    """The first connection is up."""
+
+    peer: str
+
+    def words(self) -> str:
+        return f"connected to {self.peer}"
+
+
+class Trying(NamedTuple):
+    """There is no connection yet, and somebody may wait for it; told once."""
+
+    peer: str
+    reason: str
+    code: str
+    left: float  # until it is given up
+
+    def words(self) -> str:
+        reason = addressed(self.peer, self.reason)
+        return f"{reason}; trying for {format_duration(int(self.left))} more"
+
+
+class Lost(NamedTuple):
+    """The connection is gone, and the next one is looked for."""
+
+    reason: str
+    code: str
+    state: str = State.RECONNECTING  # or connecting: a listener waits for any caller
+
+    def words(self) -> str:
+        what = "waiting for a caller" if self.state == State.CONNECTING else self.state
+        return f"connection lost: {self.reason}; {what}"
+
+
+class Unsteady(NamedTuple):
+    """The connection was lost so often that not each time is told, but once a minute how often."""
+
+    losses: int  # that were not told
+    state: str
+
+    def words(self) -> str:
+        times = count(self.losses, "more time")
+        return f"the connection was lost {times} in the last minute; now {self.state}"
+
+
+class Retrying(NamedTuple):
+    """An attempt to connect has failed; not each of them is told."""
+
+    reason: str
+    code: str
+    attempt: int  # how many there were in this outage
+    delay: float  # until the next one
+
+    def words(self) -> str:
+        return f"attempt {self.attempt}: {self.reason}; again in {format_duration(self.delay)}"
+
+
+class Resumed(NamedTuple):
+    """A later connection is up, and the streams go on where they were."""
+
+    peer: str
+    outage: float | None
+    replayed: int  # sent again for this reconnect
+
+    def words(self) -> str:
+        outage = f" after {format_duration(self.outage)}" if self.outage is not None else ""
+        again = f", {format_size(self.replayed)} sent again" if self.replayed else ""
+        return f"connected again to {self.peer}{outage}{again}"
+
+
+class PeerFinished(NamedTuple):
+    """The peer's stream has come to its end."""
+
+    received: int
+
+    def words(self) -> str:
+        return f"the peer has finished, after {format_size(self.received)}"
+
+
+class WaitingForStdin(NamedTuple):
+    """The peer has finished, but stdin stays open and silent."""
+
+    terminal: bool
+
+    def words(self) -> str:
+        way_out = "^D" if self.terminal else "or --recv-only, which does not read it"
+        return f"the peer has finished; waiting for the end of stdin ({way_out})"
+
+
+class WaitingForPeer(NamedTuple):
+    """All that was sent is safe, but the peer's stream stays open and silent."""
+
+    def words(self) -> str:
+        return "waiting for the far side, which has not finished (its stdin is open)"
+
+
+class Frame(NamedTuple):
+    """A frame heard (<) or said (>), a change of the session's state (=), an error (!)."""
+
+    sign: str
+    text: str
+
+    def words(self) -> str:
+        return f"{self.sign} {self.text}"
+
+
+class Dropped(NamedTuple):
+    """So many of these events could not be told here, because nobody took them."""
+
+    messages: int
+
+    def words(self) -> str:
+        return f"({count(self.messages, 'message')} dropped)"
+
+
+def addressed(peer: str, reason: str) -> str:
+    """The reason, with the address that it is about."""
+    known = peer in reason or f"cannot resolve {peer.rpartition(':')[0]}: " in reason
+    known |= re.match(r"[^ ]*:\d+: ", reason) is not None  # which a name has led to
+    return reason if known else f"{peer}: {reason}"

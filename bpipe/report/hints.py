@@ -1,0 +1,58 @@
+"""What somebody who waits would ask after a moment, told once and without being asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from bpipe.report.events import Event, Trying, WaitingForPeer
+from bpipe.report.meter import waiting_for_peer
+from bpipe.status import State, Status
+
+AFTER: Final = 2.0  # seconds that somebody has waited
+LEAST: Final = 1.0  # seconds that are left, so that there is something to tell
+# What does not mend itself.
+AT_ONCE: Final = ("address", "no-such-name", "another-user", "secret", "stranger")
+
+
+class Hints:
+    """Looks at a pipe's status after a moment.
+
+    ``waits``: for a caller, who may come at any time.
+    """
+
+    def __init__(
+        self, tell: Callable[[Event], None], status: Callable[[], Status], *, waits: bool
+    ) -> None:
+        self._tell = tell
+        self._status = status
+        self._tries = not waits  # and has not told of it
+        self._before: int | None = None  # bytes received, when nothing but the peer was waited for
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_later(AFTER, self._later)
+
+    def look(self, status: Status) -> None:
+        """Something may have changed."""
+        if self._tries and status.state is State.CONNECTING and status.cause_code in AT_ONCE:
+            self._tell_of_tries(status)
+
+    def _later(self) -> None:
+        status = self._status()
+        if self._tries and status.state is State.CONNECTING:
+            self._tell_of_tries(status)
+        waiting = status.state is State.CONNECTED and waiting_for_peer(status)
+        if waiting and status.received == self._before:
+            self._tell(WaitingForPeer())
+            return
+        if status.peer_finished or (status.finished and not status.written):
+            return
+        self._before = status.received if waiting else None
+        self._loop.call_later(AFTER, self._later)
+
+    def _tell_of_tries(self, status: Status) -> None:
+        left = status.gives_up_in
+        if left is not None and left >= LEAST:
+            self._tries = False
+            cause, code = status.cause or "no answer yet", status.cause_code or "silent"
+            self._tell(Trying(status.peer, cause, code, left))

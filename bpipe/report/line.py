@@ -1,0 +1,282 @@
+"""The status line: what a person who waits for a pipe wants to know, at any width.
+
+Theory of operation. ``line`` lays out a ``View`` (``meter.py``), and is a pure function. The line
+consists of segments, each of which can be said at greater or lesser length. As long as the line
+does not fit, something is said more shortly, in the order of what is missed least. So 200 columns
+say everything, and 60 what matters: is it moving, is it safe; and if it is not, why.
+
+A bar tells one thing only, how much is done; so there is one if the size is known.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final, NamedTuple
+
+from bpipe.cli.values import format_duration, format_size
+from bpipe.report.meter import View, inward, moved, waiting_for_peer
+from bpipe.report.totals import count
+from bpipe.status import State, Status
+
+STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
+SOON: Final = 3600.0  # seconds before this end gives up from which on that is said everywhere
+CAUSE: Final = 24  # columns that a cause keeps as long as there is anything else to cut
+
+_GAP: Final = "  "
+
+
+class Glyphs(NamedTuple):
+    """The characters that a terminal may not have."""
+
+    full: str
+    empty: str
+    more: str
+
+
+FINE: Final = Glyphs("█", "░", "…")
+ASCII: Final = Glyphs("#", "-", "...")
+
+
+class Piece(NamedTuple):
+    """A part of the line in one style, which is one of rich's."""
+
+    text: str
+    style: str = ""
+
+
+class Segment(NamedTuple):
+    """The same in several lengths, the longest first.
+
+    Each rank belongs to one step from a length to the next; those of the lowest rank are taken
+    first. One that is elastic takes what room is left in the end.
+    """
+
+    variants: tuple[str, ...]
+    ranks: tuple[int, ...] = ()
+    style: str = ""
+    elastic: bool = False
+
+
+def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Piece]:
+    """The status line, at most ``width`` columns."""
+    segments = _segments(view, glyphs)
+    lengths = [[columns(variant) for variant in segment.variants] for segment in segments]
+    chosen = [0] * len(segments)
+
+    def excess() -> int:
+        shown = [lengths[i][pick] for i, pick in enumerate(chosen) if lengths[i][pick]]
+        return sum(shown) + len(_GAP) * (len(shown) - 1) - width
+
+    steps = [(rank, i) for i, segment in enumerate(segments) for rank in segment.ranks]
+    for _, i in sorted(steps):
+        if excess() <= 0:
+            break
+        chosen[i] += 1
+    for i, segment in enumerate(segments):
+        while segment.elastic and chosen[i] and excess() <= 0:
+            chosen[i] -= 1
+        if segment.elastic and excess() > 0 and chosen[i] < len(segment.ranks):
+            chosen[i] += 1
+    pieces: list[Piece] = []
+    for segment, pick in zip(segments, chosen, strict=True):
+        if segment.variants[pick]:
+            pieces += [Piece(_GAP)] if pieces else []
+            pieces.append(Piece(segment.variants[pick], segment.style))
+    return _crop(pieces, width)
+
+
+def _segments(view: View, glyphs: Glyphs) -> list[Segment]:
+    status, elapsed = view.status, whole(view.elapsed)
+    end = [
+        Segment((_reconnects(status), ""), (2,)),
+        Segment((f"elapsed {elapsed}", elapsed, ""), (4, 5), "dim"),
+    ]
+    match status.state:
+        case State.CONNECTING:
+            return [_state(status), *_search(status, glyphs), *end]
+        case State.RECONNECTING:
+            safe = [*_progress(view, glyphs), *_amounts(view), *_held(status)]
+            return [_state(status), *_search(status, glyphs), *safe, *end]
+        case State.ABORTING:
+            return [_state(status), *_amounts(view), *end]
+        case _:
+            moving = [*_progress(view, glyphs), *_amounts(view), *_pace(view), *_held(status)]
+            return [_state(status), *moving, *_round_trip(status), *end]
+
+
+def _state(status: Status) -> Segment:
+    waits = status.retry_in is None  # for somebody to call
+    peer = printable(status.peer)
+    match status.state:
+        case State.CONNECTING:
+            what, where = ("waiting for a caller", "at") if waits else ("connecting", "to")
+            return Segment((f"{what} {where} {peer}", what), (3,), "bold magenta")
+        case State.RECONNECTING:
+            away = whole(status.away or 0.0)
+            what = "reconnecting" if waits else f"reconnecting to {peer},"
+            return Segment((f"{what} {away}", f"reconnecting {away}"), (3,), "bold magenta")
+        case State.CONNECTED if waiting_for_peer(status):
+            return Segment(("waiting for the peer",), (), "bold")
+        case State.CONNECTED if not _ending(status):
+            return Segment((f"connected to {peer}", "connected"), (3,), "bold green")
+        case State.ABORTING:
+            return Segment(("telling the other end",), (), "bold magenta")
+        case _:
+            return Segment(("finishing",), (), "bold green")
+
+
+def _ending(status: Status) -> bool:
+    """Whether the longer stream is complete, and only the last of it is still under way."""
+    if inward(status):
+        return status.peer_finished and (status.finished or status.received > status.delivered)
+    return status.finished and status.written > 0
+
+
+def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
+    """What is done to get a connection, and why there is none."""
+    reason = printable(status.cause.removeprefix(f"{status.peer}: "))
+    cause = [_shortening(reason, glyphs.more)] if reason else []
+    if status.retry_in is None:
+        waiting = status.state is State.RECONNECTING
+        search = [Segment(("waiting for the caller to come back", "caller away", ""), (6, 9))]
+        return [*search * waiting, *cause, *_end_of_patience(status)]
+    when = f"in {whole(status.retry_in)}" if status.retry_in >= 1 else "now"
+    attempt = Segment((f"attempt {status.attempts + 1} {when}", ""), (8,), "magenta")
+    return [attempt, *cause, *_end_of_patience(status)]
+
+
+def _shortening(text: str, more: str) -> Segment:
+    """A text that is cut off rather than left out, and after everything that may be left out."""
+    shorter = [text[:length].rstrip() + more for length in range(len(text) - len(more), 0, -1)]
+    ranks = [14 if columns(each) >= CAUSE else 17 for each in shorter]
+    return Segment((text, *shorter, ""), (*ranks, 17), elastic=True)
+
+
+def _end_of_patience(status: Status) -> list[Segment]:
+    """When the search ends, with an error; before that comes near, only if there is room."""
+    if status.gives_up_in is None:
+        return []
+    near = status.gives_up_in < SOON
+    said = f"gives up in {whole(status.gives_up_in)}"
+    return [Segment((said, ""), (13 if near else 0,), "magenta" if near else "dim")]
+
+
+def _progress(view: View, glyphs: Glyphs) -> list[Segment]:
+    """How much of a size that is known is done."""
+    if not view.size:
+        return []
+    safe = moved(view.status)
+    percent = f"{safe * 100 // view.size}%"
+    variants = [f"{gauge(safe, view.size, length, glyphs)} {percent}" for length in (20, 10, 6)]
+    return [Segment((*variants, percent, ""), (5, 7, 12, 16))]
+
+
+def _amounts(view: View) -> list[Segment]:
+    """How much is safe, the direction with more of it first."""
+    status, size = view.status, view.size
+    verb, other_verb, other = "sent", "received", status.delivered
+    if inward(status):
+        verb, other_verb, other = other_verb, verb, status.confirmed
+    amount = format_size(moved(status))
+    of = [f"{verb} {amount} of {format_size(size)}"] if size else []
+    ranks = (7, 9, 11) if size else (9, 16)
+    segments = [Segment((*of, f"{verb} {amount}", amount, ""), ranks, "bold")]
+    if other:
+        segments.append(Segment((f"{other_verb} {format_size(other)}", ""), (6,)))
+    return segments
+
+
+def _pace(view: View) -> list[Segment]:
+    """How fast it goes; if it does not, who is waited for."""
+    status = view.status
+    if status.silence is not None:
+        silence = whole(status.silence)
+        return [Segment((f"nothing heard for {silence}", f"silent {silence}"), (8,), "magenta")]
+    if view.still:
+        return [_waited_for(status)]
+    if view.quiet >= STALL:
+        return [Segment((f"nothing moved for {whole(view.quiet)}", "stalled"), (8,))]
+    segments = [Segment((f"{format_size(view.rate)}/s",))]
+    if view.size and view.rate >= 1 and (left := view.size - moved(status)) > 0:
+        time_left = whole(left / view.rate + 1)
+        segments.append(Segment((f"{time_left} left", time_left, ""), (13, 15)))
+    return segments
+
+
+def _waited_for(status: Status) -> Segment:
+    """Who it is that nothing moves for."""
+    if status.unconfirmed:
+        return Segment(("the far side takes nothing", "stalled"), (8,), "magenta")
+    if status.received > status.delivered:
+        return Segment(("stdout takes nothing", "stalled"), (8,), "magenta")
+    if not status.finished and not inward(status) and (status.written or status.peer_finished):
+        return Segment(("stdin gives nothing", "idle"), (8,))
+    if status.received or status.finished:
+        return Segment(("the far side sends nothing", "idle"), (8,))
+    return Segment(("idle",))
+
+
+def _held(status: Status) -> list[Segment]:
+    """What this end holds because it is not safe yet; more of it when that matters."""
+    if inward(status):
+        held, why = status.received - status.delivered, "for stdout"
+    else:
+        held, why = status.unconfirmed, "until confirmed"
+    if not held:
+        return []
+    amount, size = format_size(held), format_size(status.buffer_size)
+    away = status.state is State.RECONNECTING
+    if held >= status.buffer_size:
+        variants = f"{amount} held {why}: full", f"{amount} held: full", "full", ""
+        return [Segment(variants, (3, 15, 16) if away else (3, 7, 12), "magenta")]
+    of = f"{amount} of {size}" if away else amount
+    return [Segment((f"{of} held {why}", f"{amount} held", ""), (3, 15 if away else 6))]
+
+
+def _round_trip(status: Status) -> list[Segment]:
+    if status.round_trip is None:
+        return []
+    return [Segment((f"round trip {format_duration(status.round_trip)}", ""), (0,), "dim")]
+
+
+def _reconnects(status: Status) -> str:
+    return count(status.reconnects, "reconnect") if status.reconnects else ""
+
+
+def whole(seconds: float) -> str:
+    """A duration that does not flicker."""
+    return format_duration(int(seconds)) if seconds >= 1 else "0s"
+
+
+def gauge(part: int, whole: int, length: int, glyphs: Glyphs) -> str:
+    """A bar of this many characters; it is empty, or full, only if ``part`` really is."""
+    filled = -(-part * length // whole)
+    if filled == length and part < whole and length > 1:
+        filled -= 1
+    return glyphs.full * filled + glyphs.empty * (length - filled)
+
+
+def columns(text: str) -> int:
+    """How wide a terminal shows this."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def printable(text: str) -> str:
+    """The same without what a terminal would act upon."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _crop(pieces: list[Piece], width: int) -> list[Piece]:
+    """The first ``width`` columns."""
+    cropped = []
+    for text, style in pieces:
+        while columns(text) > width:
+            text = text[:-1]
+        width -= columns(text)
+        cropped.append(Piece(text, style))
+    return cropped

@@ -1,0 +1,214 @@
+"""What is seen of one run: its events, its status line, its log, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from functools import partial
+
+from bpipe import __version__
+from bpipe.cli.values import Level, Usage, When
+from bpipe.ends.streams import Streams, reads_stdin, remaining
+from bpipe.engine import Engine
+from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
+from bpipe.net.address import EVERYWHERE, parse
+from bpipe.net.clock import clock
+from bpipe.protocol.ring import Views
+from bpipe.report.events import (
+    Exposed,
+    Frame,
+    Invitation,
+    Listening,
+    Started,
+    WaitingForStdin,
+    addressed,
+)
+from bpipe.report.hints import Hints
+from bpipe.report.meter import Meter
+from bpipe.report.narrator import Narrator
+from bpipe.report.reporter import Log, Reporter
+from bpipe.report.terminal import REDRAW, Terminal, same_terminal, wants_status
+from bpipe.report.totals import Done, Progress, Totals, totals
+from bpipe.status import State, Status
+
+
+class LogError(BpipeError):
+    """The log cannot be opened."""
+
+    code = "log"
+
+
+class Watch:
+    """Tells what happens to a pipe. ``open`` comes first, and ``close`` in any case."""
+
+    def __init__(self, usage: Usage, streams: Streams) -> None:
+        sends = reads_stdin(streams, usage)
+        self.draws = wants_status(usage)
+        # Where the terminal shows the data, or what is typed, the status line goes out of the way.
+        careful = usage.status is When.AUTO
+        self._shares = not usage.send_only and same_terminal(streams.stdout)
+        self._after_output = careful and self._shares
+        self._after_input = careful and sends and same_terminal(streams.stdin)
+        self._usage = usage
+        self._stdout = streams.stdout
+        self._terminal = Terminal()
+        self._reporter = Reporter(usage.level, self._terminal)
+        of_stdin = usage.size is None and sends
+        size = remaining(streams.stdin) if of_stdin else usage.size
+        self._meter = Meter(size, clock(), of_stdin=of_stdin)
+        self._shown: State | None = None  # what the status line says
+        self._occasion: tuple[object, ...] = ()  # what was told of last
+        self._stdin_is_terminal = streams.stdin_is_terminal
+
+    def open(self, address: str, *, listens: bool) -> None:
+        """Open the log, if there is to be one; LogError if that cannot be. Tell that it starts."""
+        path = self._usage.log_json
+        if path == "-":
+            self._reporter.log_to(self._terminal)
+        elif path is not None:
+            self._reporter.log_to(self._open_log(path))
+        role = "listen" if listens else "connect"
+        started = Started(role, __version__, os.getpid(), address, self._meter.size)
+        self._reporter.tell(started, Level.VERBOSE)
+
+    def _open_log(self, path: str) -> Log:
+        try:
+            log = Log(path, self._log_failed)
+        except OSError as error:
+            link = error.errno == errno.ELOOP
+            why = "it is a symbolic link" if link else explain(error)
+            raise LogError(f"cannot open the log {path}: {why}") from None
+        if log.is_in(self._stdout):
+            raise LogError(f"the log {path} is where the data goes: name another file")
+        return log
+
+    def _log_failed(self, why: str) -> None:
+        self._terminal.say(f"bpipe: {self._usage.log_json}: {why}; nothing more is logged")
+
+    def begin(self, engine: Engine, *, listens: bool) -> None:
+        """From now on, tell what happens to this pipe."""
+        tell, usage = self._reporter.tell, self._usage
+        if listens:
+            self._introduce(engine)
+        if usage.level >= Level.TRACE:
+            engine.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
+        self._narrator = Narrator(self._reporter, engine.status())
+        self._hints = Hints(tell, engine.status, waits=listens)
+        engine.observe(partial(self._look, engine))
+        if self.draws:
+            self._show_often(engine)
+        if usage.log_interval is not None:
+            level = Level.VERBOSE if usage.log_json else Level.NORMAL
+            self._report_later(engine, usage.log_interval, level)
+
+    def _introduce(self, engine: Engine) -> None:
+        """Tell where the listener can be called, and how."""
+        tell, name = self._reporter.tell, engine.status().peer
+        address, port = parse(name), parse(name).port
+        sealed = self._usage.credentials not in ("", "--insecure")
+        reach = "user" if address.path else "network" if engine.reachable else "machine"
+        tell(Listening(name, port if not address.path else None, reach, sealed))
+        if engine.exposed:
+            tell(Exposed(name))
+        if engine.reachable:
+            host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
+            tell(Invitation(f"bpipe connect {host} {self._usage.credentials}".rstrip()))
+
+    def _look(self, engine: Engine) -> None:
+        """Something may have changed: tell it, above a status line that knows of it."""
+        if (occasion := engine.occasion) == self._occasion:
+            return
+        self._occasion = occasion
+        status = engine.status()
+        self._meter.note(status, clock())
+        if self.draws and status.state is not self._shown:
+            self._show(status)
+        unsteady = self._narrator.losses.untold
+        self._narrator.look(status)
+        self._hints.look(status)
+        if self._narrator.losses.untold and not unsteady:
+            due_in = self._narrator.losses.due_in(clock())
+            asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
+
+    def _show(self, status: Status) -> None:
+        self._shown = status.state
+        view = self._meter.view(status, clock())
+        if self._may_draw(status):
+            self._terminal.show(view)
+        else:
+            self._terminal.hide()
+
+    def _may_draw(self, status: Status) -> bool:
+        """Whether there is something to show, and nothing else that the terminal shows now."""
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        output = status.received == status.delivered and (
+            away or status.peer_finished or not status.received
+        )
+        typed = away or status.finished
+        free = (output or not self._after_output) and (typed or not self._after_input)
+        return free and status.state is not State.OVER
+
+    def make_way(self, data: Views) -> None:
+        """This is about to be written to stdout, by the thread that calls."""
+        if self._shares:
+            self._terminal.make_way(data)
+
+    def _show_often(self, engine: Engine) -> None:
+        self._show(engine.status())
+        asyncio.get_running_loop().call_later(REDRAW, self._show_often, engine)
+
+    def _report_later(self, engine: Engine, interval: float, level: Level) -> None:
+        def report() -> None:
+            self.report(engine, level)
+            self._report_later(engine, interval, level)
+
+        asyncio.get_running_loop().call_later(interval, report)
+
+    def report(self, engine: Engine, level: Level) -> None:
+        """Tell where things stand."""
+        status = engine.status()
+        view = self._meter.view(status, clock())
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        progress = Progress(
+            state=status.state,
+            peer=status.peer,
+            outage=status.away if away else None,
+            round_trip=status.round_trip,
+            size=view.size,
+            rate=int(view.rate),
+            totals=self._totals(status),
+        )
+        self._reporter.tell(progress, level)
+
+    def waiting_for_stdin(self) -> None:
+        """Tell that the peer has finished, and only stdin has not."""
+        self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
+
+    def clear(self) -> None:
+        """Erase the status line until it is drawn the next time."""
+        self._terminal.clear()
+
+    def refuse(self, status: int, reason: str, code: str) -> int:
+        """Tell that there is nothing to run; returns the exit status."""
+        self._reporter.tell(Done(status, reason, code), Level.QUIET)
+        return status
+
+    def conclude(self, engine: Engine, exit_status: int, level: Level) -> None:
+        """Tell how it ended, from this level on."""
+        status, reason, code = engine.status(), None, None
+        if engine.failure is not None:
+            reason, code = str(engine.failure), engine.failure.code
+            if isinstance(engine.failure, NotConnected | SessionLost):
+                reason = addressed(status.peer, reason)
+        self._narrator.sum_up()
+        self._narrator.look(status)
+        done = Done(exit_status, reason, code, self._meter.size, self._totals(status))
+        self._reporter.tell(done, level)
+
+    def close(self) -> None:
+        """Erase the status line, and wait a moment until everything is written."""
+        self._reporter.close()
+
+    def _totals(self, status: Status) -> Totals:
+        return totals(status, self._meter.elapsed(clock()))

@@ -1,0 +1,1 @@
+"""One run of a pipe between its ends, and the process around it."""

@@ -1,0 +1,384 @@
+"""The command line: what is understood, and what is not is one line and exit status 2."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bpipe
+from bpipe.cli.app import run
+from bpipe.cli.values import FAILED, USAGE
+
+WRONG = [
+    ("bad address", "connect localhost:nosuch", "a port is a number from 0 to 65535"),
+    ("a URL", "connect tcp://far:7000", "an address is HOST:PORT, .* not a URL"),
+    ("a page", "connect http://far.example/x", "an address is HOST:PORT, .* not a URL"),
+    ("of another tool", "connect tcp:far:80", "an address is HOST:PORT, .* and not tcp:far:80"),
+    ("abstract", "listen unix:@name", "abstract Unix sockets cannot be used"),
+    ("with a user", "connect me@far:7000", "an address is HOST:PORT, .* and not me@far:7000"),
+    ("a port to call", "connect localhost:0", "localhost:0 is for a listener"),
+    ("everything to call", "connect *:7000", "[*]:7000 is for a listener"),
+    ("a folder", "connect /", "/ exists and is not a socket"),
+    ("a file", f"connect {sys.executable}", "exists and is not a socket"),
+    ("both families", "connect localhost -4 -6", "--ipv4 and --ipv6 contradict each other"),
+    ("the other family", "listen 127.0.0.1:0 -6", "127.0.0.1 is no IPv6 address"),
+    ("no family", "listen ./s --ipv6", "a Unix socket has no IPv6 address"),
+    ("no pause", "connect localhost --retry-max 0", "a pause of 0 is too short: at least 10ms"),
+    ("a key on stdout", "keygen -", "a key is written to a new file"),
+    ("a key nowhere", "keygen ", "a key is written to a new file"),
+    ("no file", "connect far --secret ", "--secret takes the file of a secret: name one"),
+    ("not UTF-8", "connect --b\udcffx", r"no such option:? '?--b\?x'?.* \(bpipe connect --help"),
+    ("not UTF-8 in a value", "connect far --buffer \udcff", r"'\?' is not a size"),
+    ("not UTF-8 in a host", "connect far\udcff:1", r"and not far\?:1"),
+    ("control characters", "connect a:\x1b]0;x\x07", r"a service's name: a:\?]0;x\?"),
+    ("bad port", "connect localhost:65536", "a port is a number from 0 to 65535"),
+    ("bad second port", "connect localhost x", "or a service's name: localhost x"),
+    ("no port", "connect localhost:", "a port is missing after the colon"),
+    ("two ports", "connect localhost:1 2", "two ports were given"),
+    ("IPv6 without brackets", "connect ::1", r"\[::1\]:27473"),
+    ("IPv6 without brackets, with a port", "connect fe80::1:7000", r"\[fe80::1\]:7000"),
+    ("IPv6 without brackets, listening", "listen ::", r"\[::\]:27473"),
+    ("bad brackets", "connect [::1", r"\[ADDRESS\]:PORT"),
+    ("no IPv6 in brackets", "connect [localhost]:1", "not an IPv6 address"),
+    ("no path", "connect unix:", "unix: needs a path"),
+    ("long path", "connect /" + "x" * 107, "at most 107 bytes"),
+    ("path and port", "listen /tmp/s 1", "a Unix socket has no port"),
+    ("no address", "connect", "missing argument 'ADDRESS'"),
+    ("too many", "connect localhost 1 2", "unexpected extra argument"),
+    ("bad size", "connect localhost --buffer lots", "'lots' is not a size"),
+    ("negative size", "connect localhost --buffer=-1", "'-1' is not a size"),
+    ("no size", "connect localhost --buffer=", "'' is not a size"),
+    ("a buffer for nothing", "listen --buffer 0", "a buffer of 0 is not possible"),
+    ("a buffer for everything", "listen --buffer 2T", "a buffer of 2T is not possible"),
+    ("bad time", "connect localhost --connect-timeout soon", "'soon' is not a time"),
+    ("bad outage", "listen --give-up-after 1y", "'1y' is not a time"),
+    ("bad pause", "connect localhost --retry-max 1M", "'1M' is not a time"),
+    ("short heartbeat", "listen --heartbeat 49ms", "a heartbeat of 49ms is too short"),
+    ("short interval", "listen --log-interval 99ms", "an interval of 99ms is too short"),
+    ("bad expectation", "listen --size much", "'much' is not a size"),
+    ("no such time to draw", "listen --status often", "--status': 'often' is not one of"),
+    ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
+    ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
+    ("loud and quiet", "listen -v -q", "contradict each other"),
+    ("no such option", "connect localhost --sned-only", "no such option:? '?--sned-only"),
+    ("not of a listener", "listen --connect-timeout 1", "no such option:? '?--connect-timeout"),
+    ("no value", "connect localhost --buffer", "requires an argument"),
+    ("no option", "--no-option", "no such option:? '?--no-option"),
+    ("no such command", "conect localhost", "no such command:? 'conect'"),
+]
+
+
+def bpipe_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "bpipe", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG]
+)
+def test_what_is_not_understood_is_one_line_and_exit_status_2(
+    capfd: pytest.CaptureFixture[str], command: str, said: str
+) -> None:
+    assert run(command.split(" ")) == USAGE
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"bpipe: \S.*\n", err)
+    assert re.search(said, err)
+
+
+def test_no_command_is_explained_and_nothing_goes_to_stdout(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert run([]) == USAGE
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("Usage: bpipe [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("command", "page"),
+    [
+        ("", "bpipe"),
+        ("connect ", "bpipe connect"),
+        ("listen ", "bpipe listen"),
+        ("demo ", "bpipe demo"),
+    ],
+)
+def test_what_is_wrong_names_the_help_that_has_it(
+    capfd: pytest.CaptureFixture[str], command: str, page: str
+) -> None:
+    run([*command.split(), "--recvonly"])
+    assert capfd.readouterr().err.endswith(f" ({page} --help explains)\n")
+    run(["listen", "-v", "-q"])
+    assert capfd.readouterr().err == (
+        "bpipe: --verbose and --quiet contradict each other (bpipe listen --help explains)\n"
+    )
+
+
+KEY = "bpipe1:R4aTzQmVx0yWcE3nLkJh5gUdSbF7oIpA9tXrC2vN8wM"
+SPOKEN = "jz2r-6v0k-3mtn-q8c4-w5xh"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "connect far --secret {}",
+        "listen --secret={}",
+        "connect far {}",
+        "connect far:{}",
+        "connect far --buffer {}",
+        "connect far --size={} --x",
+        "connect far 1 {}",
+        "listen --{}",
+        "listen {}:x",
+    ],
+)
+@pytest.mark.parametrize("secret", [KEY, SPOKEN], ids=["key", "words"])
+def test_a_secret_on_the_command_line_is_not_repeated(
+    capfd: pytest.CaptureFixture[str], command: str, secret: str
+) -> None:
+    assert run(command.format(secret).split()) == USAGE
+    err = capfd.readouterr().err
+    assert re.fullmatch(r"bpipe: \S.*\n", err)
+    assert secret[7:] not in err
+    assert ("takes the file of a secret" in err) is ("--secret" in command)
+
+
+def test_the_variable_holds_a_secret_and_not_the_name_of_its_file(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BPIPE_SECRET_FILE", KEY)
+    assert run(["listen"]) == USAGE
+    err = capfd.readouterr().err
+    assert "takes the file of a secret" in err
+    assert KEY[7:] not in err
+
+
+HELP = {
+    "connect": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
+    "listen": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
+    "keygen": ["Arguments"],
+    "demo": ["Arguments"],
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_has_groups_and_each_argument_and_option_once(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    usage = text.splitlines()[0].split()
+    heads = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert heads[: len(HELP[command])] == HELP[command]
+    assert not re.search(r"\[\[|\]\]|\\\[|<str>|\{", text)
+    rows = re.findall(r"^  (\[?[A-Z]+\]?|(?:-\w, )?--[\w-]+(?: [A-Z]+)?)  +\S", text, re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert usage[:4] == ["Usage:", "bpipe", command, "[OPTIONS]"]
+    assert usage[4:] == [row for row in rows if "-" not in row]
+
+
+@pytest.mark.parametrize("command", ["connect", "listen"])
+def test_help_ends_with_examples_and_what_the_exit_status_means(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    run([command, "--help"])
+    text = capsys.readouterr().out
+    examples, _, rest = text.partition("\nExamples:\n")[2].partition("\n\n")
+    assert len(examples.splitlines()) == 4
+    assert all(f"bpipe {command}" in line for line in examples.splitlines())
+    assert rest.startswith("Exit status:\n  0 all delivered, 1 failed, 2 usage, 3 never connected,")
+    assert rest.endswith("\n\nThe manual: man bpipe\n")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["connect", "::1"], 2, r"\[::1\]"),
+        (["connect", "192.0.2.1:7000"], 2, "--secret FILE on both ends .* --insecure"),
+        (["listen", "0.0.0.0:0"], 2, "--secret FILE on both ends .* --insecure"),
+        (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid: "),
+        (["listen", "nobody.invalid:0", "-6"], 2, "resolve nobody.invalid to an IPv6 address"),
+        (["listen", "/nowhere/at/all"], 1, "no such file or directory"),
+        (["listen", sys.executable], 2, "exists and is not a socket"),
+        (["connect", "localhost:1", "-q", "--connect-timeout", "0"], 3, "connection refused"),
+        (["demo", "/nowhere/at/all"], 2, "no such file or folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said: str) -> None:
+    done = bpipe_process(*arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert re.fullmatch(r"bpipe: \S.*\n", done.stderr)
+    assert re.search(said, done.stderr)
+
+
+IN_USE = r"bpipe: cannot listen at \S+: address already in use; choose another address\n"
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = bpipe_process("listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr
+    )
+
+
+def test_a_unix_socket_in_use_is_one_line(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as taken:
+        taken.bind(str(tmp_path / "s"))
+        taken.listen()
+        done = bpipe_process("listen", str(tmp_path / "s"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(
+        r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr() == (f"bpipe {bpipe.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [[], ["connect"], ["listen"], ["demo"]])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_is_for_stdout(
+    capsys: pytest.CaptureFixture[str], command: list[str], option: str
+) -> None:
+    assert run([*command, option]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: bpipe")
+    assert err == ""
+
+
+def test_the_help_tells_each_default(capsys: pytest.CaptureFixture[str]) -> None:
+    run(["connect", "--help"])
+    text = capsys.readouterr().out
+    for default in ("64M", "2s", "30s", "24h", "1s"):
+        assert f"[default: {default}]" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("arguments", "status"), [("--version", 1), ("connect a:b:c", 2)])
+@pytest.mark.parametrize("stream", [">/dev/full", "2>/dev/full"])
+def test_a_full_stream_is_no_traceback(arguments: str, status: int, stream: str) -> None:
+    command = f'exec "{sys.executable}" -m bpipe {arguments} {stream}'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=20)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if (arguments, stream[0]) == ("--version", "2") else status)
+
+
+def test_an_error_in_bpipe_is_one_line_and_a_traceback_only_for_those_who_want_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpipe.net.address.parse", lambda *arguments: 1 // 0)
+    assert run(["connect", "localhost"]) == FAILED
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"bpipe: an error in bpipe itself: ZeroDivisionError\(.*\n", said)
+    with pytest.raises(ZeroDivisionError):
+        run(["connect", "localhost", "-vv"])
+
+
+def completions(shell: str, line: str, folder: Path) -> list[str]:
+    """What this shell is told when the tab key is pressed after ``line``."""
+    words = {
+        "_BPIPE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bpipe"],
+        env={**os.environ, **words},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # The zsh of some typers has a colon escaped.
+    return re.findall(r"[\w:./-]+", done.stdout.replace("\\\\:", ":"))
+
+
+@pytest.mark.parametrize(
+    ("shell", "paths"),
+    [
+        ("bash", ["unix:./a.sock", "unix:./adir/"]),
+        ("zsh", ["unix:./a.sock", "unix:./adir/"]),
+        ("fish", ["unix:./a.sock", "unix:./adir/"]),
+    ],
+)
+def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
+    shell: str, paths: list[str], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a.sock"))
+    (tmp_path / "afile").touch()
+    (tmp_path / "adir").mkdir()
+    for command in ("connect", "listen"):
+        assert set(paths) == set(completions(shell, f"bpipe {command} unix:./a", tmp_path)) - {
+            "_arguments",
+            ":",
+        }
+        assert not any(
+            "a.sock" in each for each in completions(shell, f"bpipe {command} ./a", tmp_path)
+        )
+    assert "--send-only" in completions(shell, "bpipe connect --se", tmp_path)
+    assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_a_shell_that_cannot_complete_is_one_line(option: str, tmp_path: Path) -> None:
+    shell = tmp_path / "dash"
+    if (found := shutil.which("dash")) is None:
+        pytest.skip("dash is not installed")
+    shell.symlink_to(found)
+    command = f'"{sys.executable}" -m bpipe {option}; exit $?'
+    done = subprocess.run(
+        [str(shell), "-c", command],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"bpipe: (dash|sh) cannot be told .*bash, zsh and fish can\n", done.stderr)
+
+
+def test_completion_that_cannot_be_installed_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m bpipe --install-completion; exit $?'],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bpipe: {tmp_path}/.bashrc: is a directory\n"
+
+
+def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:
+    def imported(names: str) -> set[str]:
+        program = f"import sys, {names}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        return set(done.stdout.split())
+
+    ours = imported("bpipe.cli.app, bpipe.run.join") - imported("typer")  # an old one draws
+    assert "bpipe.cli.app" in ours
+    assert not {"rich", "cryptography", "json"} & ours

@@ -1,0 +1,311 @@
+"""The status line: what is said at which width, and what the numbers in it mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bpipe.report.line import ASCII, FINE, Glyphs, columns, gauge, line
+from bpipe.report.meter import Meter, View
+from bpipe.status import State, Status
+from tests.support.statuses import BEFORE
+
+MIB = 1 << 20
+SENDING = replace(
+    BEFORE,
+    state=State.CONNECTED,
+    peer="far.example:7000",
+    buffer_size=64 * MIB,
+    written=500 * MIB,
+    confirmed=480 * MIB,
+    links=4,
+    round_trip=0.023,
+    retry_in=0.0,
+)
+CALLING = replace(
+    SENDING,
+    state=State.CONNECTING,
+    written=0,
+    confirmed=0,
+    links=0,
+    cause="connection refused",
+    gives_up_in=27.9,
+    attempts=2,
+    retry_in=0.4,
+)
+AWAY = replace(
+    SENDING,
+    state=State.RECONNECTING,
+    outage=42.7,
+    away=42.7,
+    gives_up_in=86357.3,
+    cause="no answer from far.example:7000",
+    attempts=16,
+    retry_in=0.4,
+    round_trip=None,
+    refused=0,
+)
+RECEIVING = replace(
+    SENDING, written=0, confirmed=0, received=300 * MIB, delivered=290 * MIB, finished=True
+)
+EMPTY = replace(SENDING, written=0, confirmed=0, links=1)
+# As listen sees it: nobody can be called.
+LISTENING = replace(
+    CALLING, peer="localhost:7000", cause="", gives_up_in=None, attempts=0, retry_in=None
+)
+CALLER_AWAY = replace(AWAY, cause="reset", attempts=0, retry_in=None)
+
+
+def text(status: Status, width: int, glyphs: Glyphs = ASCII, **view: Any) -> str:
+    """The line without its styles."""
+    values: dict[str, Any] = {"rate": 22.4 * MIB, "size": None, "elapsed": 192.3, **view}
+    pieces = line(View(status, **values), width, glyphs)
+    return "".join(piece.text for piece in pieces)
+
+
+@pytest.mark.parametrize(
+    ("status", "view", "said"),
+    [
+        (CALLING, {"elapsed": 3.0}, "connecting  connection refused  gives up in 27s"),
+        (
+            replace(CALLING, cause="no answer from far.example:7000", retry_in=3.7),
+            {"elapsed": 3.0},
+            "connecting  no answer from far.example:7000  gives up in 27s",
+        ),
+        (
+            replace(CALLING, cause="", retry_in=3.7),
+            {"elapsed": 3.0},
+            "connecting  attempt 3 in 3s  gives up in 27s  elapsed 3s",
+        ),
+        (
+            replace(CALLING, cause="far.example:7000: connection reset by peer; is it bpipe?"),
+            {"elapsed": 3.0},
+            "connecting  connection reset by peer; is it bpipe?",
+        ),
+        (LISTENING, {"elapsed": 3.0}, "waiting for a caller at localhost:7000  elapsed 3s"),
+        (SENDING, {}, "connected  sent 480.0 MiB  22.4 MiB/s  20.0 MiB held"),
+        (SENDING, {"size": 4096 * MIB}, "connected  #----- 11%  480.0 MiB  22.4 MiB/s  2m42s left"),
+        (AWAY, {}, "reconnecting 42s  no answer from far.example:7000  480.0 MiB"),
+        (AWAY, {"size": 4096 * MIB}, "reconnecting 42s  no answer from far.example:7000  11%"),
+        (CALLER_AWAY, {}, "reconnecting 42s  reset  sent 480.0 MiB  20.0 MiB held"),
+        (RECEIVING, {}, "connected  received 290.0 MiB  22.4 MiB/s  10.0 MiB held"),
+        (replace(SENDING, finished=True), {}, "finishing  sent 480.0 MiB  22.4 MiB/s  20.0 MiB"),
+        (
+            replace(SENDING, finished=True, confirmed=500 * MIB),
+            {},
+            "waiting for the peer  sent 500.0 MiB  22.4 MiB/s  3m12s",
+        ),
+        (
+            replace(RECEIVING, peer_finished=True, finished=False, delivered=300 * MIB),
+            {},
+            "connected  received 300.0 MiB  22.4 MiB/s",
+        ),
+        (replace(RECEIVING, peer_finished=True), {}, "finishing  received 290.0 MiB  22.4 MiB/s"),
+        (SENDING, {"quiet": 2.0}, "connected  sent 480.0 MiB  nothing moved for 2s"),
+        (SENDING, {"quiet": 9.0}, "connected  sent 480.0 MiB  the far side takes nothing"),
+        (
+            replace(SENDING, written=544 * MIB),
+            {},
+            "connected  sent 480.0 MiB  22.4 MiB/s  64.0 MiB held: full",
+        ),
+        (replace(SENDING, silence=4.2), {}, "connected  sent 480.0 MiB  nothing heard for 4s"),
+        (
+            RECEIVING,
+            {"quiet": 9.0},
+            "connected  received 290.0 MiB  stdout takes nothing",
+        ),
+        (
+            replace(RECEIVING, delivered=300 * MIB),
+            {"quiet": 9.0},
+            "connected  received 300.0 MiB  the far side sends nothing",
+        ),
+        (
+            replace(SENDING, confirmed=500 * MIB),
+            {"quiet": 9.0},
+            "connected  sent 500.0 MiB  stdin gives nothing  3m12s",
+        ),
+        (
+            replace(EMPTY, peer_finished=True),
+            {"quiet": 9.0},
+            "connected  sent 0 B  stdin gives nothing  elapsed 3m12s",
+        ),
+        (EMPTY, {"quiet": 9.0}, "connected to far.example:7000  sent 0 B  idle  elapsed 3m12s"),
+        (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),
+        (
+            replace(SENDING, state=State.ABORTING),
+            {},
+            "telling the other end  sent 480.0 MiB  elapsed 3m12s",
+        ),
+    ],
+)
+def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], said: str) -> None:
+    assert text(status, 60, **view).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("status", "view", "said"),
+    [
+        (
+            SENDING,
+            {"size": 4096 * MIB},
+            "connected to far.example:7000  ###----------------- 11%  sent 480.0 MiB of 4.0 GiB"
+            "  22.4 MiB/s  2m42s left  20.0 MiB held until confirmed  round trip 23ms"
+            "  3 reconnects  elapsed 3m12s",
+        ),
+        (
+            replace(SENDING, received=5, delivered=5),
+            {},
+            "connected to far.example:7000  sent 480.0 MiB  received 5 B  22.4 MiB/s"
+            "  20.0 MiB held until confirmed  round trip 23ms  3 reconnects  elapsed 3m12s",
+        ),
+        (
+            AWAY,
+            {},
+            "reconnecting to far.example:7000, 42s  attempt 17 now"
+            "  no answer from far.example:7000  gives up in 23h59m  sent 480.0 MiB"
+            "  20.0 MiB of 64.0 MiB held until confirmed  3 reconnects  elapsed 3m12s",
+        ),
+        (
+            CALLER_AWAY,
+            {},
+            "reconnecting 42s  waiting for the caller to come back  reset  gives up in 23h59m"
+            "  sent 480.0 MiB  20.0 MiB of 64.0 MiB held until confirmed"
+            "  3 reconnects  elapsed 3m12s",
+        ),
+        (
+            RECEIVING,
+            {},
+            "connected to far.example:7000  received 290.0 MiB  22.4 MiB/s"
+            "  10.0 MiB held for stdout  round trip 23ms  3 reconnects  elapsed 3m12s",
+        ),
+        (
+            CALLING,
+            {"elapsed": 0.5},
+            "connecting to far.example:7000  attempt 3 now  connection refused  gives up in 27s"
+            "  elapsed 0s",
+        ),
+    ],
+)
+def test_two_hundred_columns_say_everything(
+    status: Status, view: dict[str, Any], said: str
+) -> None:
+    assert text(status, 200, **view) == said
+
+
+def test_the_cause_is_cut_last() -> None:
+    """And with the time that is left, the size and the percentage are there at eighty columns."""
+    status = replace(CALLING, cause="far.example:7000: " + "why it is so " * 8)
+    assert text(status, 60) == "connecting  why it is so why it is so why it is so why it..."
+    assert text(status, 30) == "connecting  why it is so wh..."
+    assert text(status, 30, glyphs=FINE) == "connecting  why it is so why…"
+    assert text(SENDING, 79, size=4096 * MIB) == (
+        "connected  ##-------- 11%  sent 480.0 MiB of 4.0 GiB  22.4 MiB/s  2m42s left"
+    )
+
+
+@pytest.mark.parametrize("size", [None, 4096 * MIB])
+@pytest.mark.parametrize(
+    "status", [SENDING, CALLING, AWAY, RECEIVING, EMPTY, LISTENING, CALLER_AWAY]
+)
+def test_no_width_is_exceeded_and_more_columns_never_say_less(
+    status: Status, size: int | None
+) -> None:
+    lengths = [len(text(status, width, size=size)) for width in range(1, 220)]
+    assert all(length <= width for width, length in enumerate(lengths, 1))
+    assert lengths == sorted(lengths)
+
+
+def test_a_peer_cannot_write_to_the_terminal_and_wide_names_are_measured() -> None:
+    status = replace(SENDING, peer="unix:/\x1b[2J/管道/e\u0301")
+    assert text(status, 200).startswith("connected to unix:/?[2J/管道/e\u0301  sent")
+    assert columns("管道e\u0301") == 5
+    for width in range(1, 120):
+        assert columns(text(status, width)) <= width
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "said"),
+    [
+        (0, 100, "----"),
+        (1, 100, "#---"),
+        (50, 100, "##--"),
+        (51, 100, "###-"),
+        (99, 100, "###-"),
+        (100, 100, "####"),
+    ],
+)
+def test_a_gauge_is_empty_or_full_only_if_that_is_true(part: int, whole: int, said: str) -> None:
+    assert gauge(part, whole, 4, ASCII) == said
+
+
+def test_a_hundred_per_cent_are_not_said_before_they_are_safe() -> None:
+    almost = replace(SENDING, written=1000, confirmed=999, finished=True)
+    assert "99%  sent 999 B of 1000 B" in text(almost, 200, size=1000)
+    assert "100%  sent 1000 B of 1000 B" in text(replace(almost, confirmed=1000), 200, size=1000)
+
+
+def test_the_rate_is_that_of_the_last_seconds() -> None:
+    meter = Meter(None, 0.0)
+    assert meter.view(replace(EMPTY, confirmed=0), 0.0).rate == 0
+    for second in range(1, 10):
+        view = meter.view(replace(SENDING, confirmed=second * 1000), float(second))
+        assert view.rate == 1000
+    for second in range(10, 19):
+        view = meter.view(replace(SENDING, confirmed=9000), float(second))
+    assert view.rate == 0
+
+
+def test_a_size_that_was_exceeded_is_not_told_any_more() -> None:
+    meter = Meter(1000, 0.0)
+    for written, size in ((1000, 1000), (1001, None)):
+        assert meter.view(replace(EMPTY, written=written), 0.0).size == size
+
+
+@pytest.mark.parametrize("of_stdin", [False, True])
+def test_the_size_of_stdin_is_not_that_of_a_longer_answer(of_stdin: bool) -> None:
+    meter = Meter(1000, 0.0, of_stdin=of_stdin)
+    answered = replace(EMPTY, written=100, received=300)
+    assert meter.view(answered, 0.0).size == (None if of_stdin else 1000)
+    assert meter.view(replace(answered, written=301), 0.0).size == 1000
+
+
+def test_nothing_is_called_still_before_a_connection_was_up_for_long_enough() -> None:
+    meter = Meter(None, 0.0)
+    for second in range(30):
+        status = [CALLING, SENDING, AWAY][second // 10]
+        assert meter.view(status, float(second)).still == (second in (18, 19))
+    assert not meter.view(SENDING, 30.0).still
+
+
+def test_the_rate_is_that_of_one_direction_also_when_the_other_had_more_before() -> None:
+    meter = Meter(None, 0.0)
+    answered = replace(SENDING, written=0, confirmed=0, received=10_000, delivered=10_000)
+    meter.view(answered, 0.0)
+    view = meter.view(replace(answered, written=20_000, confirmed=9000), 9.0)
+    assert view.rate == 1000
+    assert not view.still
+
+
+def test_an_outage_does_not_count_for_the_rate() -> None:
+    meter = Meter(None, 0.0)
+    for second in range(3):
+        meter.view(replace(SENDING, confirmed=second * 1000), float(second))
+    for second in range(3, 6):
+        meter.view(replace(AWAY, confirmed=2000), float(second))
+    assert meter.view(replace(SENDING, confirmed=3000), 6.0).rate == 1000
+
+
+def test_the_time_counts_from_the_first_connection() -> None:
+    meter = Meter(None, 100.0)
+    meter.note(CALLING, 103.0)
+    assert meter.elapsed(103.0) == 3
+    meter.note(SENDING, 110.0)
+    meter.note(AWAY, 115.0)
+    assert meter.elapsed(115.0) == 5
+    assert meter.view(AWAY, 116.0).elapsed == 6
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time() -> None:
+    assert Meter(None, 100.0).elapsed(-3500.0) == 0.0

@@ -1,0 +1,277 @@
+"""``python -m tests.support.fuzz``: any bytes give progress or a LinkLost, however they are cut.
+
+Sealed targets have the same keys each time, so that there are examples that they accept, and
+equal bytes lead to equal bytes.
+
+With atheris installed the search is guided by coverage; without it, it mutates what is valid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+from unittest.mock import patch
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from bpipe.errors import LinkLost
+from bpipe.protocol import sealed
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.handshake import begin
+from bpipe.protocol.noise import CipherState, Handshake
+from bpipe.protocol.sealed import SealedFrames
+from bpipe.protocol.secret import Secret
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status, Verdict
+from tests.support.loopback import feed
+
+BUFFER = 1 << 12
+NOW = 100.0
+SECRET = Secret(bytes(32))
+EPHEMERAL = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+
+
+class Outcome(NamedTuple):
+    """What bytes have led to; equal for equal bytes, however they were cut."""
+
+    error: str
+    received: int
+    acknowledged: int
+    held: bytes
+    failure: str
+    over: bool
+    said: bytes
+
+
+def answerer(secret: Secret | None = None) -> tuple[Session, Greeting | Session]:
+    """A listener's side, before anybody has said anything."""
+    session = Session(BUFFER, secret=secret)
+    return session, AnswererGreeting(Answerer(session, lambda: None))
+
+
+def caller(secret: Secret | None = None) -> tuple[Session, Greeting | Session]:
+    """A caller's side, whose first message is out."""
+    session = Session(BUFFER, new_id=lambda: bytes(16), secret=secret)
+    return session, CallerGreeting(session)
+
+
+def attached(frames: Callable[[], Frames] = Frames) -> tuple[Session, Greeting | Session]:
+    """A session with a link, and something to send."""
+    session = Session(BUFFER)
+    for view in session.writer.space(1000):
+        session.writer.wrote(len(view))
+    session.writer.finish()
+    session.attach(Position(0, 0, BUFFER), frames(), NOW, caller=True)
+    said(session)
+    return session, session
+
+
+def sealing() -> SealedFrames:
+    """The frames of one end of a link whose keys are known. The other end's are the same."""
+    return SealedFrames(CipherState(bytes(32)), CipherState(bytes(32)))
+
+
+TARGETS: dict[str, Callable[[], tuple[Session, Greeting | Session]]] = {
+    "answerer": answerer,
+    "caller": caller,
+    "session": attached,
+    "sealed answerer": partial(answerer, SECRET),
+    "sealed caller": partial(caller, SECRET),
+    "sealed session": partial(attached, sealing),
+}
+
+
+def chosen(head: bytes) -> str:
+    """The target that this first byte means."""
+    return list(TARGETS)[head[0] % len(TARGETS)]
+
+
+@patch.object(sealed, "NoiseHandshake", partial(Handshake, generate=lambda: EPHEMERAL))
+def run(target: str, data: bytes, sizes: Iterator[int]) -> Outcome:
+    """Feed these bytes, in pieces of at most these sizes. Only a LinkLost may come out."""
+    session, driver = TARGETS[target]()
+    error = ""
+    try:
+        while data and not session.over:
+            views = driver.incoming()
+            if not any(views):
+                break  # a greeting that expects nothing more
+            count = 0
+            left = max(1, next(sizes))
+            for view in views:
+                piece = data[count : count + min(len(view), left)]
+                view[: len(piece)] = piece
+                count += len(piece)
+                left -= len(piece)
+            driver.received(count, NOW)
+            data = data[count:]
+            if isinstance(driver, Greeting) and driver.attached:
+                driver = session
+    except LinkLost as lost:
+        error = f"{type(lost).__name__}: {lost}"
+    return Outcome(
+        error,
+        session.reader.received,
+        session.writer.acked,
+        b"".join(session.reader.readable(BUFFER)),
+        str(session.failure),
+        session.over,
+        said(driver),
+    )
+
+
+def said(driver: Greeting | Session) -> bytes:
+    """Everything that goes out now."""
+    out = b""
+    while views := driver.outgoing(NOW):
+        out += b"".join(views)
+        driver.sent(sum(map(len, views)), NOW)
+    return out
+
+
+def check(data: bytes) -> None:
+    """The first byte chooses the target, the next four how the rest is cut."""
+    if len(data) < 5:
+        return
+    target = chosen(data)
+    rng = random.Random(data[1:5])
+    rest = data[5:]
+    whole = run(target, rest, iter(lambda: 1 << 30, 0))
+    pieces = run(target, rest, iter(lambda: rng.choice((1, 2, 15, 16, 17, 300)), 0))
+    if whole != pieces:
+        raise AssertionError(f"{target}: {rest!r} gives {whole}, but in pieces {pieces}")
+
+
+# --- what is nearly valid ---
+
+
+NUMBERS = (0, 1, 5, 1000, BUFFER, BUFFER + 1, 2**32, 2**64 - 1)
+
+
+def seldom(rng: random.Random) -> bool:
+    """Whether something is not to be right, for once."""
+    return rng.random() < 0.15
+
+
+def a_position(rng: random.Random) -> Position:
+    if seldom(rng):
+        return Position(*(rng.choice(NUMBERS) for _ in range(3)))
+    return Position(0, 0, BUFFER)
+
+
+def a_hello(rng: random.Random) -> Hello:
+    opening = Opening.RESUME if seldom(rng) else Opening.OPEN
+    return Hello(opening, bytes(16), rng.randrange(3), a_position(rng))
+
+
+def a_verdict(rng: random.Random) -> Verdict:
+    status = rng.choice(list(Status)) if seldom(rng) else Status.OK
+    return Verdict(status, a_position(rng))
+
+
+def some_frames(rng: random.Random, frames: Frames) -> Iterator[bytes]:
+    """Frames, most of which may be said."""
+    said = 0
+    for _ in range(rng.randrange(10)):
+        number = rng.choice(NUMBERS) if seldom(rng) else said
+        if rng.random() < 0.5:
+            payload = rng.randbytes(rng.choice((1, 2, 100, 300, BUFFER if seldom(rng) else 1000)))
+            yield b"".join(frames.pack_data(number, memoryview(payload)))
+            said += len(payload)
+        elif seldom(rng):
+            kind = rng.choice([kind for kind in Kind if kind is not Kind.DATA])
+            message = rng.randbytes(rng.randrange(20)) if kind is Kind.ABORT else b""
+            yield frames.pack(kind, number, message)
+        else:
+            yield frames.pack(rng.choice((Kind.PING, Kind.PONG)), rng.choice(NUMBERS))
+            yield frames.pack(Kind.ACK, 0)
+
+
+def to_answerer(rng: random.Random, secret: Secret | None = None) -> Iterator[bytes]:
+    """What a caller says."""
+    hello = a_hello(rng)
+    handshake = begin(secret)
+    yield handshake.pack_hello(hello)
+    _, greeting = answerer(secret)
+    feed(greeting, handshake.pack_hello(hello), NOW)
+    handshake.unpack_verdict(said(greeting), b"")
+    frames = handshake.frames(caller=True)
+    yield frames.pack(Kind.CONFIRM, 0)
+    yield from some_frames(rng, frames)
+
+
+def to_caller(rng: random.Random, secret: Secret | None = None) -> Iterator[bytes]:
+    """What an answerer says."""
+    handshake = begin(secret)
+    handshake.unpack_hello(said(caller(secret)[1]))
+    yield handshake.pack_verdict(a_verdict(rng), b"")
+    frames = handshake.frames(caller=False)
+    yield frames.pack(Kind.READY, rng.choice(NUMBERS) if seldom(rng) else 0)
+    yield from some_frames(rng, frames)
+
+
+EXAMPLES: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
+    "answerer": to_answerer,
+    "caller": to_caller,
+    "session": lambda rng: some_frames(rng, Frames()),
+    "sealed answerer": partial(to_answerer, secret=SECRET),
+    "sealed caller": partial(to_caller, secret=SECRET),
+    "sealed session": lambda rng: some_frames(rng, sealing()),
+}
+
+
+@patch.object(sealed, "NoiseHandshake", partial(Handshake, generate=lambda: EPHEMERAL))
+def mutated(rng: random.Random) -> bytes:
+    """What is nearly right for a target: messages lost or said again, and bytes changed."""
+    head = rng.randbytes(5)
+    messages = list(EXAMPLES[chosen(head)](rng))
+    for _ in range(rng.choice((0, 0, 1, 2))):
+        messages.insert(rng.randrange(len(messages) + 1), rng.choice([b"", *messages]))
+        del messages[rng.randrange(len(messages))]
+    data = bytearray(b"".join(messages))
+    for _ in range(rng.choice((0, 0, 1, 3)) if data else 0):
+        at = rng.randrange(len(data))
+        match rng.randrange(3):
+            case 0:
+                data[at] ^= 1 << rng.randrange(8)
+            case 1:
+                del data[at : at + rng.randrange(1, 20)]
+            case 2:
+                data[at:at] = rng.randbytes(rng.randrange(1, 20))
+        if not data:
+            break
+    return head + bytes(data)
+
+
+def main() -> int:
+    """Parse the command line, and fuzz; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
+    options = parser.parse_args()
+    if importlib.util.find_spec("atheris") is not None:
+        atheris = importlib.import_module("atheris")
+        atheris.instrument_all()
+        seconds = max(1, round(options.seconds))  # 0 would be for ever
+        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}"], check)
+        atheris.Fuzz()  # does not return
+    rng = random.Random(options.seed)
+    until = time.monotonic() + options.seconds
+    count = 0
+    while time.monotonic() < until:
+        check(mutated(rng))
+        count += 1
+    print(f"seed {options.seed}: {count} inputs, no surprise")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
