@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from bpipe.engine import ReconnectFunc
     from bpipe.errors import (
         AddressError,
         BpipeError,
@@ -63,7 +62,6 @@ __all__ = [
     "PipeClosed",
     "ProtocolError",
     "Reason",
-    "ReconnectFunc",
     "Secret",
     "SecretError",
     "SessionEnded",
@@ -76,7 +74,6 @@ __all__ = [
 
 _HOMES = {
     "bpipe.net.address": ("Address",),
-    "bpipe.engine": ("ReconnectFunc",),
     "bpipe.pipe": ("BackedPipe", "connect", "listen"),
     "bpipe.protocol.patience": ("Limits",),
     "bpipe.protocol.reader": ("BackedReader",),

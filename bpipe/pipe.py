@@ -10,48 +10,41 @@ import asyncio
 from types import TracebackType
 from typing import Final
 
-from bpipe.engine import Engine, ReconnectFunc
+from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, SessionEnded
 from bpipe.net.address import EVERYWHERE, Address, parse, require_callable
-from bpipe.net.clock import clock
-from bpipe.net.dialer import EARLY_CHECK, Dialer
+from bpipe.net.backoff import Backoff
+from bpipe.net.bind import bind
+from bpipe.net.connectors import connector
+from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
+from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
+from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
 from bpipe.protocol.writer import BackedWriter
 from bpipe.status import Status
 
 BUFFER_SIZE: Final = 64 << 20  # bytes kept for each direction
-READ_AHEAD: Final = 4 << 20  # bytes from a thread that wait to be sent over a link that is up
+EARLY_CHECK: Final = 1.0  # seconds for a look-up before the first attempt
 
 
 class BackedPipe:
     """A full-duplex byte stream to another process that survives the loss of its connections.
 
-    ``buffer_size`` bytes are kept for each direction: so much can be written before the far
-    consumer has taken anything. With a ``secret`` its connections are encrypted, and only who
+    The session's ``buffer_size`` bytes are kept for each direction: so much can be written before
+    the far consumer has taken anything. With a secret its connections are encrypted, and only who
     has the same one gets in. The pipe is used within one event loop; use it as an
     asynchronous context manager, which connects on entry, and on exit closes, or aborts after
     an exception.
     """
 
-    def __init__(
-        self,
-        reconnect: ReconnectFunc,
-        *,
-        buffer_size: int = BUFFER_SIZE,
-        limits: Limits = Limits(),  # noqa: B008 - immutable
-        secret: Secret | None = None,
-        began: float | None = None,
-    ) -> None:
-        self.engine = Engine(
-            reconnect, buffer_size=buffer_size, limits=limits, secret=secret, began=began
-        )
-        self.writer: BackedWriter = self.engine.writer  # the half that this end writes
-        self.reader: BackedReader = self.engine.reader  # the half that this end reads
-        self._session = self.engine.session
+    def __init__(self, session: Session, source: LinkSource) -> None:
+        self.engine = Engine(session, source)
+        self.writer: BackedWriter = session.writer  # the half that this end writes
+        self.reader: BackedReader = session.reader  # the half that this end reads
 
     async def __aenter__(self) -> BackedPipe:
         try:
@@ -97,7 +90,7 @@ class BackedPipe:
             await self.engine.changed()
         data = b"".join(views)
         self.reader.took(len(data))
-        self.engine.settle()
+        self.engine.drive()
         return data
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -108,11 +101,10 @@ class BackedPipe:
         """
         rest = memoryview(data).cast("B")
         while rest:
-            if self._session.failure is not None:
-                raise self._session.failure
+            if self.engine.failure is not None:
+                raise self.engine.failure
             if self.writer.stopped is not None:
-                self.writer.cut()  # there is more, although the far consumer has gone
-                self.engine.settle()
+                self.engine.cut()
                 raise PipeClosed("the far side stopped reading")
             if self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
@@ -121,7 +113,7 @@ class BackedPipe:
                 view[:] = rest[: len(view)]
                 self.writer.wrote(len(view))
                 rest = rest[len(view) :]
-            self.engine.settle()
+            self.engine.drive()
             if not views:
                 await self.engine.changed()
 
@@ -148,8 +140,8 @@ class BackedPipe:
         self.finish()
         self.stop()
         await self.wait_closed()
-        if self._session.failure is not None:
-            raise self._session.failure
+        if self.engine.failure is not None:
+            raise self.engine.failure
 
     async def wait_closed(self) -> None:
         """Wait until the session is over and its link is closed; see ``failure``."""
@@ -167,9 +159,14 @@ class BackedPipe:
 
         Raises TimeoutError, or SessionEnded when there will be no link any more.
         """
-        async with asyncio.timeout(timeout):
-            while not self.connected:
-                await self.engine.changed()
+        try:
+            await asyncio.wait_for(self._connection(), timeout)
+        except asyncio.TimeoutError:  # noqa: UP041 - another one up to Python 3.10
+            raise TimeoutError("there is no link yet") from None
+
+    async def _connection(self) -> None:
+        while not self.connected:
+            await self.engine.changed()
 
     def force_reconnect(self) -> None:
         """Drop the link, or, while there is none, try now."""
@@ -214,10 +211,11 @@ async def connect(
     anywhere = insecure or secret is not None
     where = _address(address)
     require_callable(where)
-    dialer = Dialer(where, anywhere=anywhere, retry_max=retry_max)
-    began = clock()
-    await dialer.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
-    return BackedPipe(dialer, buffer_size=buffer_size, limits=limits, secret=secret, began=began)
+    session = Session(buffer_size, limits, secret)
+    calls = connector(where, anywhere=anywhere)
+    dialer = Dialer(session, calls, Backoff(retry_max))
+    await calls.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
+    return BackedPipe(session, dialer)
 
 
 async def listen(
@@ -238,5 +236,7 @@ async def listen(
     where = _address(address)
     if secret is not None and not where.host and where.path is None:
         where = where._replace(host=EVERYWHERE)
-    listener = await Listener.bind(where, anywhere=insecure or secret is not None)
-    return BackedPipe(listener, buffer_size=buffer_size, limits=limits, secret=secret)
+    anywhere = insecure or secret is not None
+    listener = Listener(await bind(where, anywhere=anywhere), anywhere=anywhere, secret=secret)
+    session = Session(buffer_size, limits, secret)
+    return BackedPipe(session, listener.source(session))

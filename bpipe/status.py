@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class State(enum.StrEnum):
+class State(str, enum.Enum):  # noqa: UP042 - Python 3.9
     """What a pipe is doing."""
 
     CONNECTING = "connecting"  # there was no link yet
@@ -16,8 +16,11 @@ class State(enum.StrEnum):
     ABORTING = "aborting"  # the session has failed: the peer is to know
     OVER = "over"
 
+    def __str__(self) -> str:
+        return str(self.value)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Status:
     """A pipe at one moment. Counts are bytes, times are seconds."""
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.cli.app import run
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
-from bpipe.protocol.noise import Handshake
+from bpipe.protocol.noise import NoiseState
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Answer, Ended, Kind, Opening, Reason, Status, Stop
@@ -133,8 +133,8 @@ def test_the_sealed_example_is_what_the_two_ends_really_say(
 ) -> None:
     private = map(X25519PrivateKey.from_private_bytes, (b"\x01" * 32, b"\x02" * 32))
     monkeypatch.setattr(
-        "bpipe.protocol.sealed.NoiseHandshake",
-        partial(Handshake, generate=lambda: next(private)),
+        "bpipe.protocol.sealed.NoiseState",
+        partial(NoiseState, generate=lambda: next(private)),
     )
     key = re.search(r"^\.Dl (bpipe1:\S+)$", PROTOCOL.read_text(), re.MULTILINE)
     assert key is not None

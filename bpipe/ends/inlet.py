@@ -22,12 +22,9 @@ import asyncio
 import os
 import stat
 import threading
-from typing import Final
 
 from bpipe.engine import Engine
-from bpipe.net.outlet import CANNOT
-
-LITTLE: Final = 1 << 16  # bytes in one read; when there are as many, the pump is faster
+from bpipe.net.outlet import CANNOT, LITTLE
 
 
 class Inlet:
@@ -87,7 +84,7 @@ class Inlet:
         self._engine.writer.wrote(count)
         if not 0 < count < LITTLE:
             self._give_back()
-        self._engine.settle()
+        self._engine.drive()
 
     def _give_back(self) -> None:
         self._borrowed = False

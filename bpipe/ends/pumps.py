@@ -26,13 +26,13 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.ends.inlet import LITTLE, Inlet
+from bpipe.ends.inlet import Inlet
 from bpipe.ends.scheduling import Turns
 from bpipe.ends.streams import leave_signals_to_the_main_thread
 from bpipe.engine import Engine
 from bpipe.errors import explain
 from bpipe.net.clock import clock
-from bpipe.net.outlet import Outlet, waiting
+from bpipe.net.outlet import LITTLE, Outlet, waiting
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Reason
 
@@ -163,7 +163,7 @@ class StdinPump(Pump):
         self._full = False
         self._small = SMALL_READS  # reads in a row that were small; as if there had been some
         self._inlet = Inlet(engine, descriptor)
-        engine.writer.producing = True
+        engine.begin()
         super().__init__(engine, descriptor, select.POLLIN, lambda: engine.writer.written)
 
     def _wanted(self) -> bool:
@@ -221,10 +221,8 @@ class StdoutPump(Pump):
         self, engine: Engine, descriptor: int, before: Callable[[Views], None] = lambda data: None
     ) -> None:
         self._before = before  # called in this thread with what is going to be written
-        self._outlet: Outlet | None = None
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
-            self._outlet = Outlet(descriptor, lambda: self._idle)
-            engine.use_outlet(self._outlet)
+            engine.use_outlet(Outlet(descriptor, lambda: self._idle))
         super().__init__(engine, descriptor, 0, lambda: engine.reader.delivered)
 
     def _wanted(self) -> bool:
@@ -283,15 +281,6 @@ class StdoutPump(Pump):
             pause = min(2 * pause, longest)
             if (now_left := unread(self._descriptor)) < left:
                 left, since = now_left, clock()
-
-    def _look(self) -> None:
-        """A little goes to stdout here and now; the pump is woken for what is left."""
-        reader, outlet = self._engine.reader, self._outlet
-        if outlet is not None and 0 < reader.buffered <= LITTLE and outlet.idle():
-            if count := outlet.give(reader.readable(LITTLE)):
-                reader.took(count)
-                self._engine.settle()
-        super()._look()
 
     def _write(self, views: list[memoryview]) -> int:
         try:

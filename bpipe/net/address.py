@@ -1,33 +1,24 @@
-"""Addresses: what people type, what sockets take, and what may be used without a secret."""
+"""Addresses as people type them."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import ipaddress
 import os
 import re
-import signal
 import socket
 import stat
-import threading
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 from bpipe.errors import AddressError
 
 DEFAULT_PORT: Final = 27473  # "bpipe" on a telephone keypad
 EVERYWHERE: Final = "*"  # the host that means every address of this machine
-_FLOOD: Final = 1024  # addresses of one name that are tried, at most
 
 _FORMS: Final = "an address is HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH"
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:[\w.-]|[^\x00-\x7f\ud800-\udfff])*|\*")
-_LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
-_VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
-_NO_SUCH_NAME: Final = {  # what a resolver says for sure; with the rest it may be right later
-    getattr(socket, f"EAI_{name}", None) for name in ("NONAME", "NODATA", "ADDRFAMILY")
-}
+VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 
 
 class Address(NamedTuple):
@@ -48,37 +39,6 @@ class Address(NamedTuple):
         return join(self.host or "localhost", self.port)
 
 
-class Endpoint(NamedTuple):
-    """An address that is resolved: what a socket takes."""
-
-    family: socket.AddressFamily
-    sockaddr: str | tuple[str | int, ...]
-
-    def __str__(self) -> str:
-        if isinstance(self.sockaddr, str):
-            return f"unix:{self.sockaddr}"
-        return join(str(self.sockaddr[0]), int(self.sockaddr[1]))
-
-    @property
-    def local(self) -> bool:
-        """Whether only this machine can be at the other side."""
-        if isinstance(self.sockaddr, str):
-            return True
-        ip = self._ip(self.sockaddr)
-        return bool((getattr(ip, "ipv4_mapped", None) or ip).is_loopback)
-
-    @property
-    def mapped(self) -> bool:
-        """Whether this is an IPv4 address in the clothes of an IPv6 one."""
-        if isinstance(self.sockaddr, str):
-            return False
-        return getattr(self._ip(self.sockaddr), "ipv4_mapped", None) is not None
-
-    @staticmethod
-    def _ip(sockaddr: tuple[str | int, ...]) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-        return ipaddress.ip_address(str(sockaddr[0]).partition("%")[0])
-
-
 def join(host: str, port: int) -> str:
     """``HOST:PORT``, with brackets where IPv6 needs them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -94,21 +54,21 @@ def parse(
     ``HOST:PORT``, ``HOST PORT``, ``HOST``, ``:PORT``, a bare port, ``[V6]:PORT``, ``unix:PATH``, or
     anything with a slash, which is a path. A port may be the name of a service.
     """
-    _require_text(text)
+    require_text(text)
     if text.startswith("unix:") or ("/" in text and not _URL.match(text)):
         if family != socket.AF_UNSPEC:
-            raise AddressError(f"a Unix socket has no {_VERSIONS[family]} address: {text}")
+            raise AddressError(f"a Unix socket has no {VERSIONS[family]} address: {text}")
         return Address(path=_path(text, port))
     host, port = _split(text, port)
     if not _HOST.fullmatch(host) and not _is_ipv6(host):
         raise AddressError(f"{_FORMS}, and not {text}")
     literal = _literal(host)
     if literal is not None and family not in (socket.AF_UNSPEC, literal):
-        raise AddressError(f"{host} is no {_VERSIONS[family]} address")
+        raise AddressError(f"{host} is no {VERSIONS[family]} address")
     return Address(host, _port(port, text), None, family)
 
 
-def _require_text(text: str) -> None:
+def require_text(text: str) -> None:
     """AddressError for what a system call would cut short, or cannot be given at all."""
     try:
         data = os.fsencode(text)
@@ -209,75 +169,3 @@ def require_callable(address: Address) -> None:
     with contextlib.suppress(OSError):  # the listener may make it later
         if not stat.S_ISSOCK(os.stat(address.path).st_mode):
             raise AddressError(f"{address.path} exists and is not a socket")
-
-
-async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
-    """All endpoints of an address, in the resolver's order; AddressError if there are none.
-
-    The resolver blocks, so it runs in a daemon thread of its own: the event loop's executor
-    would be waited for at exit.
-    """
-    if address.path is not None:
-        _require_text(address.path)
-        return [Endpoint(socket.AF_UNIX, address.path)]
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[list[Endpoint]] = loop.create_future()
-
-    def settle(result: list[Endpoint] | AddressError) -> None:
-        if answer.done():
-            return
-        if isinstance(result, AddressError):
-            answer.set_exception(result)
-        else:
-            answer.set_result(result)
-
-    def work() -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread's
-        result = _look_up(address, passive)
-        try:
-            loop.call_soon_threadsafe(settle, result)
-        except RuntimeError:
-            pass  # the loop has ended meanwhile
-
-    try:
-        threading.Thread(target=work, name="bpipe-resolve", daemon=True).start()
-    except RuntimeError as error:  # there are too many; later there may be fewer
-        raise OSError(errno.EAGAIN, str(error)) from None
-    return await answer
-
-
-def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
-    flags = socket.AI_PASSIVE if passive else 0
-    host = address.host or _LOOPBACK.get(address.family, "localhost")
-    name = None if passive and host == EVERYWHERE else host
-    try:
-        _require_text(host)
-        found = socket.getaddrinfo(
-            name, address.port, family=address.family, type=socket.SOCK_STREAM, flags=flags
-        )
-    except AddressError as error:
-        return error
-    except UnicodeError:
-        return AddressError(f"cannot resolve {host}: not a valid name", code="no-such-name")
-    except OSError as error:
-        code = "no-such-name" if error.errno in _NO_SUCH_NAME else "unresolved"
-        family = _VERSIONS.get(address.family)
-        what = f"{host} to an {family} address" if family else host
-        return AddressError(f"cannot resolve {what}: {error.strerror}", code=code)
-    endpoints = [
-        Endpoint(family, cast("tuple[str | int, ...]", sockaddr))
-        for family, _, _, _, sockaddr in found
-        if family in (socket.AF_INET, socket.AF_INET6)
-    ]
-    return list(dict.fromkeys(endpoints))[:_FLOOD]
-
-
-def require_local(address: Address, endpoints: list[Endpoint]) -> None:
-    """AddressError if one of these can be reached from another machine."""
-    for endpoint in endpoints:
-        if not endpoint.local:
-            raise AddressError(
-                f"{address} is not loopback, and nothing would protect the connection: use"
-                " --secret FILE on both ends (bpipe keygen makes one), or --insecure on both if"
-                " the network is trusted"
-            )

@@ -11,13 +11,52 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from bpipe.errors import AddressError
-from bpipe.net.address import Endpoint
+from bpipe.net.address import Address, join
+from bpipe.net.resolve import Endpoint, require_local, resolve
 
 _BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
 _umask: Final = threading.Lock()
+
+
+class Bound(NamedTuple):
+    """Sockets that listen at one address."""
+
+    sockets: list[socket.socket]
+    name: str  # of the address, with the port that was really chosen
+    exposed: bool = False  # other machines can reach it
+    path: str | None = None  # of a Unix socket,
+    identity: tuple[int, int] | None = None  # and which file that is
+
+    def close(self) -> None:
+        """Listen no more; what lies at the path is removed if it is still ours."""
+        for sock in self.sockets:
+            sock.close()
+        if self.path is not None and _identity(self.path) == self.identity:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+
+async def bind(address: Address, *, anywhere: bool = False) -> Bound:
+    """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be.
+
+    Without ``anywhere`` only loopback and Unix addresses are bound. At a Unix path this may block
+    the event loop for a second, while another process begins to listen in the same folder.
+    """
+    if address.path is not None:
+        sock = bind_path(address.path)
+        identity = _identity(address.path)
+        return Bound([sock], str(address), path=address.path, identity=identity)
+    endpoints = await resolve(address, passive=True)
+    if not anywhere:
+        require_local(address, endpoints)
+    sockets = bind_all(endpoints, address.port)
+    port = sockets[0].getsockname()[1]
+    host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
+    exposed = not all(endpoint.local for endpoint in endpoints)
+    return Bound(sockets, join(host or "localhost", port), exposed)
 
 
 def bind_all(endpoints: list[Endpoint], port: int) -> list[socket.socket]:
@@ -123,9 +162,7 @@ def _remove_stale(path: str) -> None:
             pass  # it is alive, or not ours to judge: bind() will say so
 
 
-def identity(path: str | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.lstat(path)
     except OSError:

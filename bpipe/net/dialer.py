@@ -1,4 +1,4 @@
-"""The reconnect function of ``connect``: dial, greet, and try again until that works.
+"""The links of a session that calls: connect, greet, and try again until that works.
 
 Theory of operation. An attempt is a connection and the first half of a greeting, up to the
 listener's verdict: until then nothing has changed at the other end, so several may be under way,
@@ -14,9 +14,7 @@ is heard, they are void; the first verdict takes its place.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -29,19 +27,18 @@ from bpipe.errors import (
     code_of,
     explain,
 )
-from bpipe.net.address import Address, Endpoint, require_local, resolve
 from bpipe.net.backoff import Backoff
-from bpipe.net.clock import clock
-from bpipe.net.link import Link, forget, prepare
-from bpipe.net.peer import require_same_user
+from bpipe.net.clock import clock as system_clock
+from bpipe.net.connectors import Connector
+from bpipe.net.link import Link
 from bpipe.net.schedule import Schedule
+from bpipe.net.sockets import prepare
+from bpipe.protocol.caller import Caller
 from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.session import Session
 
-EARLY_CHECK: Final = 1.0  # seconds for a look-up before the first attempt
 SECOND_HALF: Final = 1.0  # seconds that the second half of a greeting may take, or
 ROUND_TRIPS: Final = 3  # times as long as the first, if that is more
-LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
 
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
@@ -52,43 +49,36 @@ _ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is
 
 
 class Dialer:
-    """Obtains greeted links by dialling ``address``.
+    """Obtains greeted links for ``session`` from what ``connector`` connects.
 
-    ``retry_max`` caps the delay between attempts, in seconds. Without ``anywhere`` only loopback
-    and Unix addresses are dialled.
+    ``backoff`` says how long to wait between attempts that fail. The first look-up is part of the
+    time that there is to connect, which begins here.
     """
+
+    exposed: Final = False
+    refused: Final = 0
 
     def __init__(
         self,
-        address: Address,
-        *,
-        anywhere: bool = False,
-        retry_max: float = 1.0,
+        session: Session,
+        connector: Connector,
+        backoff: Backoff,
+        clock: Callable[[], float] = system_clock,
     ) -> None:
-        self.name = str(address)
-        self.exposed = False
-        self.refused = 0
-        self.on_change: Callable[[], None] = lambda: None
-        self._address = address
-        self.schedule = Schedule(Backoff(retry_max))
-        self._anywhere = anywhere
+        self.name = connector.name
+        self.schedule = Schedule(backoff)
+        self._session = session
+        self._caller = Caller(session)
+        self._connector = connector
+        self._clock = clock
+        self._drive: Callable[[], None] = lambda: None
         self._outage: float | None = None
         self._wake = asyncio.Event()
-        self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
-        self._good: Endpoint | None = None  # where the last link went
         self._attempts: dict[int, asyncio.Task[Link]] = {}  # by number, the oldest first
         self._answered: int | None = None  # the one that goes on alone
         self._link: Link | None = None  # the one that was found last
         self._watch: asyncio.Task[None] | None = None  # over it
-
-    async def check(self, timeout: float) -> None:
-        """Raise AddressError if the address resolves to one that may not be used.
-
-        If that is not known after ``timeout`` seconds, the first attempt will find it out.
-        """
-        with contextlib.suppress(_Unresolved, TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._resolve()
+        session.patience.calling(clock())
 
     @property
     def attempts(self) -> int:
@@ -100,125 +90,147 @@ class Dialer:
         """When the next attempt starts."""
         return self.schedule.next_at
 
+    @property
+    def change(self) -> int:
+        """Is raised with every attempt."""
+        return self.schedule.started
+
+    def start(self, drive: Callable[[], None]) -> None:
+        """Call this after something has happened."""
+        self._drive = drive
+
     def hurry(self) -> None:
         """Try now."""
-        self.schedule.hurry(clock())
+        self.schedule.hurry(self._clock())
         self._wake.set()
 
     async def close(self) -> None:
         """Forget a look-up and attempts that nobody waits for any more."""
         self._stop_watching()
         self._hang_up()
-        if self._lookup is not None:
-            self._lookup.cancel()
+        self._connector.close()
 
-    async def __call__(self, session: Session) -> Link:
+    async def next_link(self) -> Link:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
         self._stop_watching()
-        fresh = session.outage_since is None or session.outage_since != self._outage
-        self._outage = session.outage_since
-        self.schedule.begin(clock(), fresh=fresh)
-        session.calling(clock())
-        self.on_change()
+        outage = self._session.patience.outage_since
+        self.schedule.begin(self._clock(), fresh=outage is None or outage != self._outage)
+        self._outage = outage
+        self._drive()
         try:
-            while (link := await self._step(session)) is None:
+            while (link := await self._step()) is None:
                 pass
         finally:
             self._hang_up()
         self._link = link
-        if session.limits.give_up_after > 0:  # else this link is the only one
-            self._watch = asyncio.create_task(self._watch_over(link, session))
+        if self._session.patience.limits.give_up_after > 0:  # else this link is the only one
+            self._watch = asyncio.create_task(self._watch_over(link))
         return link
 
     # --- attempts ---
 
-    async def _step(self, session: Session) -> Link | None:
+    async def _step(self) -> Link | None:
         """The link of an attempt that has succeeded; else do what is due, and wait a little."""
         for number, attempt in self._attempts.items():
             if attempt.done():
-                return self._conclude(number, session)
-        self._start_what_is_due(session)
+                return self._conclude(number)
+        self._start_what_is_due()
         self._wake.clear()
         wake = asyncio.create_task(self._wake.wait())
-        delay = max(0.0, self.schedule.deadline() - clock()) if self._answered is None else None
+        delay = max(0.0, self.schedule.deadline() - self._clock())
         try:
             await asyncio.wait(
                 [wake, *self._attempts.values()],
-                timeout=delay,
+                timeout=delay if self._answered is None else None,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             wake.cancel()
         return None
 
-    def _start_what_is_due(self, session: Session) -> None:
+    def _start_what_is_due(self) -> None:
         """Give up the attempts that have had their time, and start the next one."""
         if self._answered is not None:
             return
-        now = clock()
+        now = self._clock()
         while (number := self.schedule.abandon(now)) is not None:
             oldest = number == min(self._attempts)
             self._drop(number)
-            if oldest and not session.attached:  # the others only make room
-                session.attempt_failed(LinkLost(f"no answer from {self.name}", "silent"), now)
-                self.on_change()
+            if oldest:  # the others only make room
+                self._failed(LinkLost(f"no answer from {self.name}", "silent"))
         if now >= self.schedule.next_at:
             number = self.schedule.start(now)
-            self._attempts[number] = asyncio.create_task(self._attempt(number, session))
+            self._attempts[number] = asyncio.create_task(self._attempt(number))
 
-    async def _attempt(self, number: int, session: Session) -> Link:
+    async def _attempt(self, number: int) -> Link:
         """Connect and greet, as far as the verdict; and then, alone, to the end."""
-        sock, endpoint = await self._dial(number)
-        prepare(sock, session.limits.heartbeat)
-        loop = asyncio.get_running_loop()
-        verdict: asyncio.Future[None] = loop.create_future()
+        connection = await self._connector.connect(self.schedule.turn(number))
+        prepare(connection.sock, self._session.patience.limits.heartbeat)
+        verdict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def answered(accepted: bool) -> None:
-            self._go_on_alone(number, session, accepted)
+            self._go_on_alone(number, accepted)
             verdict.set_result(None)
 
-        if session.attached and self._link is not None:
+        if self._session.attached and self._link is not None:
             self._link.hold()
-        greeting, began = CallerGreeting(session, answered), clock()
-        link = Link(sock, greeting, str(endpoint))
-        link.on_traffic = self.on_change
+        greeting = CallerGreeting(self._caller, self._clock(), answered)
+        link = Link(connection.sock, greeting, connection.peer, self._clock)
+        link.join(lambda: self._moved(link))
         try:
-            await asyncio.wait([verdict, link.greeted], return_when=asyncio.FIRST_COMPLETED)
-            patience = max(SECOND_HALF, ROUND_TRIPS * (clock() - began))
-            await asyncio.wait([link.greeted], timeout=patience)
+            await self._greet(link, verdict)
         except asyncio.CancelledError:
             link.fail(LinkLost("not needed any more"))
             raise
+        except LinkLost as error:
+            raise error if greeting.answered else self._unanswered(error) from None
+        self._connector.prefer(connection)
+        return link
+
+    def _moved(self, link: Link) -> None:
+        """Bytes have moved on a link that the session does not have yet."""
+        link.flush()
+        self._drive()
+
+    async def _greet(self, link: Link, verdict: asyncio.Future[None]) -> None:
+        """Wait until it is done; LinkLost if it fails, or the second half of it takes too long."""
+        began = self._clock()
+        await asyncio.wait([verdict, link.greeted], return_when=asyncio.FIRST_COMPLETED)
+        patience = max(SECOND_HALF, ROUND_TRIPS * (self._clock() - began))
+        await asyncio.wait([link.greeted], timeout=patience)
         if not link.greeted.done():
             link.fail(LinkLost("no answer to the greeting", "silent"))
-        if (error := link.greeted.exception()) is None:
-            self._good = endpoint
-            return link
-        if greeting.answered or session.established:
+        if (error := link.greeted.exception()) is not None:
             raise error
-        advice, code = _ADVICE[session.secret is not None]
-        raise LinkLost(f"{self.name}: {error}; {advice}", code)
 
-    def _go_on_alone(self, number: int, session: Session, accepted: bool) -> None:
+    def _unanswered(self, error: LinkLost) -> LinkLost:
+        """What is said of it: in the first greetings it may not be bpipe that is there."""
+        if self._session.established:
+            return error
+        advice, code = _ADVICE[self._session.secret is not None]
+        return LinkLost(f"{self.name}: {error}; {advice}", code)
+
+    def _go_on_alone(self, number: int, accepted: bool) -> None:
         """An attempt is answered: the others, and a silent link, are not needed any more.
 
         Raises LinkLost if it is this one that is not.
         """
         if number not in self._attempts:
             raise LinkLost("not needed any more")
-        now = clock()
-        if session.doubted_at(now) > now and session.attached:
+        now, liveness = self._clock(), self._link.liveness if self._link is not None else None
+        if liveness is not None and liveness.doubted_at(now) > now:
             raise LinkLost("the old connection is heard again")
         self._answered = number
         for other in [other for other in self._attempts if other != number]:
             self._drop(other)
         self.schedule.clear()
         if accepted and self._link is not None:
-            silence = f"nothing was heard for {session.silence(now):.1f} s"
-            self._link.fail(LinkLost(f"{silence}, and a new connection is answered", "silent"))
+            silence = 0.0 if liveness is None else now - liveness.heard_at
+            cause = f"nothing was heard for {silence:.1f} s, and a new connection is answered"
+            self._link.fail(LinkLost(cause, "silent"))
             self._stop_watching()
 
-    def _conclude(self, number: int, session: Session) -> Link | None:
+    def _conclude(self, number: int) -> Link | None:
         """The link that this attempt has made; None if it has failed."""
         attempt = self._attempts.pop(number)
         if self._answered == number:
@@ -231,12 +243,15 @@ class Dialer:
         except OSError as error:
             kind = NobodyListens if error.errno in _NOBODY else LinkLost
             cause = kind(f"{self.name}: {explain(error)}", code_of(error))
-        now = clock()
-        self.schedule.failed(number, now)
-        if not session.attached:
-            session.attempt_failed(cause, now)
-            self.on_change()
+        self.schedule.failed(number, self._clock())
+        self._failed(cause)
         return None
+
+    def _failed(self, cause: BpipeError) -> None:
+        """An attempt has; beside a link that means nothing."""
+        if not self._session.attached:
+            self._caller.attempt_failed(cause)
+            self._drive()
 
     def _hang_up(self) -> None:
         for number in list(self._attempts):
@@ -253,89 +268,21 @@ class Dialer:
 
     # --- beside a link ---
 
-    async def _watch_over(self, link: Link, session: Session) -> None:
+    async def _watch_over(self, link: Link) -> None:
         """Attempt to find another whenever this link is in doubt."""
-        while link.cause is None:
-            now = clock()
-            if (trust := session.doubted_at(now) - now) > 0:
+        while (liveness := link.liveness) is not None:
+            now = self._clock()
+            if (trust := liveness.doubted_at(now) - now) > 0:
                 self._hang_up()
                 await asyncio.sleep(trust + _RESOLUTION)
-                self.schedule.begin(clock(), fresh=True)
+                self.schedule.begin(self._clock(), fresh=True)
             else:
-                await self._step(session)
+                await self._step()
 
     def _stop_watching(self) -> None:
         self._link = None
         if self._watch is not None:
             self._watch.cancel()
-
-    # --- one connection ---
-
-    async def _dial(self, number: int) -> tuple[socket.socket, Endpoint]:
-        """Connect to one of the address's endpoints; the last error if none answers."""
-        endpoints = await self._endpoints()
-        turn = self.schedule.turn(number) % len(endpoints)  # a silent one does not hide the others
-        for last, endpoint in enumerate(endpoints[turn:] + endpoints[:turn], 1 - len(endpoints)):
-            try:
-                return await _connect(endpoint, anywhere=self._anywhere), endpoint
-            except OSError:
-                if not last:
-                    raise
-        raise AssertionError("an address has at least one endpoint")
-
-    async def _endpoints(self) -> list[Endpoint]:
-        """The address, resolved anew, and first the endpoint that was good before.
-
-        That one need not wait for a name that cannot be resolved now.
-        """
-        good = self._good
-        try:
-            if good is None:
-                return await self._resolve()
-            async with asyncio.timeout(LOOK_UP):
-                found = await self._resolve()
-        except (_Unresolved, TimeoutError):
-            if good is None:
-                raise
-            return [good]
-        return sorted(found, key=lambda endpoint: endpoint != good)
-
-    async def _resolve(self) -> list[Endpoint]:
-        """The endpoints of the address now. AddressError if one may not be dialled."""
-        if self._lookup is None or self._lookup.done():
-            self._lookup = asyncio.ensure_future(resolve(self._address))
-            self._lookup.add_done_callback(lambda lookup: lookup.cancelled() or lookup.exception())
-        try:
-            endpoints = await asyncio.shield(self._lookup)
-        except AddressError as error:
-            raise _Unresolved(str(error), error.code) from None
-        if not self._anywhere:
-            require_local(self._address, endpoints)
-        return endpoints
-
-
-class _Unresolved(NotConnected):
-    """A name that has no address now; it may have one later."""
-
-
-async def _connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
-    """A connection to this endpoint. Raises OSError, AddressError if it is another user's.
-
-    ``anywhere``: other users' processes may be there, but not behind a Unix socket.
-    """
-    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
-        unix = isinstance(endpoint.sockaddr, str)
-        if not unix and sock.getsockname() == sock.getpeername():
-            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
-            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
-        require_same_user(sock, str(endpoint), anywhere=anywhere)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _let_go(attempt: asyncio.Task[Link]) -> None:

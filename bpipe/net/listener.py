@@ -1,10 +1,8 @@
-"""The reconnect function of ``listen``: accept, admit, and hand each link to its session."""
+"""Accepting: sockets that listen, and the links of the sessions that are called there."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
 import resource
 import socket
@@ -12,12 +10,16 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError, code_of, explain
-from bpipe.net.address import Address, Endpoint, join, require_local, resolve
-from bpipe.net.bind import bind_all, bind_path, identity
-from bpipe.net.link import Link, prepare
+from bpipe.net.bind import Bound
+from bpipe.net.clock import clock as system_clock
+from bpipe.net.link import Link
 from bpipe.net.peer import EXHAUSTED, require_same_user
-from bpipe.protocol.greeting import Answerer, AnswererGreeting
+from bpipe.net.resolve import Endpoint
+from bpipe.net.sockets import prepare
+from bpipe.protocol.greeting import AnswererGreeting
+from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.sessions import Sessions
 
 PENDING: Final = 64  # greetings under way at once; one more drops one of them
 _BATCH: Final = 4  # connections that are accepted before others have their turn
@@ -26,80 +28,57 @@ _PAUSE: Final = 0.1  # seconds without accepting, when the process is out of des
 
 
 class Listener:
-    """Obtains greeted links by accepting them. Made by ``Listener.bind``.
+    """Accepts callers, greets them, and hands each link to the session that it belongs to.
 
-    It listens as long as the session lives: also while a link is up, because the caller may
-    know before we do that this link is dead.
+    With a ``secret`` only who knows it is let in; without ``anywhere`` only processes of this one's
+    user, where the system tells whose they are. It listens as long as one of its sessions lives:
+    also while a link is up, because the caller may know before we do that this link is dead.
     """
-
-    attempts: Final = 0  # it can only wait
-    next_at: Final = None
 
     def __init__(
         self,
-        sockets: list[socket.socket],
-        name: str,
-        path: str | None = None,
+        bound: Bound,
         *,
         anywhere: bool = False,
+        secret: Secret | None = None,
+        clock: Callable[[], float] = system_clock,
     ) -> None:
-        self.name = name  # with the port that was really chosen
-        self.exposed = False
+        self.name = bound.name
+        self.exposed = bound.exposed
         self.refused = 0
-        self.on_change: Callable[[], None] = lambda: None
-        self._sockets = sockets
-        self._path = path
+        self._bound = bound
         self._anywhere = anywhere
-        self._identity = identity(path)
-        self._room = _room(sockets[-1])
+        self._clock = clock
+        self._room = _room(bound.sockets[-1])
         self._pending: list[Link] = []
-        self._link: Link | None = None  # the one that is attached
-        self._admitted: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
-        self._answerer: Answerer | None = None
+        self._sessions = Sessions(self._drop_link, secret)
+        self._sources: dict[Session, AcceptedLinks] = {}
 
-    @classmethod
-    async def bind(cls, address: Address, *, anywhere: bool = False) -> Listener:
-        """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be.
+    def source(self, session: Session) -> AcceptedLinks:
+        """From now on a caller may have this session: its links."""
+        source = self._sources[session] = AcceptedLinks(self, session)
+        return source
 
-        Without ``anywhere`` only loopback and Unix addresses are bound, and only processes of this
-        one's user are let in, where the system tells whose they are.
-        """
-        if address.path is not None:
-            return cls([bind_path(address.path)], str(address), address.path)
-        endpoints = await resolve(address, passive=True)
-        if not anywhere:
-            require_local(address, endpoints)
-        sockets = bind_all(endpoints, address.port)
-        port = sockets[0].getsockname()[1]
-        host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
-        listener = cls(sockets, join(host or "localhost", port), anywhere=anywhere)
-        listener.exposed = not all(endpoint.local for endpoint in endpoints)
-        return listener
+    def open(self, session: Session) -> None:
+        """Begin to accept callers, also for this session."""
+        self._sessions.add(session)
+        for sock in self._bound.sockets:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
-    def hurry(self) -> None:
-        """A listener can only wait."""
+    def release(self, session: Session) -> None:
+        """This session needs no links any more; after the last one, stop listening."""
+        self._sessions.remove(session)
+        del self._sources[session]
+        if not self._sources:
+            self._close()
 
-    async def close(self) -> None:
-        """Stop listening, and let go of everybody who is not attached."""
-        for sock in self._sockets:
+    def _close(self) -> None:
+        """Let go of the address, and of everybody who is not attached."""
+        for sock in self._bound.sockets:
             asyncio.get_running_loop().remove_reader(sock)
-            sock.close()
-        if self._path is not None and identity(self._path) == self._identity:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
+        self._bound.close()
         for link in self._pending[:]:
             link.fail(LinkLost("the listener has ended"))
-
-    async def __call__(self, session: Session) -> Link:
-        """The next link that is greeted and attached to the session; waits until there is one."""
-        if self._answerer is None:
-            self._answerer = Answerer(session, self._drop_link)
-            for sock in self._sockets:
-                asyncio.get_running_loop().add_reader(sock, self._accept, sock)
-        while True:
-            link = await self._admitted.get()
-            if link.cause is None:
-                return link
 
     def _accept(self, listening: socket.socket) -> None:
         for turn in range(_BATCH):
@@ -116,8 +95,10 @@ class Listener:
             self._greet(sock)
 
     def _greet(self, sock: socket.socket) -> None:
-        """Begin to hear who this is. What has arrived is read at once: it may save him below."""
-        assert self._answerer is not None
+        """Begin to hear who this is.
+
+        What has arrived is read at once: a caller that has greeted is kept when room is made.
+        """
         try:
             peer = self._check(sock)
         except (AddressError, OSError) as error:
@@ -128,13 +109,12 @@ class Listener:
         self._pending = [link for link in self._pending if not link.lost.done()]
         if len(self._pending) >= self._room:
             self._make_room("too many greetings")
-        link = Link(sock, AnswererGreeting(self._answerer), peer)
+        link = Link(sock, AnswererGreeting(self._sessions, self._clock()), peer, self._clock)
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
 
     def _check(self, sock: socket.socket) -> str:
-        """The caller's name; AddressError if he may not call, OSError if he has gone."""
-        assert self._answerer is not None
+        """The caller's name; AddressError if it may not call, OSError if it has gone."""
         name = _name(sock)
         try:
             require_same_user(sock, name, anywhere=self._anywhere)
@@ -142,20 +122,29 @@ class Listener:
             if error.errno not in EXHAUSTED or not self._make_room("out of descriptors"):
                 raise
             require_same_user(sock, name, anywhere=self._anywhere)
-        prepare(sock, self._answerer.session.limits.heartbeat)
+        prepare(sock, self._heartbeat)
         return name
+
+    @property
+    def _heartbeat(self) -> float:
+        return max(each.patience.limits.heartbeat for each in self._sources)
 
     def _refuse(self) -> None:
         self.refused += 1
-        self.on_change()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Something has happened that may concern every session."""
+        for source in list(self._sources.values()):
+            source.drive()
 
     def _find_descriptor(self, listening: socket.socket, error: OSError) -> None:
         """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
         if not self._make_room("out of descriptors"):
-            assert self._answerer is not None
             cause = LinkLost(f"cannot accept a caller: {explain(error)}", code_of(error))
-            self._answerer.session.last_cause = cause
-            self.on_change()
+            for session in self._sources:
+                session.note(cause)
+            self._tell()
             loop = asyncio.get_running_loop()
             loop.remove_reader(listening)
             loop.call_later(_PAUSE, self._accept_again, listening)
@@ -167,10 +156,10 @@ class Listener:
     def _make_room(self, why: str) -> bool:
         """Drop one at random: of those whose first message was right, or of the others.
 
-        Of whichever are more: who says nothing drives out nobody who does, and who repeats what
-        he has overheard drives out nobody who has just come.
+        From the larger group: so silent callers cannot push out talking ones, nor replayed
+        greetings fresh ones.
         """
-        droppable = [link for link in self._pending if not link.greeting.attached]
+        droppable = [link for link in self._pending if link.greeting.channel is None]
         heard = [link for link in droppable if link.greeting.answered]
         crowd = max(heard, [link for link in droppable if not link.greeting.answered], key=len)
         if not crowd:
@@ -180,38 +169,111 @@ class Listener:
         victim.fail(LinkLost(why))
         return True
 
-    def _drop_link(self) -> None:
-        """The caller is back over another link: the old one is dead, whatever we know of it."""
-        for link in [self._link, *self._pending]:
-            if link is not None and link.greeting.attached:
-                link.fail(LinkLost("the peer has come back over another connection"))
+    def _drop_link(self, session: Session) -> None:
+        """Its caller is back over another link: the old one is dead, whatever we know of it."""
+        cause = LinkLost("the peer has come back over another connection")
+        self._sources[session].drop(cause)
+        for link in self._pending[:]:
+            if link.greeting.channel is not None and _session(link) is session:
+                link.fail(cause)
 
     def _greeted(self, link: Link) -> None:
-        if not link.greeting.attached:
-            if isinstance(link.cause, ProtocolError | Forged):
+        if link.greeting.channel is None:
+            if isinstance(link.cause, (ProtocolError, Forged)):
                 self._refuse()
             return
-        self._drop_greetings()
-        link.on_traffic = self.on_change
-        self.on_change()  # what ends the session may have come already
-        if link.cause is not None:
-            return
-        self._pending.remove(link)
-        self._link = link
-        while not self._admitted.empty():
-            self._admitted.get_nowait()  # a link that was lost before anybody took it
-        self._admitted.put_nowait(link)
+        session = _session(link)
+        assert session is not None
+        self._drop_greetings(session)
+        if link.cause is None:
+            self._pending.remove(link)
+            self._sources[session].take(link)
+        self._sources[session].drive()  # what ends the session may have come already
 
-    def _drop_greetings(self) -> None:
+    def _drop_greetings(self, session: Session) -> None:
         """A link was attached: a CONFIRM for what was judged before it would come too late.
 
         That may be a greeting of this session, or of one that its caller has given up.
         """
         for link in self._pending[:]:
-            assert isinstance(link.greeting, AnswererGreeting)
-            judged = link.greeting.hello is not None and not link.greeting.attached
+            judged = link.greeting.channel is None and _session(link) is session
             if judged and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))
+
+
+class AcceptedLinks:
+    """The links of one session that is called: a ``LinkSource``. Made by ``Listener.source``."""
+
+    attempts: Final = 0  # it can only wait
+    next_at: Final = None
+
+    def __init__(self, listener: Listener, session: Session) -> None:
+        self._listener = listener
+        self._session = session
+        self._link: Link | None = None  # the one that is attached
+        self._taken: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
+        self._drive: Callable[[], None] = lambda: None
+
+    @property
+    def name(self) -> str:
+        """The address where it can be called."""
+        return self._listener.name
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines can call there."""
+        return self._listener.exposed
+
+    @property
+    def refused(self) -> int:
+        """The callers that do not belong here."""
+        return self._listener.refused
+
+    @property
+    def change(self) -> int:
+        """Is raised with everything that no link tells."""
+        return self._listener.refused
+
+    def start(self, drive: Callable[[], None]) -> None:
+        """Begin to accept callers; call this after something has happened."""
+        self._drive = drive
+        self._listener.open(self._session)
+
+    def drive(self) -> None:
+        """Something has happened."""
+        self._drive()
+
+    async def next_link(self) -> Link:
+        """The next link that is greeted and attached to the session; waits until there is one."""
+        while True:
+            link = await self._taken.get()
+            if link.cause is None:
+                return link
+
+    def take(self, link: Link) -> None:
+        """This one is attached."""
+        self._link = link
+        while not self._taken.empty():
+            self._taken.get_nowait()  # a link that was lost before anybody took it
+        self._taken.put_nowait(link)
+
+    def drop(self, cause: LinkLost) -> None:
+        """Close the link that is attached, if there is one."""
+        if self._link is not None:
+            self._link.fail(cause)
+
+    def hurry(self) -> None:
+        """One can only wait."""
+
+    async def close(self) -> None:
+        """The session needs no more links."""
+        self._listener.release(self._session)
+
+
+def _session(link: Link) -> Session | None:
+    """Whose link this is, or is going to be; None before that is known."""
+    greeting = link.greeting
+    return greeting.session if isinstance(greeting, AnswererGreeting) else None
 
 
 def _room(sock: socket.socket) -> int:

@@ -1,4 +1,4 @@
-"""Ways for payload to the consumer that do not need the consumer's own thread.
+"""How payload reaches the consumer without its thread.
 
 Where the consumer is behind a pipe, Linux moves bytes from a socket into it without a copy in
 user space (splice(2)). Such bytes are received and delivered in one step, so this is possible
@@ -20,12 +20,14 @@ import socket
 import stat
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from bpipe.net.clock import clock
+from bpipe.net.clock import clock as system_clock
+from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 
+LITTLE: Final = 1 << 16  # bytes that are written here and now; for more the thread is faster
 HELD_UP: Final = 1.0  # seconds for a call that is not to wait, after which it is not trusted
 CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to wait
 
@@ -33,7 +35,13 @@ CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)  # be asked not to
 class Outlet:
     """The pipe behind ``descriptor``; ``idle`` says whether its own thread is parked."""
 
-    def __init__(self, descriptor: int, idle: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        idle: Callable[[], bool],
+        clock: Callable[[], float] = system_clock,
+    ) -> None:
+        self._clock = clock
         self._descriptor = descriptor
         self._idle = idle
         self._trusted = True
@@ -58,38 +66,40 @@ class Outlet:
         Raises BlockingIOError when the socket has nothing, another OSError when it fails. A
         consumer that is gone counts as full: the thread that waits for it will notice.
         """
+        began = self._clock()
         try:
-            with self._watched():
-                return os.splice(sock.fileno(), self._descriptor, limit, flags=os.SPLICE_F_NONBLOCK)
+            return os.splice(sock.fileno(), self._descriptor, limit, flags=os.SPLICE_F_NONBLOCK)
         except BrokenPipeError:
             return None
         except BlockingIOError:
             if waiting(sock.fileno()):
                 return None
             raise
+        finally:
+            self._trusted = self._clock() - began < HELD_UP
+
+    def deliver(self, reader: BackedReader) -> None:
+        """Have the consumer take what the reader holds, if that is a little, and it is a way now.
+
+        The thread that waits for the consumer will meet what fails here, too.
+        """
+        if not 0 < reader.buffered <= LITTLE or not self.idle():
+            return
+        if count := self.give(reader.readable(LITTLE)):
+            reader.took(count)
 
     def give(self, data: Views) -> int:
-        """Write some of this; returns how many bytes, 0 if there is no room, or it fails.
-
-        The thread that waits for the consumer will meet that, too.
-        """
+        """Write some of this; returns how many bytes, 0 if there is no room, or it fails."""
         if not self._takes_bytes:
             return 0
+        began = self._clock()
         try:
-            with self._watched():
-                return os.pwritev(self._descriptor, data, -1, os.RWF_NOWAIT)
+            return os.pwritev(self._descriptor, data, -1, os.RWF_NOWAIT)
         except OSError as error:
             self._takes_bytes = error.errno not in CANNOT
             return 0
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """What is done here is not to wait."""
-        began = clock()
-        try:
-            yield
         finally:
-            self._trusted = clock() - began < HELD_UP
+            self._trusted = self._clock() - began < HELD_UP
 
 
 def waiting(descriptor: int, question: int = termios.FIONREAD) -> int:

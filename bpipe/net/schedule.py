@@ -24,20 +24,20 @@ class Schedule:
     def __init__(self, backoff: Backoff) -> None:
         self.backoff = backoff
         self.next_at = 0.0  # when the next attempt starts
-        self._started = 0  # attempts
+        self.started = 0  # attempts, in all outages together
         self._before = 0  # of these: before this outage
         self._pending: list[tuple[int, float]] = []  # attempts without an answer, oldest first
 
     @property
     def attempts(self) -> int:
         """How many were started in this outage."""
-        return self._started - self._before
+        return self.started - self._before
 
     def begin(self, now: float, *, fresh: bool) -> None:
         """A link is needed; ``fresh``: the last one was good, so there is no reason to wait."""
         if fresh:
             self.backoff.reset()
-            self._before = self._started - len(self._pending)  # which began beside the last one
+            self._before = self.started - len(self._pending)  # which began beside the last one
             self.next_at = now
         else:
             self.next_at = now + self.backoff.next()
@@ -48,10 +48,10 @@ class Schedule:
 
     def start(self, now: float) -> int:
         """The next attempt starts now; returns its number."""
-        self._started += 1
-        self._pending.append((self._started, now))
+        self.started += 1
+        self._pending.append((self.started, now))
         self.next_at = now + OVERLAP
-        return self._started
+        return self.started
 
     def turn(self, number: int) -> int:
         """Which attempt of this outage this is, from 0 on."""

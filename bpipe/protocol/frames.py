@@ -6,7 +6,7 @@ arrived is of no use on the next one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import NamedTuple
 
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
@@ -19,21 +19,35 @@ from bpipe.protocol.wire import (
     unpack_header,
 )
 
-Frame = tuple[Header, bytes]  # one that has arrived, and the message of an ABORT
+
+class Frame(NamedTuple):
+    """A frame that has arrived. The payload of DATA is not in it: that is the reader's."""
+
+    header: Header
+    message: bytes = b""  # of an ABORT
 
 
 class Frames:
-    """The frames of one link, in both directions. Payloads are moved from and to lent memory."""
+    """The frames of one link, in both directions. Payloads are moved from and to lent memory.
+
+    ``join`` comes before anything that has a payload.
+    """
 
     size = HEADER_SIZE  # of a frame without payload, in bytes
 
     def __init__(self) -> None:
+        self.missing = 0  # bytes of the body that is arriving
+        self.passing = False  # they are payload, and need not be seen here
         self._header = bytearray(HEADER_SIZE)
         self._header_view = memoryview(self._header)
         self._filled = 0  # bytes of it
-        self._coming: Header | None = None  # the frame whose body is arriving
-        self._missing = 0  # bytes of that body
+        self._coming: Header | None = None  # of the body
         self._message = memoryview(b"")
+        self._reader: BackedReader
+
+    def join(self, reader: BackedReader) -> None:
+        """Payload that comes is this reader's."""
+        self._reader = reader
 
     # --- out ---
 
@@ -51,68 +65,60 @@ class Frames:
         """A whole frame without payload; only in a greeting, which reads no more than that."""
         return unpack_header(data)
 
-    def incoming(self, reader: BackedReader) -> Views:
+    def incoming(self) -> Views:
         """Where the next bytes belong, in order; never empty."""
-        if self._coming is None:
+        if not self.missing:
             return [self._header_view[self._filled :]]
-        views = self._body(self._coming, reader)
-        if sum(map(len, views)) == self._missing:
+        views = self._body()
+        if sum(map(len, views)) == self.missing:
             views.append(self._header_view)  # the next frame's, in the same system call
         return views
 
-    def received(self, count: int, reader: BackedReader) -> Iterator[Frame]:
-        """``count`` bytes arrived where ``incoming`` said; yields the frames that they complete.
+    def receive_body(self, count: int) -> Frame | None:
+        """``count`` bytes of a body arrived where ``incoming`` said; the frame that they complete.
 
-        Of a DATA frame the header is enough, and its payload is the reader's. Raises LinkLost
-        for what nobody may send, after what came before it.
+        Of a DATA frame it was the header that counted.
         """
-        if self._coming is not None:
-            part = min(count, self._missing)
-            self._missing -= part
-            count -= part
-            frame = self._arrive(self._coming, part, reader)
-            if not self._missing:
-                self._coming = None
-            if frame is not None:
-                yield frame
-        self._filled += count
-        if self._filled == HEADER_SIZE:
-            self._filled = 0
-            if (frame := self._begin(reader)) is not None:
-                yield frame
+        self.missing -= count
+        if self.passing:
+            self._reader.receive(count)
+            self.passing = self.missing > 0
+            return None
+        if self.missing:
+            return None
+        assert self._coming is not None
+        return Frame(self._coming, bytes(self._message))
 
-    @property
-    def passable(self) -> int:
-        """The bytes of a DATA frame that come next, and need not be seen here."""
-        passing = self._coming is not None and self._coming.kind is Kind.DATA
-        return self._missing if passing else 0
+    def receive_header(self, count: int) -> Frame | None:
+        """``count`` bytes of a header arrived; the frame, unless a body has to come first.
+
+        Of a DATA frame the header is enough. Raises LinkLost for what nobody may send.
+        """
+        self._filled += count
+        if self._filled < HEADER_SIZE:
+            return None
+        self._filled = 0
+        return self._begin()
 
     def passed(self, count: int) -> None:
-        """So many of them went another way."""
-        self._missing -= count
-        if not self._missing:
-            self._coming = None
+        """So many bytes of a payload went another way."""
+        self.missing -= count
+        self.passing = self.missing > 0
 
-    def _begin(self, reader: BackedReader) -> Frame | None:
+    def _begin(self) -> Frame | None:
         """A header is there."""
         header = unpack_header(self._header)
+        self.missing = header.length
         if header.kind is Kind.DATA:
-            reader.check(header.number, header.length)
+            self._reader.check(header.number, header.length)
+            self.passing = True
         elif header.length:
-            self._message = memoryview(bytearray(header.length))
-        if header.length:
-            self._coming, self._missing = header, header.length
-        return None if header.length and header.kind is not Kind.DATA else (header, b"")
-
-    def _body(self, header: Header, reader: BackedReader) -> Views:
-        """Where the missing bytes of this frame's body belong."""
-        if header.kind is Kind.DATA:
-            return reader.lend(self._missing)
-        return [self._message[-self._missing :]]
-
-    def _arrive(self, header: Header, count: int, reader: BackedReader) -> Frame | None:
-        """So many bytes of this frame's body are there."""
-        if header.kind is Kind.DATA:
-            reader.receive(count)
+            self._coming, self._message = header, memoryview(bytearray(header.length))
             return None
-        return None if self._missing else (header, bytes(self._message))
+        return Frame(header)
+
+    def _body(self) -> Views:
+        """Where the missing bytes of a body belong."""
+        if self.passing:
+            return self._reader.lend(self.missing)
+        return [self._message[-self.missing :]]

@@ -7,7 +7,6 @@ An object of this module belongs to one greeting. What it makes of the last mess
 from __future__ import annotations
 
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.wire import (
     HELLO_SIZE,
     VERDICT_SIZE,
@@ -57,12 +56,3 @@ class Handshake:
     def resume_secret(self) -> bytes:
         """What the next greetings of a session that begins with this one have to know."""
         return b""
-
-
-def begin(secret: Secret | None) -> Handshake:
-    """A fresh handshake; ``cryptography`` is imported when the first one is sealed."""
-    if secret is None:
-        return Handshake()
-    from bpipe.protocol.sealed import SealedHandshake
-
-    return SealedHandshake(secret)

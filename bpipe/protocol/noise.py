@@ -130,7 +130,7 @@ class SymmetricState:
         return hmac.digest(self._chaining, purpose + self._hash, "sha256")
 
 
-class Handshake:
+class NoiseState:
     """One side of a handshake. The caller writes first and then reads; the answerer, vice versa.
 
     ``psk0`` and ``psk2`` are 32 bytes each. Whatever is read raises Forged if the other side does

@@ -25,11 +25,25 @@ class Patience:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.calling_since: float | None = None  # a caller's first attempt
         self.outage_since: float | None = None  # no progress was made from here on
-        self.done_at: float | None = None
-        self.asked_at = 0.0  # when it was heard that the far consumer has gone
+        self._asked_at = 0.0  # when it was heard that the far consumer has gone
+        self._calling_since: float | None = None  # a caller's first attempt
+        self._done_at: float | None = None
         self._grace: float | None = None
+
+    @property
+    def one_try(self) -> bool:
+        """Whether a caller gives up when its first attempt has failed."""
+        return self.limits.connect_timeout <= 0
+
+    def calling(self, now: float) -> None:
+        """A caller looks for a link; only the first time counts."""
+        if self._calling_since is None:
+            self._calling_since = now
+
+    def done(self, now: float) -> None:
+        """Both streams are delivered to their ends."""
+        self._done_at = now
 
     def outage_began(self, now: float) -> None:
         """The link is lost; one that was without progress prolongs the outage."""
@@ -42,7 +56,12 @@ class Patience:
 
     def asked(self, now: float) -> None:
         """The far consumer has gone, it was heard; only the first time counts."""
-        self.asked_at = self.asked_at or now
+        self._asked_at = self._asked_at or now
+
+    @property
+    def answer_until(self) -> float:
+        """When the producer must have ended, for a consumer that has gone."""
+        return self._asked_at + QUESTION
 
     def until(
         self, *, established: bool, done: bool, told: bool, only_asks: bool, only_mark: bool
@@ -56,15 +75,15 @@ class Patience:
         limits = self.limits
         unconfirmed = min(UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after)
         if not established:
-            if self.calling_since is None or not limits.connect_timeout:
+            if self._calling_since is None or not limits.connect_timeout:
                 return None  # an answerer, or a caller with one try
-            until = self.calling_since + limits.connect_timeout
+            until = self._calling_since + limits.connect_timeout
         elif self.outage_since is None:
             return None
         elif done:
-            assert self.done_at is not None
+            assert self._done_at is not None
             linger = limits.linger if told else max(limits.linger, unconfirmed)
-            until = max(self.outage_since, self.done_at) + linger
+            until = max(self.outage_since, self._done_at) + linger
         elif only_asks:
             until = self.outage_since + limits.linger
         elif only_mark:

@@ -33,9 +33,9 @@ class BackedReader:
         self.stopped: int | None = None  # we asked the peer to stop; nothing from here on is taken
         self.gone = False  # because the consumer has gone, who has taken everything before
         self.cut = False  # the peer's producer had more than it could send
-        self.deaf = False  # after an abort: what still comes is neither kept nor counted
+        self.discarding = False  # after an abort: what still comes is neither kept nor counted
+        self.done = False  # the consumer has taken the end of the stream as well
         self._ring = Ring(capacity)
-        self._closed = False  # the consumer has taken the end of the stream as well
         self._scratch: memoryview | None = None
 
     # --- the consumer ---
@@ -63,27 +63,31 @@ class BackedReader:
     @property
     def delivered(self) -> int:
         """The number for an ACK: the bytes that the consumer took, and one for the end mark."""
-        return self._ring.start + self._closed
+        return self._ring.start + self.done
+
+    @property
+    def unacknowledged(self) -> int:
+        """How much of that no ACK has said yet."""
+        return self._ring.start + self.done - self.acknowledged
 
     @property
     def drained(self) -> bool:
         """Whether every byte of the stream was taken, so that the consumer can be closed."""
         return self.mark is not None and self._ring.start == self.mark
 
-    @property
-    def done(self) -> bool:
-        """Whether the end mark is delivered."""
-        return self._closed
-
     def acknowledge(self) -> int:
         """The number for the ACK that is said now."""
-        self.acknowledged = self.delivered
+        self.acknowledged = self._ring.start + self.done
         return self.acknowledged
 
     def close(self) -> None:
         """The consumer was closed after its last byte: the end mark is delivered."""
         assert self.drained
-        self._closed = True
+        self.done = True
+
+    def discard(self) -> None:
+        """The session has failed: what still comes is neither kept nor counted."""
+        self.discarding = True
 
     def stop(self) -> None:
         """Take no more: discard what waits and what will come, and count it as delivered.
@@ -114,12 +118,12 @@ class BackedReader:
         """A DATA frame begins; ProtocolError if it is not the next one, or too much."""
         if number != self.received or self.mark is not None:
             raise ProtocolError("data that is not the next")
-        if number + count > self.delivered + self.capacity:
+        if number + count > self._ring.start + self._ring.capacity:
             raise ProtocolError("more data than the window allows")
 
     def lend(self, limit: int) -> Views:
         """Where the next bytes of the stream belong: at most ``limit`` (``check`` allowed them)."""
-        if self.stopped is None and not self.deaf:
+        if self.stopped is None and not self.discarding:
             return self._ring.writable(limit)
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_SCRATCH))
@@ -128,7 +132,7 @@ class BackedReader:
     def receive(self, count: int) -> None:
         """``count`` bytes arrived where ``lend`` said."""
         self.received += count
-        if self.deaf or self.gone:
+        if self.discarding or self.gone:
             return
         if self.stopped is None:
             self._ring.commit(count)
@@ -143,7 +147,8 @@ class BackedReader:
     @property
     def passing(self) -> bool:
         """Whether what comes may go straight to the consumer: nothing waits before it."""
-        return not (len(self._ring) or self.deaf) and self.stopped is None
+        ring = self._ring
+        return ring.start == ring.end and self.stopped is None and not self.discarding
 
     def receive_mark(self, number: int, how: int = Ended.UNKNOWN) -> None:
         """A FIN came; ProtocolError if it is not the next thing in the stream."""
@@ -154,5 +159,5 @@ class BackedReader:
         self._close_if_drained()
 
     def _close_if_drained(self) -> None:
-        if self.stopped is not None and self.drained and not (self.deaf or self.missed):
-            self._closed = True
+        if self.stopped is not None and self.drained and not (self.discarding or self.missed):
+            self.done = True

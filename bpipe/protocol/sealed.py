@@ -16,9 +16,7 @@ from typing import Final
 from bpipe.errors import Forged, ProtocolError
 from bpipe.protocol.frames import Frame, Frames
 from bpipe.protocol.handshake import Handshake
-from bpipe.protocol.noise import PUBLIC_SIZE, TAG_SIZE, CipherState
-from bpipe.protocol.noise import Handshake as NoiseHandshake
-from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.noise import PUBLIC_SIZE, TAG_SIZE, CipherState, NoiseState
 from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import KEY_SIZE, Secret
 from bpipe.protocol.wire import (
@@ -53,18 +51,18 @@ class SealedHandshake(Handshake):
 
     def __init__(self, secret: Secret) -> None:
         self._secret = secret
-        self._noise: NoiseHandshake | None = None
+        self._noise: NoiseState | None = None
 
     def pack_hello(self, hello: Hello) -> bytes:
         packed = pack_hello(hello, sealed=True)
         head, rest = packed[:HEAD_SIZE], packed[HEAD_SIZE:]
-        self._noise = NoiseHandshake(head, self._secret.key)
+        self._noise = NoiseState(head, self._secret.key)
         return head + self._noise.write_first(rest)
 
     def unpack_hello(self, data: bytes) -> Hello:
         self.check_hello(data)
         head, rest = data[:HEAD_SIZE], data[HEAD_SIZE:]
-        self._noise = NoiseHandshake(head, self._secret.key)
+        self._noise = NoiseState(head, self._secret.key)
         return unpack_hello(head + self._noise.read_first(rest), sealed=True)
 
     def pack_verdict(self, verdict: Verdict, resume_secret: bytes) -> bytes:
@@ -133,41 +131,43 @@ class SealedFrames(Frames):
         self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
         return unpack_header(data[:HEADER_SIZE])
 
-    @property
-    def passable(self) -> int:
-        return 0  # nobody may have them before their tag has verified
+    def receive_body(self, count: int) -> Frame | None:
+        self.missing -= count
+        return None if self.missing else self._verify()
 
-    def _begin(self, reader: BackedReader) -> None:
+    def _begin(self) -> None:
         try:
             self._coming = unpack_header(self._header)
         except ProtocolError as error:
             raise Forged(str(error)) from None
         self._associated = bytes(self._header)
-        self._missing = self._coming.length + TAG_SIZE
-        if len(self._incoming) < self._missing:
-            self._incoming = memoryview(bytearray(self._missing))
+        self.missing = self._coming.length + TAG_SIZE
+        if len(self._incoming) < self.missing:
+            self._incoming = memoryview(bytearray(self.missing))
 
-    def _body(self, header: Header, reader: BackedReader) -> Views:
-        size = header.length + TAG_SIZE
-        return [self._incoming[size - self._missing : size]]
+    def _body(self) -> Views:
+        assert self._coming is not None
+        size = self._coming.length + TAG_SIZE
+        return [self._incoming[size - self.missing : size]]
 
-    def _arrive(self, header: Header, count: int, reader: BackedReader) -> Frame | None:
-        if self._missing:
-            return None
+    def _verify(self) -> Frame:
+        """The whole body is there."""
+        header = self._coming
+        assert header is not None
         body = self._incoming[: header.length + TAG_SIZE]
         if header.kind is not Kind.DATA:
-            return header, self._receiving.decrypt(self._associated, body)
+            return Frame(header, self._receiving.decrypt(self._associated, body))
         try:
-            reader.check(header.number, header.length)
+            self._reader.check(header.number, header.length)
         except ProtocolError:
             self._receiving.decrypt(self._associated, body)  # the peer's error, or a forgery
             raise
-        self._open(body, reader)
-        return header, b""
+        self._open(body)
+        return Frame(header)
 
-    def _open(self, body: memoryview, reader: BackedReader) -> None:
+    def _open(self, body: memoryview) -> None:
         """Decrypt the payload to where it belongs."""
-        length = len(body) - TAG_SIZE
+        reader, length = self._reader, len(body) - TAG_SIZE
         views = reader.lend(length)
         if len(views) == 1 and len(views[0]) == length:
             self._receiving.decrypt_into(self._associated, body, views[0])

@@ -132,7 +132,7 @@ class Answer(enum.IntEnum):
     REFUSE = 2
 
 
-class Status(enum.IntEnum):
+class Admission(enum.IntEnum):
     """Why the answerer accepts or refuses."""
 
     OK = 0
@@ -162,7 +162,7 @@ class Hello(NamedTuple):
 class Verdict(NamedTuple):
     """The second message: whether the caller is let in, and where the answerer stands."""
 
-    status: Status
+    admission: Admission
     position: Position
 
 
@@ -208,13 +208,13 @@ def unpack_hello(data: bytes | bytearray, *, sealed: bool = False) -> Hello:
 
 def pack_verdict(verdict: Verdict) -> bytes:
     """M2; on a link that is sealed, before everything after its first byte is."""
-    answer = Answer.ACCEPT if verdict.status is Status.OK else Answer.REFUSE
-    return _VERDICT.pack(answer, verdict.status, *verdict.position)
+    answer = Answer.ACCEPT if verdict.admission is Admission.OK else Answer.REFUSE
+    return _VERDICT.pack(answer, verdict.admission, *verdict.position)
 
 
 def unpack_verdict(data: bytes | bytearray) -> Verdict:
     """The M2 in these bytes; ProtocolError if it is none."""
     answer, status, *position = _VERDICT.unpack(data)
-    if status not in list(Status) or answer != (Answer.REFUSE if status else Answer.ACCEPT):
+    if status not in list(Admission) or answer != (Answer.REFUSE if status else Answer.ACCEPT):
         raise ProtocolError("the peer does not speak bpipe, version 1")
-    return Verdict(Status(status), Position(*position))
+    return Verdict(Admission(status), Position(*position))

@@ -51,7 +51,7 @@ class BackedWriter:
         self.ended = Ended.UNKNOWN  # how the producer did; set with the mark, and for ever
         self.stopped: int | None = None  # the peer takes nothing from here on
         self.asked = False  # whether there was to be more: the peer's consumer has gone
-        self.producing = False  # a producer in a thread of its own has not ended
+        self.producing = False  # a producer has begun, and has not ended
         self._turned_away = False  # it had more when it was stopped
         self._ring = Ring(capacity)
 
@@ -69,6 +69,10 @@ class BackedWriter:
     def room(self) -> int:
         """The bytes that can be written before the buffer is full."""
         return self._ring.capacity - len(self._ring)
+
+    def begin(self) -> None:
+        """A producer begins: the session does not end before it has called ``finish``."""
+        self.producing = True
 
     # --- the session ---
 
@@ -140,6 +144,10 @@ class BackedWriter:
         elif self.stopped != offset:
             raise ProtocolError("a STOP from where the peer cannot be")
 
+    def abandon(self) -> None:
+        """Nobody waits for the producer any more."""
+        self.producing = False
+
     def cut(self) -> None:
         """What was never sent is dropped, and the peer is told that there was more."""
         self.asked = False
@@ -153,6 +161,8 @@ class BackedWriter:
         From here on the frame counts as begun: it has to go out whole on this link. Its payload
         lies in one piece, so that it can be sealed from where it lies.
         """
+        if self.sent == self._ring.end and self.mark is None:
+            return None
         if self.sent == self.mark:
             piece = Piece(Kind.FIN, self.mark, memoryview(b""), self.ended)
             self.sent += 1
@@ -180,9 +190,12 @@ class BackedWriter:
         """Whether a peer that says it stands there can be resumed."""
         return self.acked <= delivered <= received <= self.high
 
-    def resume(self, received: int) -> None:
-        """A new link: carry on from what the peer holds (``holds`` was asked before)."""
-        self.sent = received
+    def resume(self, received: int, window: int) -> None:
+        """A new link: carry on from what the peer holds (``holds`` was asked before).
+
+        ``window`` is the most that it can hold, in bytes.
+        """
+        self.sent, self.window = received, window
 
     def restart(self) -> None:
         """A new session takes over the stream from offset 0: nothing of it was ever sent."""

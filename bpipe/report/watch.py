@@ -58,7 +58,7 @@ class Watch:
         size = remaining(streams.stdin) if of_stdin else usage.size
         self._meter = Meter(size, clock(), of_stdin=of_stdin)
         self._shown: State | None = None  # what the status line says
-        self._occasion: tuple[object, ...] = ()  # what was told of last
+        self._change = -1  # what was told of last
         self._stdin_is_terminal = streams.stdin_is_terminal
 
     def open(self, address: str, *, listens: bool) -> None:
@@ -117,9 +117,9 @@ class Watch:
 
     def _look(self, engine: Engine) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
-        if (occasion := engine.occasion) == self._occasion:
+        if (change := engine.change) == self._change:
             return
-        self._occasion = occasion
+        self._change = change
         status = engine.status()
         self._meter.note(status, clock())
         if self.draws and status.state is not self._shown:

@@ -124,7 +124,7 @@ class _Runner:
         if self._usage.send_only:
             engine.stop()
         if reads_stdin(self._streams, self._usage):
-            engine.writer.producing = True
+            engine.begin()
         else:
             engine.finish()
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bpipe.errors import Forged
 from bpipe.protocol import noise
-from bpipe.protocol.noise import NAME, REKEY_EVERY, TAG_SIZE, CipherState, Handshake, SymmetricState
+from bpipe.protocol.noise import NAME, REKEY_EVERY, TAG_SIZE, CipherState, NoiseState, SymmetricState
 from tests.support.oracle import Oracle, oracle_warns
 
 DATA = json.loads((Path(__file__).parent / "vectors" / "noise.json").read_text())
@@ -45,7 +45,7 @@ def test_the_vector_of_this_very_protocol() -> None:
     vector = VECTORS[NAME.decode()]
     psk0, psk2 = map(bytes.fromhex, vector["init_psks"])
     caller, answerer = (
-        Handshake(
+        NoiseState(
             bytes.fromhex(vector[f"{side}_prologue"]),
             psk0,
             always(bytes.fromhex(vector[f"{side}_ephemeral"])),
@@ -129,7 +129,7 @@ def test_vectors_token_by_token(name: str) -> None:
 
 
 def greet(
-    caller: Handshake | Oracle, answerer: Handshake | Oracle, psk2: bytes, *payloads: bytes
+    caller: NoiseState | Oracle, answerer: NoiseState | Oracle, psk2: bytes, *payloads: bytes
 ) -> list[bytes]:
     """Let these two greet, either of which may be the oracle; returns what went over the wire."""
     first, second = payloads
@@ -164,7 +164,7 @@ def test_the_two_implementations_say_the_same_in_either_role(
     second: bytes,
     messages: list[tuple[bool, bytes, bytes]],
 ) -> None:
-    own = [Handshake(prologue, psks[0], always(key)) for key in ephemerals]
+    own = [NoiseState(prologue, psks[0], always(key)) for key in ephemerals]
     oracles = [
         Oracle(prologue, list(psks), caller=number == 0, ephemeral=key)
         for number, key in enumerate(ephemerals)
@@ -186,19 +186,19 @@ def test_the_two_implementations_say_the_same_in_either_role(
 
 
 def test_a_fresh_handshake_has_fresh_keys() -> None:
-    first = {Handshake(PROLOGUE, PSK0).write_first(b"") for _ in range(20)}
+    first = {NoiseState(PROLOGUE, PSK0).write_first(b"") for _ in range(20)}
     assert len({message[:32] for message in first}) == 20
 
 
 @pytest.mark.parametrize(("prologue", "psk0"), [(b"other", PSK0), (PROLOGUE, PSK2)])
 def test_who_does_not_know_the_first_key_is_not_read(prologue: bytes, psk0: bytes) -> None:
     with pytest.raises(Forged):
-        Handshake(PROLOGUE, PSK0).read_first(Handshake(prologue, psk0).write_first(b""))
+        NoiseState(PROLOGUE, PSK0).read_first(NoiseState(prologue, psk0).write_first(b""))
 
 
 @pytest.mark.parametrize("psk2", [PSK0, bytes(32)])
 def test_who_does_not_know_the_second_key_is_not_read(psk2: bytes) -> None:
-    caller, answerer = Handshake(PROLOGUE, PSK0), Handshake(PROLOGUE, PSK0)
+    caller, answerer = NoiseState(PROLOGUE, PSK0), NoiseState(PROLOGUE, PSK0)
     answerer.read_first(caller.write_first(b""))
     with pytest.raises(Forged):
         caller.read_second(answerer.write_second(b"", psk2), PSK2)
@@ -294,7 +294,7 @@ def test_the_key_changes_before_message_65536_and_65536_later() -> None:
 
 def test_rekey_as_the_other_implementation_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "REKEY_EVERY", 3)
-    own = Handshake(PROLOGUE, PSK0)
+    own = NoiseState(PROLOGUE, PSK0)
     oracle = Oracle(PROLOGUE, [PSK0, PSK2], caller=False)
     greet(own, oracle, PSK2, b"", b"")
     sending, receiving = own.state.split()
@@ -339,18 +339,18 @@ class Point:
         return bytes(32)
 
 
-def with_point(point: int) -> Handshake:
-    return Handshake(PROLOGUE, PSK0, lambda: cast(X25519PrivateKey, Point(point)))
+def with_point(point: int) -> NoiseState:
+    return NoiseState(PROLOGUE, PSK0, lambda: cast(X25519PrivateKey, Point(point)))
 
 
 @pytest.mark.parametrize("top", [0, TOP_BIT])
 @pytest.mark.parametrize("point", LOW_ORDER)
 def test_points_of_low_order_are_refused(point: int, top: int) -> None:
-    answerer = Handshake(PROLOGUE, PSK0)
+    answerer = NoiseState(PROLOGUE, PSK0)
     assert answerer.read_first(with_point(point + top).write_first(b"hello")) == b"hello"
     with pytest.raises(Forged):
         answerer.write_second(b"", PSK2)
-    caller, answerer = Handshake(PROLOGUE, PSK0), with_point(point + top)
+    caller, answerer = NoiseState(PROLOGUE, PSK0), with_point(point + top)
     answerer.read_first(caller.write_first(b""))
     with pytest.raises(Forged):
         caller.read_second(answerer.write_second(b"", PSK2), PSK2)

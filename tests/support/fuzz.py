@@ -26,7 +26,7 @@ from bpipe.protocol import sealed
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
 from bpipe.protocol.handshake import begin
-from bpipe.protocol.noise import CipherState, Handshake
+from bpipe.protocol.noise import CipherState, NoiseState
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
@@ -94,7 +94,7 @@ def chosen(head: bytes) -> str:
     return list(TARGETS)[head[0] % len(TARGETS)]
 
 
-@patch.object(sealed, "NoiseHandshake", partial(Handshake, generate=lambda: EPHEMERAL))
+@patch.object(sealed, "NoiseState", partial(NoiseState, generate=lambda: EPHEMERAL))
 def run(target: str, data: bytes, sizes: Iterator[int]) -> Outcome:
     """Feed these bytes, in pieces of at most these sizes. Only a LinkLost may come out."""
     session, driver = TARGETS[target]()
@@ -228,7 +228,7 @@ EXAMPLES: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
 }
 
 
-@patch.object(sealed, "NoiseHandshake", partial(Handshake, generate=lambda: EPHEMERAL))
+@patch.object(sealed, "NoiseState", partial(NoiseState, generate=lambda: EPHEMERAL))
 def mutated(rng: random.Random) -> bytes:
     """What is nearly right for a target: messages lost or said again, and bytes changed."""
     head = rng.randbytes(5)

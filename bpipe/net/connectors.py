@@ -1,0 +1,188 @@
+"""Connectors: how one connection to the other side is made, over each kind of carrier.
+
+A carrier is a connected socket, whatever is behind it. A new one is a new connector, and no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Final, NamedTuple, Protocol
+
+from bpipe.errors import AddressError, NotConnected
+from bpipe.net.address import Address, require_text
+from bpipe.net.peer import require_same_user
+from bpipe.net.resolve import Endpoint, require_local, resolve
+from bpipe.net.sockets import forget
+
+LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
+
+
+class Connection(NamedTuple):
+    """A carrier that was made."""
+
+    sock: socket.socket  # non-blocking
+    endpoint: Endpoint
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other side, for people."""
+        return str(self.endpoint)
+
+
+class Connector(Protocol):
+    """Makes connections to one address. Nothing here blocks but by ``await``."""
+
+    @property
+    def name(self) -> str:
+        """The address, for people."""
+
+    async def check(self, timeout: float) -> None:
+        """Raise AddressError if it is known within ``timeout`` seconds that it may not be used."""
+
+    async def connect(self, turn: int) -> Connection:
+        """A connection; ``turn`` counts the attempts of one outage, from 0 on.
+
+        Raises OSError if nobody answers, AddressError if who answers may not be called,
+        NotConnected if there is nobody to call now.
+        """
+
+    def prefer(self, connection: Connection) -> None:
+        """This one was good: begin with its like the next time."""
+
+    def close(self) -> None:
+        """No more connections are needed."""
+
+
+class Unresolved(NotConnected):
+    """A name that has no address now; it may have one later."""
+
+
+class Unix:
+    """Connects to a Unix socket, behind which has to be a process of this user."""
+
+    def __init__(self, path: str) -> None:
+        require_text(path)
+        self._endpoint = Endpoint(socket.AF_UNIX, path)
+        self.name = str(self._endpoint)
+
+    async def check(self, timeout: float) -> None:
+        """Nothing is to be looked up."""
+
+    async def connect(self, turn: int) -> Connection:
+        """The connection."""
+        return Connection(await _connect(self._endpoint, anywhere=False), self._endpoint)
+
+    def prefer(self, connection: Connection) -> None:
+        """There is only one."""
+
+    def close(self) -> None:
+        """There is nothing to forget."""
+
+
+class Tcp:
+    """Connects to a host and port.
+
+    Without ``anywhere`` only loopback is called, and only this user's processes, where the system
+    tells whose they are.
+    """
+
+    def __init__(self, address: Address, *, anywhere: bool = False) -> None:
+        self.name = str(address)
+        self._address = address
+        self._anywhere = anywhere
+        self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
+        self._good: Endpoint | None = None  # where the last connection that was good went
+
+    async def check(self, timeout: float) -> None:
+        """Raise AddressError if the address resolves to one that may not be used.
+
+        If that is not known after ``timeout`` seconds, the first attempt will find it out.
+        """
+        await asyncio.wait([self._look_up()], timeout=timeout)
+        try:
+            self._found()
+        except Unresolved:
+            pass
+
+    async def connect(self, turn: int) -> Connection:
+        """A connection to one of the endpoints; the last error if none of them answers."""
+        endpoints = await self._endpoints()
+        turn %= len(endpoints)  # a silent one does not hide the others
+        for last, endpoint in enumerate(endpoints[turn:] + endpoints[:turn], 1 - len(endpoints)):
+            try:
+                return Connection(await _connect(endpoint, anywhere=self._anywhere), endpoint)
+            except OSError:
+                if not last:
+                    raise
+        raise AssertionError("an address has at least one endpoint")
+
+    def prefer(self, connection: Connection) -> None:
+        """Begin with this endpoint the next time."""
+        self._good = connection.endpoint
+
+    def close(self) -> None:
+        """Forget a look-up that nobody waits for any more."""
+        if self._lookup is not None:
+            self._lookup.cancel()
+
+    async def _endpoints(self) -> list[Endpoint]:
+        """The address, resolved anew, and first the endpoint that was good before.
+
+        That one need not wait for a name that cannot be resolved now.
+        """
+        good = self._good
+        await asyncio.wait([self._look_up()], timeout=None if good is None else LOOK_UP)
+        try:
+            found = self._found()
+        except Unresolved:
+            if good is None:
+                raise
+            return [good]
+        return sorted(found, key=lambda endpoint: endpoint != good)
+
+    def _look_up(self) -> asyncio.Future[list[Endpoint]]:
+        """The look-up that is under way, or a new one."""
+        if self._lookup is None or self._lookup.done():
+            self._lookup = asyncio.ensure_future(resolve(self._address))
+            self._lookup.add_done_callback(lambda lookup: lookup.cancelled() or lookup.exception())
+        return self._lookup
+
+    def _found(self) -> list[Endpoint]:
+        """What it has found by now. AddressError if one of them may not be called."""
+        lookup = self._lookup
+        if lookup is None or not lookup.done() or lookup.cancelled():
+            raise Unresolved(f"{self.name} is not resolved yet", "unresolved")
+        try:
+            endpoints = lookup.result()
+        except AddressError as error:
+            raise Unresolved(str(error), error.code) from None
+        if not self._anywhere:
+            require_local(self._address, endpoints)
+        return endpoints
+
+
+def connector(address: Address, *, anywhere: bool = False) -> Tcp | Unix:
+    """What connects to this address; ``anywhere`` is as for ``Tcp``."""
+    return Tcp(address, anywhere=anywhere) if address.path is None else Unix(address.path)
+
+
+async def _connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
+    """A connection to this endpoint. Raises OSError, AddressError if it is another user's.
+
+    ``anywhere``: other users' processes may be there, but not behind a Unix socket.
+    """
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
+        unix = isinstance(endpoint.sockaddr, str)
+        if not unix and sock.getsockname() == sock.getpeername():
+            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
+            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
+        require_same_user(sock, str(endpoint), anywhere=anywhere)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,252 @@
+"""Channel: the conversation of a session over one link.
+
+Everything here starts anew on each link, which is why it is one object that is thrown away and
+not fields of the session that somebody has to remember to reset: half frames, their size, the
+heartbeat, and what is due.
+
+Theory of operation. Whatever has to survive a lost frame is *state* of the session, and is said
+anew by every channel, and not an event: STOP first, then an ACK whether or not its number has
+moved, then ABORT, then the stream from where the peer stands. What is heard goes to the session's
+halves, or to the session, which knows no frame.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol.ending import FAILED
+from bpipe.protocol.frames import Frame, Frames
+from bpipe.protocol.history import Loss
+from bpipe.protocol.liveness import Liveness
+from bpipe.protocol.ring import Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import LARGEST_PAYLOAD, Kind, Stop
+
+ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
+SMALLEST_FRAME: Final = 16 << 10  # the first DATA payload on a link
+QUICK_FRAME: Final = 0.05  # seconds: a frame that went out faster lets the next be twice as long
+SLOW_FRAME: Final = 0.2  # seconds: one that took longer lets the next be half as long
+
+
+class Channel:
+    """What is said and heard over one link; a ``Driver``. ``frames`` are those of that link."""
+
+    def __init__(self, session: Session, frames: Frames, now: float) -> None:
+        frames.join(session.reader)
+        self.liveness = Liveness(session.patience.limits.heartbeat, now)
+        self.frame_size = SMALLEST_FRAME
+        self._session = session
+        self._reader = session.reader
+        self._writer = session.writer
+        self._ending = session.ending
+        self._frames = frames
+        self._progress = False  # a byte of a stream, or an ACK that moved, came over this link
+        self._lent: Views = []  # what goes out next; begun, so it has to go out whole
+        self._frame_began: float | None = None
+        self._ack_due = True  # an ACK is the first thing said on every link, after STOP
+        self._ack_at: float | None = None
+        self._stop_due = True
+        self._abort_due = True
+        self._bye_due = True
+        self._bye_lent = False
+        self._mark_lent = False  # an ACK of the peer's end mark is, or was, among what was lent
+        self._told_at: float | None = None  # when that was on the link
+        self._pong: int | None = None  # only the last of several: the queue is bounded
+
+    def detach(self, cause: LinkLost, now: float) -> None:
+        """The link is gone: nothing of it is used any more."""
+        heard_at = self.liveness.heard_at
+        told = self._told_at is not None and heard_at > self._told_at
+        self._session.detach(Loss(cause, heard_at, told=told, progress=self._progress), now)
+
+    # --- out ---
+
+    def outgoing(self, now: float) -> Views:
+        """What to put on the link next, in order; ``[]`` when there is nothing to say."""
+        if not self._lent:
+            self._consider_ack(now)
+            if small := self._small_frames(now):
+                self._lent.append(memoryview(small))
+            if self._session.established and self._ending.phase not in FAILED:
+                self._lend_stream(now)
+        return self._lent
+
+    def sent(self, count: int, now: float) -> None:
+        """The first ``count`` bytes of ``outgoing`` are on the link."""
+        self.liveness.sent(now)
+        lent, done = self._lent, 0
+        while done < len(lent) and count >= len(lent[done]):
+            count -= len(lent[done])
+            done += 1
+        del lent[:done]
+        if lent:
+            lent[0] = lent[0][count:]
+            return
+        if self._frame_began is not None:
+            self._pace(now - self._frame_began)
+        if self._mark_lent and self._told_at is None:
+            self._told_at = now
+        if self._bye_lent:
+            self._ending.wrote_bye()
+            self._session.settle(now)
+
+    def _pace(self, took: float) -> None:
+        """A slow link is not to be stuck behind one huge frame, which took so many seconds."""
+        self._frame_began = None
+        if took < QUICK_FRAME:
+            self.frame_size = min(self.frame_size * 2, LARGEST_PAYLOAD)
+        elif took > SLOW_FRAME:
+            self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
+
+    def _consider_ack(self, now: float) -> None:
+        """An ACK is due at once for the end mark, or for a quarter of what either end can hold.
+
+        What the peer can hold is that of its other direction, which it has told. Anything less
+        is due soon. The last ACK, before an ABORT or its answer, tells exactly how far it got.
+        """
+        reader = self._reader
+        if self._ack_due or (moved := reader.unacknowledged) <= 0:
+            return
+        large = moved * 4 >= min(reader.capacity, self._writer.window)
+        if large or reader.done or self._ending.phase in FAILED:
+            self._ack_due = True
+        elif self._ack_at is None:
+            self._ack_at = now + ACK_DELAY
+        elif now >= self._ack_at:
+            self._ack_due = True
+
+    def _small_frames(self, now: float) -> bytes:
+        """What is due of everything that is not the stream, in the order that it has to have."""
+        ending, reader = self._ending, self._reader
+        small = b""
+        if self._stop_due and reader.stopped is not None and not ending.peer_bye:
+            self._stop_due = False
+            why = Stop.CONSUMER_GONE if reader.gone else Stop.UNWANTED
+            small += self._pack(Kind.STOP, reader.stopped, how=why)
+        if self._ack_due:
+            self._ack_due, self._ack_at = False, None
+            self._mark_lent = reader.done
+            small += self._pack(Kind.ACK, reader.acknowledge())
+        if self._abort_due and ending.abort:
+            self._abort_due = False
+            small += self._pack(Kind.ABORT, *ending.abort_message())
+        if self._pong is not None:
+            small += self._pack(Kind.PONG, self._pong)
+            self._pong = None
+        if self.liveness.ping_due:
+            small += self._pack(Kind.PING, self.liveness.ping(now))
+        if self._bye_due and ending.parting:
+            self._bye_due, self._bye_lent = False, True
+            small += self._pack(Kind.BYE, 0)
+        return small
+
+    def _lend_stream(self, now: float) -> None:
+        """The next frame of the stream, if there is one."""
+        piece = self._writer.next_frame(self.frame_size)
+        if piece is None:
+            return
+        self._frame_began = now
+        if piece.kind is Kind.FIN:
+            self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, how=piece.how)))
+            return
+        if self._session.trace is not None:
+            self._session.log(">", f"DATA {piece.number} +{len(piece.payload)}")
+        self._lent += self._frames.pack_data(piece.number, piece.payload)
+
+    def _pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
+        if self._session.trace is not None:
+            self._session.log(">", f"{kind.name} {number}")
+        return self._frames.pack(kind, number, message, how)
+
+    # --- in ---
+
+    def incoming(self) -> Views:
+        """Where the next bytes from the link belong, in order; never empty."""
+        return self._frames.incoming()
+
+    def received(self, count: int, now: float) -> None:
+        """``count`` bytes (at least 1) arrived where ``incoming`` said.
+
+        Raises ProtocolError if they are not what the peer may say now. What came before a junk
+        header is progress anyway.
+        """
+        self.liveness.heard(now)
+        frames, before = self._frames, self._reader.received
+        try:
+            if body := min(count, frames.missing):
+                count -= body
+                if (frame := frames.receive_body(body)) is not None:
+                    self._hear(frame, now)
+            if count and (frame := frames.receive_header(count)) is not None:
+                self._hear(frame, now)
+        finally:
+            if self._reader.received > before:
+                self._note_progress(now)
+
+    @property
+    def passable(self) -> int:
+        """How many of the bytes that come next may go straight to the consumer, unseen."""
+        frames = self._frames
+        return frames.missing if frames.passing and self._reader.passing else 0
+
+    def passed(self, count: int, now: float) -> None:
+        """``count`` of them did, and the consumer has them."""
+        self.liveness.heard(now)
+        self._frames.passed(count)
+        self._reader.receive_passed(count)
+        self._note_progress(now)
+
+    def _note_progress(self, now: float) -> None:
+        self._progress = True
+        self._session.progressed(now)
+
+    def _hear(self, frame: Frame, now: float) -> None:
+        """A frame has come; the payload of DATA has gone, or goes, straight to the reader."""
+        kind, length, number, how, _ = frame.header
+        session = self._session
+        if session.trace is not None:
+            session.log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
+        if kind is Kind.DATA:
+            session.establish()
+            return
+        if kind is Kind.ACK:
+            if self._writer.acknowledge(number):
+                self._note_progress(now)
+        elif kind is Kind.FIN:
+            self._reader.receive_mark(number, how)
+            session.changed()
+        elif kind is Kind.PING:
+            self._pong = number
+        elif kind is Kind.PONG:
+            self.liveness.pong(number, now)
+        else:
+            self._hear_of_an_end(frame, now)
+        session.heard(now, crossed=kind is Kind.PONG)
+
+    def _hear_of_an_end(self, frame: Frame, now: float) -> None:
+        """A frame that ends a stream, or the session."""
+        self._session.changed()
+        (kind, _, number, how, _), message = frame
+        if kind is Kind.STOP:
+            self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
+            self._session.patience.asked(now)
+        elif kind is Kind.BYE:
+            self._ending.hear_bye()
+        elif kind is Kind.ABORT:
+            self._ending.hear_abort(number, message)
+            self._reader.discard()
+        else:
+            raise ProtocolError(f"{kind.name} after the greeting")
+
+    # --- time ---
+
+    def tick(self, now: float) -> None:
+        """Look at the clock. Raises LinkLost when the peer was silent for too long."""
+        if self.liveness.tick(now) or (self._ack_at is not None and now >= self._ack_at):
+            self._ack_due, self._ack_at = True, None
+
+    def deadline(self) -> float:
+        """When ``tick`` has to be called."""
+        deadline = self.liveness.deadline()
+        return deadline if self._ack_at is None else min(deadline, self._ack_at)

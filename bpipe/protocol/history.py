@@ -1,0 +1,53 @@
+"""What became of the links that a session had."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bpipe.errors import BpipeError, LinkLost
+
+
+class Loss(NamedTuple):
+    """What a channel leaves behind."""
+
+    cause: LinkLost
+    heard_at: float  # when the last byte came
+    told: bool = False  # the peer was heard after an ACK of its end mark
+    progress: bool = False  # a byte of a stream, or an ACK that moved, came over this link
+
+
+class History:
+    """Of one session. Times are in seconds, counts in bytes."""
+
+    def __init__(self) -> None:
+        self.links = 0  # attached so far
+        self.replayed = 0  # begun on one link and begun again on a later one
+        self.told = False  # the peer may know that its stream was delivered to its end
+        # Why the last link was lost, or the last attempt failed.
+        self.last_cause: BpipeError | None = None
+        self._attached_at = 0.0  # the last link
+        self._heard_at: float | None = None  # the last byte over the last link that was lost
+
+    def attached(self, replayed: int, now: float) -> None:
+        """There is a link, on which so much is sent again."""
+        self.links += 1
+        self.replayed += replayed
+        self._attached_at = now
+
+    def lost(self, loss: Loss) -> None:
+        """The link is gone."""
+        self.last_cause, self._heard_at = loss.cause, loss.heard_at
+        self.told |= loss.told
+
+    def failed(self, cause: BpipeError) -> None:
+        """An attempt to get a link has failed."""
+        self.last_cause = cause
+
+    def away(self, now: float | None) -> float | None:
+        """How long nothing was heard for want of a link; None if none was ever lost.
+
+        That is from the last byte until ``now``, or (None) until the link that is attached.
+        """
+        if self._heard_at is None:
+            return None
+        return (self._attached_at if now is None else now) - self._heard_at

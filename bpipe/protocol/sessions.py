@@ -1,0 +1,93 @@
+"""Whom an answerer knows: sessions by their id, and what it makes of a greeting.
+
+A session is here from ``add`` to ``remove``. One that nobody was ever heard in waits for a caller:
+the next OPEN gets it. The other side is in ``caller.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from bpipe.errors import Forged, LinkLost
+from bpipe.protocol.secret import Secret
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Admission, Hello, Opening
+
+REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
+
+
+class Sessions:
+    """A table of sessions that share a ``secret``, or do without.
+
+    ``drop_link`` closes the live link of a session, if there is one, and detaches it.
+    """
+
+    def __init__(self, drop_link: Callable[[Session], None], secret: Secret | None = None) -> None:
+        self.secret = secret
+        self._drop_link = drop_link
+        self._sessions: list[Session] = []
+        self._remembered: dict[bytes, None] = {}  # oldest first
+
+    def add(self, session: Session) -> None:
+        """From now on a caller may have this one."""
+        self._sessions.append(session)
+
+    def remove(self, session: Session) -> None:
+        """Nobody may have it any more."""
+        if session in self._sessions:
+            self._sessions.remove(session)
+
+    def recognize(self, message: bytes) -> None:
+        """Forged if this sealed M1 has been right before: somebody repeats what he overheard.
+
+        No caller says the same twice; and to find that out costs less than to answer.
+        """
+        if message in self._remembered:
+            raise Forged("a greeting that has come before")
+
+    def remember(self, message: bytes) -> None:
+        """This sealed M1 was right."""
+        self._remembered[message] = None
+        if len(self._remembered) > REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+
+    def judge(self, hello: Hello) -> tuple[Admission, Session | None]:
+        """Whether this caller may come in, as things stand now, and which session it gets.
+
+        Changes nothing.
+        """
+        known = next((each for each in self._sessions if each.id == hello.session), None)
+        if hello.opening is Opening.OPEN:
+            if known is not None:
+                return Admission.STALE, None
+            return self._judge_open(hello)
+        if known is None or known.over:
+            return Admission.UNKNOWN, None
+        if hello.epoch <= known.epoch:
+            return Admission.STALE, None
+        return (Admission.OK, known) if known.fits(hello.position) else (Admission.RANGE, None)
+
+    def _judge_open(self, hello: Hello) -> tuple[Admission, Session | None]:
+        session = next((each for each in self._sessions if each.replaceable), None)
+        if session is None:
+            return Admission.BUSY, None
+        fresh = hello.position[:2] == (0, 0) and hello.position.window >= 1
+        return (Admission.OK, session) if fresh else (Admission.RANGE, None)
+
+    def admit(self, hello: Hello, resume_secret: bytes) -> Session:
+        """CONFIRM has come: judge again, and close the old link of the session that it gets.
+
+        Raises LinkLost if somebody else was faster.
+        """
+        admission, session = self.judge(hello)
+        if admission is Admission.OK and session is not None:
+            self._drop_link(session)  # which may end it, or be what it needs to give way
+            admission, session = self.judge(hello)
+        if admission is not Admission.OK or session is None:
+            raise LinkLost("the session has moved on during the greeting")
+        if hello.opening is Opening.OPEN:
+            session.restart()
+            session.identify(hello.session, resume_secret)
+        session.advance(hello.epoch)
+        return session

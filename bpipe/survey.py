@@ -1,0 +1,58 @@
+"""What is known of a pipe at one moment, from those who know it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bpipe.net.link import Link
+from bpipe.net.source import LinkSource
+from bpipe.protocol.ending import Phase
+from bpipe.protocol.session import Session
+from bpipe.status import State, Status
+
+_STATES: Final = {
+    Phase.DONE: State.FINISHING,
+    Phase.ABORTING: State.ABORTING,
+    Phase.ANSWERING: State.ABORTING,
+    Phase.OVER: State.OVER,
+}
+
+
+def survey(session: Session, source: LinkSource, link: Link | None, now: float) -> Status:
+    """The status of this session, its link, and the source of the next one."""
+    writer, reader, history = session.writer, session.reader, session.history
+    liveness = link.liveness if link is not None else None
+    outage, until, next_at = session.patience.outage_since, session.waits_until, source.next_at
+    cause, doubted = history.last_cause, liveness is not None and now >= liveness.doubted_at(now)
+    return Status(
+        state=_state(session, link),
+        peer=link.peer if link is not None else source.name,
+        buffer_size=reader.capacity,
+        written=writer.written,
+        confirmed=writer.confirmed,
+        received=reader.delivered - reader.done + reader.buffered,
+        delivered=reader.delivered - reader.done,
+        links=history.links if session.established or session.attached else 0,
+        finished=writer.mark is not None,
+        peer_finished=reader.mark is not None,
+        replayed=history.replayed,
+        outage=None if outage is None else now - outage,
+        away=history.away(None if session.attached else now),
+        gives_up_in=None if until is None else max(0.0, until - now),
+        round_trip=liveness.round_trip if liveness is not None else None,
+        silence=now - liveness.heard_at if liveness is not None and doubted else None,
+        refused=source.refused,
+        cause=str(cause or ""),
+        cause_code=cause.code if cause else "",
+        attempts=source.attempts,
+        retry_in=None if next_at is None else max(0.0, next_at - now),
+    )
+
+
+def _state(session: Session, link: Link | None) -> State:
+    if session.phase is not Phase.UP:
+        return _STATES[session.phase]
+    if link is not None and link.cause is None and session.attached:
+        return State.CONNECTED
+    lost = session.history.links > session.attached  # one that is attached may not be taken up yet
+    return State.RECONNECTING if session.established and lost else State.CONNECTING
