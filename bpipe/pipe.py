@@ -7,6 +7,7 @@ with that.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -15,6 +16,7 @@ from bpipe.errors import PipeClosed, SessionEnded
 from bpipe.net.address import EVERYWHERE, Address, parse, require_callable
 from bpipe.net.backoff import Backoff
 from bpipe.net.bind import bind
+from bpipe.net.clock import clock as system_clock
 from bpipe.net.connectors import connector
 from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
@@ -41,8 +43,10 @@ class BackedPipe:
     an exception.
     """
 
-    def __init__(self, session: Session, source: LinkSource) -> None:
-        self.engine = Engine(session, source)
+    def __init__(
+        self, session: Session, source: LinkSource, clock: Callable[[], float] = system_clock
+    ) -> None:
+        self.engine = Engine(session, source, clock)
         self.writer: BackedWriter = session.writer  # the half that this end writes
         self.reader: BackedReader = session.reader  # the half that this end reads
 

@@ -75,6 +75,11 @@ class Session:
         return self.ending.phase is Phase.OVER
 
     @property
+    def done(self) -> bool:
+        """Whether both streams are delivered to their ends, and this end knows it."""
+        return self.reader.done and self.writer.done
+
+    @property
     def failure(self) -> SessionEnded | None:
         """Why the session failed; None while it has not, and after success."""
         return self.ending.failure
@@ -259,8 +264,7 @@ class Session:
 
     def verdict(self) -> SessionEnded | None:
         """How this end reports, if it has nothing left to do."""
-        done = self.writer.done and self.reader.done
-        return self.ending.verdict(done=done, cut_short=self.writer.cut_short)
+        return self.ending.verdict(done=self.done, cut_short=self.writer.cut_short)
 
     def lost(self, why: str) -> SessionLost:
         """The failure of a session that cannot go on, and what is known of its stream then."""

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 
 from bpipe.errors import Forged
 from bpipe.protocol import noise
-from bpipe.protocol.noise import NAME, REKEY_EVERY, TAG_SIZE, CipherState, NoiseState, SymmetricState
+from bpipe.protocol.noise import (
+    NAME,
+    REKEY_EVERY,
+    TAG_SIZE,
+    CipherState,
+    NoiseState,
+    SymmetricState,
+)
 from tests.support.oracle import Oracle, oracle_warns
 
 DATA = json.loads((Path(__file__).parent / "vectors" / "noise.json").read_text())

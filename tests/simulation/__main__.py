@@ -101,7 +101,7 @@ def run_batch(seeds: range) -> Result:
         except Wrong as error:
             failures.append(str(error))
         else:
-            links += sum(end.session.links for end in scenario.ends)
+            links += sum(end.session.history.links for end in scenario.ends)
             seconds += scenario.world.now - scenario.began
     gc.collect()
     return Result(len(seeds) - len(failures), links, seconds, failures)

@@ -9,18 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-import bpipe.engine
-import bpipe.net.dialer
-import bpipe.net.link
-from bpipe.errors import LinkLost, ProtocolError, SessionEnded
-from bpipe.net.address import Address, Endpoint
-from bpipe.net.backoff import Backoff
-from bpipe.net.clock import clock as real_clock
-from bpipe.net.dialer import Dialer
+from bpipe.errors import ProtocolError, SessionEnded
+from bpipe.net.connectors import Connection
 from bpipe.net.link import MOMENT
-from bpipe.net.listener import Listener
 from bpipe.net.outlet import Outlet
-from bpipe.net.schedule import Schedule
+from bpipe.net.resolve import Endpoint
+from bpipe.net.source import LinkSource
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -30,42 +24,30 @@ from tests.simulation.network import Network
 
 PATTERN = random.Random(0).randbytes(1 << 16)
 
-_CLOCKED = (bpipe.net.dialer, bpipe.net.link, bpipe.engine)
-_world: World | None = None
+_HERE = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
 
 
-def enter(world: World) -> None:
-    """From now on the production code's clock is this world's, until ``leave``."""
-    global _world
-    _world = world
-    for module in _CLOCKED:
-        module.clock = clock  # type: ignore[attr-defined]
+class SimulatedConnector:
+    """Connects over the simulated network: a ``Connector``."""
 
+    name = "simulated"
 
-def leave() -> None:
-    """The production code's clock is the real one again."""
-    for module in _CLOCKED:
-        module.clock = real_clock  # type: ignore[attr-defined]
-
-
-def clock() -> float:
-    """The world's time."""
-    assert _world is not None
-    return _world.now
-
-
-class SimulatedDialer(Dialer):
-    """The production dialer, but for the system calls that connect."""
-
-    def __init__(self, network: Network, retry_max: float, rng: random.Random) -> None:
-        super().__init__(Address("simulated", 1))
-        self.schedule = Schedule(Backoff(retry_max, rng))
+    def __init__(self, network: Network) -> None:
         self._network = network
 
-    async def _dial(self, number: int) -> tuple[Any, Endpoint]:
+    async def check(self, timeout: float) -> None:
+        """Nothing is to be looked up."""
+
+    async def connect(self, turn: int) -> Connection:
+        """A connection, if the weather allows one."""
         loop: Any = asyncio.get_running_loop()
-        sock = await self._network.connect(loop)
-        return sock, Endpoint(socket.AF_INET, ("127.0.0.1", 1))
+        return Connection(cast(Any, await self._network.connect(loop)), _HERE)
+
+    def prefer(self, connection: Connection) -> None:
+        """There is only one way."""
+
+    def close(self) -> None:
+        """There is nothing to forget."""
 
 
 @dataclass
@@ -86,7 +68,7 @@ class SimulatedOutlet(Outlet):
     """The production outlet, but for the system calls: a consumer's pipe of unknown depth."""
 
     def __init__(self, end: End, world: World, rng: random.Random) -> None:
-        super().__init__(-1, lambda: not end.consuming)
+        super().__init__(-1, lambda: not end.consuming, world.clock)
         self.writable = True
         self._end = end
         self._world = world
@@ -118,7 +100,7 @@ class End:
         world: World,
         plan: Plan,
         rng: random.Random,
-        reconnect: Callable[[Loop], SimulatedDialer | Listener],
+        source: Callable[[Session], LinkSource],
     ) -> None:
         self.name = name
         self.plan = plan
@@ -131,29 +113,23 @@ class End:
         self.wrong: str | None = None  # the first thing that was not right
         self._world = world
         self._rng = rng
-        self.pipe: BackedPipe = self.loop.run(self._start, reconnect)
+        self.session = Session(plan.buffer_size, plan.limits, plan.secret)
+        self.pipe: BackedPipe = self.loop.run(self._start, source)
         self.engine = self.pipe.engine
-        self.session: Session = self.engine.session
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
         self._stood = (-1, -1)
+        self._losses = 0  # links that were attached, and are not any more
         self._cues: list[tuple[int, Callable[[], None]]] = []
         self._loss_cues: list[Callable[[], None]] = []
         self._heard_cues: list[Callable[[], None]] = []
-        self.session.tick = self._tick
-        self.session.detach = self._detach
         self._producing = self.consuming = True  # the next time is in the world's calendar
         world.at(world.now, self._produce)
         world.at(world.now, self._consume)
         self.engine.observe(self._look)
 
-    def _start(self, reconnect: Callable[[Loop], SimulatedDialer | Listener]) -> BackedPipe:
-        pipe = BackedPipe(
-            reconnect(self.loop),
-            buffer_size=self.plan.buffer_size,
-            limits=self.plan.limits,
-            secret=self.plan.secret,
-        )
-        pipe.writer.producing = True
+    def _start(self, source: Callable[[Session], LinkSource]) -> BackedPipe:
+        pipe = BackedPipe(self.session, source(self.session), self._world.clock)
+        pipe.engine.begin()
         if self.plan.piped:
             pipe.engine.use_outlet(SimulatedOutlet(self, self._world, self._rng))
         self.loop.create_task(self._main(pipe))
@@ -168,25 +144,20 @@ class End:
         self.over_at = self._world.now
         self.loop.end()
 
-    def _tick(self, now: float) -> None:
-        """The session's own, after which no timer may lie in the past."""
-        Session.tick(self.session, now)
-        deadline = self.session.deadline()
-        if deadline is not None and deadline <= now:
-            late = now - deadline
-            self.wrong = self.wrong or f"{self.name}: a timer stays {late:.3f} s in the past"
-
-    def _detach(self, cause: LinkLost, now: float) -> None:
-        """The session's own; and two ends that are right never say what may not be said."""
-        session = self.session
+    def _look_at_links(self) -> None:
+        """Two ends that are right never say what may not be said; and no timer is forgotten."""
+        session, now = self.session, self._world.now
+        losses = session.history.links - session.attached
+        if losses != self._losses:
+            self._losses = losses
+            stands = session.writer.acked, session.reader.received
+            if stands != self._stood:
+                self._stood, self.outage_at = stands, now
+            while self._loss_cues:
+                self._world.at(now, self._loss_cues.pop())
+        cause = session.history.last_cause
         if isinstance(cause, ProtocolError):
             self.wrong = self.wrong or f"{self.name}: a protocol error: {cause}"
-        stands = session.writer.acked, session.reader.received
-        if stands != self._stood:
-            self._stood, self.outage_at = stands, now
-        while self._loss_cues:
-            self._world.at(now, self._loss_cues.pop())
-        Session.detach(session, cause, now)
 
     @property
     def gone(self) -> bool:
@@ -211,9 +182,7 @@ class End:
         self.outage_at, self._stood = None, (-1, -1)
 
     def _close_sockets(self) -> None:
-        if self.engine.link is not None:
-            self.engine.link._sock.close()  # nobody reads it while its outlet is full
-        for sock in list(self.loop._readers):
+        for sock in list(self.loop.sockets):
             sock.close()
 
     def cue(self, taken: int, callback: Callable[..., None], *args: Any) -> None:
@@ -233,6 +202,7 @@ class End:
     def _look(self) -> None:
         """Something has changed: the producer and the consumer may have to go on."""
         writer, reader, engine = self.pipe.writer, self.pipe.reader, self.engine
+        self._look_at_links()
         while self.session.established and self._heard_cues:
             self._world.at(self._world.now, self._heard_cues.pop())
         if not self._producing and (writer.room or engine.refusing):

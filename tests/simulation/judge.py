@@ -69,9 +69,11 @@ class Judge:
             return
         if all(end.session.established for end in self._ends):
             self._heard_by = self._heard_by or self._world.now + PATIENCE
-            self._aborter.session._ending.abort_until = self._world.now + PATIENCE
+            self._aborter.session.ending.abort_until = self._world.now + PATIENCE
             for end in self._ends:
-                end.session.patience.limits = end.session.limits._replace(give_up_after=400.0)
+                end.session.patience.limits = end.session.patience.limits._replace(
+                    give_up_after=400.0
+                )
 
     # --- at every step ---
 
@@ -97,7 +99,7 @@ class Judge:
                 raise Wrong(f"{near.name} holds more than its buffer")
             if reader.buffered > far.plan.buffer_size:
                 raise Wrong(f"{far.name} holds more than its buffer")
-        if (self._callee.session.links, self._callee.session.id) != self._admitted[:2]:
+        if (self._callee.session.history.links, self._callee.session.id) != self._admitted[:2]:
             self._look_who_came()
         if self._heard_by is not None and self._answerable is None:
             self._look_who_hears()
@@ -114,7 +116,7 @@ class Judge:
             raise Wrong("a stream that somebody has begun to take was given to another one")
         if links and self.steady:
             raise Wrong("a good link was lost")
-        self._admitted = session.links, session.id, session.epoch
+        self._admitted = session.history.links, session.id, session.epoch
 
     def _look_who_hears(self) -> None:
         """Who hears of the abort answers over the link that brought it, and leaves.
@@ -159,7 +161,7 @@ class Judge:
             if not heard:
                 raise Wrong(f"{other.name} never heard of the abort")
         waited = (end.over_at or self._world.now) - self._aborted_at
-        limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.limits.linger
+        limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.patience.limits.linger
         gone = other.killed or (other.over_at or end.over_at or 0) < (end.over_at or 0)
         if end.over_at is None or heard or gone or not self._known:
             return
@@ -191,7 +193,7 @@ class Judge:
         if "stands elsewhere" in text or "protocol" in text or "bpipe failed" in text:
             raise wrong
         cut_short = (stopped := far.session.reader.stopped) is not None and _wanted(near) > stopped
-        if session.done and session._ending.abort is None and not cut_short:
+        if session.done and session.ending.abort is None and not cut_short:
             raise wrong  # all is delivered, and it knows
         if isinstance(failure, PipeClosed):
             reasonable = cut_short or self._reason is Reason.BROKEN_PIPE or self._left_early()
@@ -212,7 +214,9 @@ class Judge:
         if self.broken or not self.patient or self._left_early():
             return True
         left = far.over_at is not None and far.over_at <= (near.over_at or 0)
-        linger = far.session.limits.linger * (1 if far.session._told else UNCONFIRMED_LINGERS)
+        linger = far.session.patience.limits.linger * (
+            1 if far.session.history.told else UNCONFIRMED_LINGERS
+        )
         return left and far.session.done and _waited(far, linger)
 
     def _left_early(self) -> bool:
@@ -222,7 +226,7 @@ class Judge:
             and (
                 self.paused
                 or near.taken < _wanted(far)
-                or _waited(near, near.session.limits.linger)  # nobody could be asked
+                or _waited(near, near.session.patience.limits.linger)  # nobody could be asked
             )
             for near, far in self._directions
         )
@@ -235,7 +239,7 @@ def _wanted(end: End) -> int:
 
 def _patience(end: End) -> float:
     """The seconds without a link after which an end gives up, at the earliest."""
-    limits, writer = end.session.limits, end.session.writer
+    limits, writer = end.session.patience.limits, end.session.writer
     only_mark = end.session.reader.done and writer.acked == writer.mark
     return min(limits.give_up_after, 10 * limits.linger if only_mark else limits.give_up_after)
 

@@ -31,6 +31,10 @@ class World:
         self._events: list[tuple[float, int, Callback, tuple[Any, ...]]] = []
         self._sequence = 0
 
+    def clock(self) -> float:
+        """What every process's clock says."""
+        return self.now
+
     def at(self, when: float, callback: Callback, *args: Any) -> None:
         """Call this at that time; at the same time, in the order in which it was asked for."""
         self._sequence += 1
@@ -94,6 +98,7 @@ class Loop:
         self._readers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
         self._writers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
         self._queued: set[tuple[Socket, bool]] = set()
+        self.sockets: set[Socket] = set()  # that the process has
         self._tasks: list[asyncio.Task[Any]] = []
 
     # --- the simulation's side ---

@@ -148,6 +148,7 @@ class ListeningSocket:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
+        loop.sockets.add(self)  # type: ignore[arg-type]
         self.closed = False
         self.writable = False
         self._backlog: deque[Socket] = deque()
@@ -354,6 +355,7 @@ class Socket:
         self.closed = False
         self._connection = connection
         self._loop = loop
+        loop.sockets.add(self)
         self._ended = False  # the peer's end of file has come
         self._reset = False
         self._shut = False
@@ -444,6 +446,7 @@ class Socket:
         if self.closed:
             return
         self.closed = True
+        self._loop.sockets.discard(self)
         if self.buffer:
             # As TCP does: what is unread makes the kernel send a reset in place of what it holds.
             if self._connection.network.weather.rng.random() < 0.7:

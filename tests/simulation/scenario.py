@@ -7,17 +7,25 @@ two ends are in order. Phase two has none: both ends must finish, and what they 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
+from bpipe.net.backoff import Backoff
+from bpipe.net.bind import Bound
+from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
-from bpipe.protocol.handshake import begin
+from bpipe.net.source import LinkSource
+from bpipe.protocol.ending import Phase
+from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
+from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Hello, Kind, Opening, Position, Reason, pack_frame, pack_hello
-from tests.simulation.ends import End, Plan, SimulatedDialer, enter, leave
+from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Fate, Network, Weather
@@ -37,7 +45,6 @@ class Scenario:
     def __init__(self, seed: int, log: Log | None = None) -> None:
         self.rng = rng = random.Random(seed)
         self.world = World()
-        enter(self.world)
         self._log = log
         self.began = self.world.now
         self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
@@ -57,14 +64,14 @@ class Scenario:
             self.world,
             a,
             seeds[0],
-            lambda loop: Listener([self.network.listen(loop)], "simulated", anywhere=True),  # type: ignore[list-item]
+            self._listen,
         )
         self.caller = End(
             "caller",
             self.world,
             b,
             seeds[1],
-            lambda loop: SimulatedDialer(self.network, retry_max, seeds[2]),
+            lambda session: self._dial(session, Backoff(retry_max, seeds[2])),
         )
         self.ends = (self.caller, self.callee)
         self.successor: End | None = None  # a new process where the listener was
@@ -77,7 +84,16 @@ class Scenario:
         self._plan_disturbances()
         if log is not None:
             for end in self.ends:
-                end.session.trace = self._tracer(end)
+                end.engine.trace(self._tracer(end))
+
+    def _listen(self, session: Session) -> LinkSource:
+        loop: Any = asyncio.get_running_loop()
+        bound = Bound(cast(Any, [self.network.listen(loop)]), "simulated")
+        clock = self.world.clock
+        return Listener(bound, anywhere=True, secret=self.secret, clock=clock).source(session)
+
+    def _dial(self, session: Session, backoff: Backoff) -> LinkSource:
+        return Dialer(session, SimulatedConnector(self.network), backoff, self.world.clock)
 
     def _note(self, prefix: str, text: str) -> None:
         if self._log is not None:
@@ -188,7 +204,7 @@ class Scenario:
         else:
             self._sometime(span, end.kill)
         for each in self.ends:  # the other end may never hear of it
-            each.session.patience.limits = each.session.limits._replace(
+            each.session.patience.limits = each.session.patience.limits._replace(
                 connect_timeout=30.0, give_up_after=30.0
             )
 
@@ -211,7 +227,7 @@ class Scenario:
             end.loop.run(getattr(end.pipe, method), *args)
 
     def _abort(self, end: End, reason: Reason) -> None:
-        if not (end.session.over or end.session.done or end.session.aborting):
+        if end.session.phase is Phase.UP:
             attached = all(each.session.attached for each in self.ends)
             self.judge.aborted(end, reason, attached=attached)
         self._in(end, "abort", reason, "simulated")
@@ -227,7 +243,7 @@ class Scenario:
                 self.world,
                 self.callee.plan,
                 self.rng,
-                lambda loop: Listener([self.network.listen(loop)], "simulated", anywhere=True),  # type: ignore[list-item]
+                self._listen,
             )
             self.judge.successor = self.successor
 
@@ -267,17 +283,17 @@ class Scenario:
 
     def _call_again(self, tries: int) -> None:
         session = self.callee.session
-        if not (session.yielding or session.established) and tries:  # it has not noticed yet
+        if not (session.replaceable or session.established) and tries:  # it has not noticed yet
             self.world.at(self.world.now + 3.0, self._call_again, tries - 1)
             return
         self._expected = False
-        if session.yielding and not self.callee.gone:
+        if session.replaceable and not self.callee.gone:
             self._come()
         self._finished = self._has_finished()
 
     def _come(self) -> None:
         """Another caller, with a stream and a consumer of its own."""
-        self.former, self.callee.session.trace = self.caller, None
+        self.former = self.caller
         if self.rng.random() < 0.5:  # its first link is lost when it has hardly been heard
             self.callee.cue_heard(self._in, self.callee, "force_reconnect")
         self.caller = End(
@@ -285,7 +301,7 @@ class Scenario:
             self.world,
             replace(self.former.plan, limits=self.callee.plan.limits),
             self.rng,
-            lambda loop: SimulatedDialer(self.network, 1.0, self.rng),
+            lambda session: self._dial(session, Backoff(1.0, self.rng)),
         )
         self.callee.forget()
         self.ends = (self.caller, self.callee)
@@ -295,7 +311,7 @@ class Scenario:
         self.judge.former = self.former
         if self._log is not None:
             for end in self.ends:
-                end.session.trace = self._tracer(end)
+                end.engine.trace(self._tracer(end))
 
     def _pause(self, end: End) -> None:
         if self.world.now >= self.faults_until:
@@ -360,7 +376,9 @@ class Scenario:
             end.plan.consume_every = end.plan.produce_every = 0.01
             end.plan.appetite = 60000
             end.loop.stay_awake()
-            limits = end.session.limits  # the other end may have left, and this one waits for it
+            limits = (
+                end.session.patience.limits
+            )  # the other end may have left, and this one waits for it
             end.session.patience.limits = limits._replace(
                 give_up_after=min(limits.give_up_after, 200.0)
             )
@@ -411,7 +429,6 @@ class Scenario:
             if end is not None:
                 end.loop.dispose()
         self.strangers.dispose()
-        leave()
 
 
 def run_seed(seed: int) -> Scenario:

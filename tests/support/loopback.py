@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import pytest
 
 from bpipe.errors import LinkLost
+from bpipe.protocol.caller import Caller
+from bpipe.protocol.channel import Channel
+from bpipe.protocol.driver import Driver
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
-from bpipe.protocol.handshake import begin
+from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting, begin
 from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     Hello,
@@ -30,15 +33,6 @@ plain_and_sealed = pytest.mark.parametrize("secret", [None, SECRET], ids=["plain
 
 EVERYTHING = 1 << 40  # more bytes than any test moves
 CALLER, LISTENER = SIDES = (0, 1)
-
-
-class Driver(Protocol):
-    """What a link asks for memory: a greeting or a session."""
-
-    def incoming(self) -> Views: ...
-    def received(self, count: int, now: float) -> None: ...
-    def outgoing(self, now: float) -> Views: ...
-    def sent(self, count: int, now: float) -> None: ...
 
 
 class Frame(NamedTuple):
@@ -135,7 +129,7 @@ def state(session: Session) -> State:
         session.epoch,
         session.position,
         (writer.acked, writer.sent, writer.high, writer.window),
-        session.links,
+        session.history.links,
         session.fruitless,
         session.attached,
         session.established,
@@ -145,32 +139,37 @@ def state(session: Session) -> State:
 
 
 class End:
-    """One end of a link: its greeting, then its session, and the bytes on their way to it."""
+    """One end of a link: its greeting, then its channel, and the bytes on their way to it."""
 
     def __init__(self, greeting: Greeting) -> None:
         self.greeting = greeting
-        self.session = greeting.session
         self.inbox = b""
         self.cause: LinkLost | None = None  # why it was lost
 
     @property
+    def channel(self) -> Channel:
+        """What speaks for the session here."""
+        assert self.greeting.channel is not None
+        return self.greeting.channel
+
+    @property
     def driver(self) -> Driver:
         """What speaks at this end now."""
-        return self.session if self.greeting.done else self.greeting
+        return self.channel if self.greeting.done else self.greeting
 
     def lose(self, cause: LinkLost, now: float) -> None:
         """This end closes, or learns that the network has."""
         if self.cause is None:
             self.cause, self.inbox = cause, b""
-            if self.greeting.attached:
-                self.session.detach(cause, now)
+            if self.greeting.channel is not None:
+                self.greeting.channel.detach(cause, now)
 
 
 class Link:
     """What is between a caller and a listener; nothing of it moves by itself."""
 
-    def __init__(self, caller: Session, answerer: Answerer) -> None:
-        self.ends = End(CallerGreeting(caller)), End(AnswererGreeting(answerer))
+    def __init__(self, caller: Caller, sessions: Sessions, now: float = 0.0) -> None:
+        self.ends = End(CallerGreeting(caller, now)), End(AnswererGreeting(sessions, now))
 
     def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
         """Put what this end says on its way; returns the number of bytes."""
@@ -178,7 +177,7 @@ class Link:
         if near.cause is not None:
             return 0
         sent = 0
-        while data := drain(near.driver, now, limit - sent):  # of the greeting, then the session
+        while data := drain(near.driver, now, limit - sent):  # of the greeting, then the channel
             sent += len(data)
             if far.cause is None:
                 far.inbox += data
@@ -245,16 +244,18 @@ class Pair:
 
     def __init__(self, caller: Session, listener: Session) -> None:
         self.sessions = caller, listener
+        self.caller = Caller(caller)
         self.now = 0.0
         self.links: list[Link] = []
-        self.answerer = Answerer(listener, self._drop_link)
+        self.table = Sessions(self._drop_link, listener.secret)
+        self.table.add(listener)
 
     def connect(self) -> Link:
         """A fresh link, over which nothing was said; the caller must have no other."""
-        self.links.append(Link(self.sessions[CALLER], self.answerer))
+        self.links.append(Link(self.caller, self.table, self.now))
         return self.links[-1]
 
-    def _drop_link(self) -> None:
+    def _drop_link(self, session: Session) -> None:
         for link in self.links:
-            if link.ends[LISTENER].greeting.attached:
+            if link.ends[LISTENER].greeting.channel is not None:
                 link.ends[LISTENER].lose(LinkLost("the peer has come back"), self.now)
