@@ -44,6 +44,7 @@ class Engine:
     ) -> None:
         self.session = session
         self.source = source
+        self.ending = session.ending
         self.writer = session.writer
         self.reader = session.reader
         self.link: Link | None = None
@@ -125,7 +126,7 @@ class Engine:
     @property
     def failure(self) -> SessionEnded | None:
         """Why the session failed; None while it has not, and after success."""
-        return self.session.failure
+        return self.ending.failure
 
     @property
     def reachable(self) -> bool:
@@ -151,7 +152,7 @@ class Engine:
     @property
     def refusing(self) -> bool:
         """Whether the producer is to stop: nothing that it writes can be sent any more."""
-        return self.writer.mark is not None or self.session.phase is not Phase.UP
+        return self.writer.mark is not None or self.ending.phase is not Phase.UP
 
     def observe(self, callback: Callable[[], None]) -> None:
         """Call this, in the event loop's thread, whenever bytes have moved or the state has."""
@@ -183,7 +184,7 @@ class Engine:
     @property
     def _unsent(self) -> int:
         """The bytes that wait for nothing but the link."""
-        return self.writer.written - self.writer.sent if self.session.attached else 0
+        return self.writer.written - self.writer.sent if self.session.channel is not None else 0
 
     def nudge(self) -> None:
         """Bytes were written or taken. May be called from any thread."""
@@ -215,12 +216,12 @@ class Engine:
     def drive(self) -> None:
         """Something has happened: deliver, settle, say what is due, set the timer, tell."""
         self._nudged = False
-        if self._outlet is not None:
+        if self._outlet is not None and self.reader.buffered:
             self._outlet.deliver(self.reader)
         self.session.settle(self._clock())
         if self.link is not None:
             self.link.flush()
-        if self.session.over and not self._over.done():
+        if self.ending.phase is Phase.OVER and not self._over.done():
             self._over.set_result(None)
         self._set_timer()
         if not self._change.done():
@@ -241,7 +242,8 @@ class Engine:
         than one that is moved with every frame."""
         due, link = deadline(self.session), self.link
         if link is not None and link.cause is None:
-            due = link.deadline() if due is None else min(due, link.deadline())
+            silent = link.driver.deadline()
+            due = silent if due is None or silent < due else due
         if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:

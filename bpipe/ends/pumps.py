@@ -130,7 +130,6 @@ class Pump:
         self._parked = False
         return events
 
-    @property
     def _idle(self) -> bool:
         """In the event loop's thread: whether the pump touches nothing before the loop wakes it.
 
@@ -222,12 +221,11 @@ class StdoutPump(Pump):
     ) -> None:
         self._before = before  # called in this thread with what is going to be written
         if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
-            engine.use_outlet(Outlet(descriptor, lambda: self._idle))
+            engine.use_outlet(Outlet(descriptor, self._idle))
         super().__init__(engine, descriptor, 0, lambda: engine.reader.delivered)
 
     def _wanted(self) -> bool:
-        reader = self._engine.reader
-        return reader.buffered > 0 or reader.drained or self._engine.failure is not None
+        return self._engine.reader.ready or self._engine.ending.failure is not None
 
     def _run(self) -> None:
         try:

@@ -53,8 +53,8 @@ class Link:
         self.lost: asyncio.Future[LinkLost] = self._loop.create_future()
         self._sock = sock
         self._clock = clock
-        self._driver: Driver = greeting
-        self._channel: Channel | None = None  # the driver, once the greeting is done
+        self.driver: Driver = greeting  # then the channel
+        self._channel: Channel | None = None  # once the greeting is done
         self._drive: Callable[[], None] = self.flush
         self._outlet: Outlet | None = None  # past the memory of this process, if there is a way
         self._writing = False
@@ -85,17 +85,17 @@ class Link:
         if self.cause is not None or self._held:
             return
         now = self._clock()
-        views = self._driver.outgoing(now)
+        views = self.driver.outgoing(now)
         try:
             for _ in range(_TURNS):
                 if not views:
                     break
                 count = self._sock.sendmsg(views)
                 now = self._clock()
-                self._driver.sent(count, now)
+                self.driver.sent(count, now)
                 if self._channel is None:
                     self._advance()
-                views = self._driver.outgoing(now)
+                views = self.driver.outgoing(now)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -151,7 +151,7 @@ class Link:
         """
         if self.cause is not None:
             return
-        rest = b"".join(self._driver.outgoing(self._clock()))
+        rest = b"".join(self.driver.outgoing(self._clock()))
         self.cause = LinkLost("closed")
         self._unwatch()
         await self._see_off(rest)
@@ -193,7 +193,7 @@ class Link:
                 if not self._detour:
                     return self._pass(outlet, channel, limit)
                 self._detour = False
-        views = self._driver.incoming()
+        views = self.driver.incoming()
         room = sum(map(len, views))
         if not room:
             return False  # not before READY is written
@@ -201,10 +201,11 @@ class Link:
         if not count:
             raise LinkLost("the connection was closed")
         self._held = False
-        self._driver.received(count, self._clock())
+        self.driver.received(count, self._clock())
         if channel is None:
             self._advance()
-        return count == room
+            return count == room
+        return count == room and channel.midway  # behind a whole frame there is mostly nothing
 
     def _pass(self, outlet: Outlet, channel: Channel, limit: int) -> bool:
         """Have payload moved from the socket to the consumer; returns whether there may be more."""
@@ -218,7 +219,7 @@ class Link:
             raise LinkLost("the connection was closed")
         self._held = False
         channel.passed(count, self._clock())
-        return count < limit  # behind a whole frame there is mostly nothing: wait to be told
+        return count < limit
 
     def _end_stall(self) -> None:
         """The outlet has room, or the moment is over: then the socket is read anyway."""
@@ -244,20 +245,16 @@ class Link:
         """The greeting may be over: from then on the channel drives."""
         if self.greeting.done and self._channel is None:
             assert self.greeting.channel is not None
-            self._driver = self._channel = self.greeting.channel
+            self.driver = self._channel = self.greeting.channel
             self._timer.cancel()
             self.greeted.set_result(None)
 
     # --- time ---
 
-    def deadline(self) -> float:
-        """When ``tick`` has to be called."""
-        return self._driver.deadline()
-
     def tick(self, now: float) -> None:
         """Look at the clock: the link is lost if its peer was silent for too long."""
         try:
-            self._driver.tick(now)
+            self.driver.tick(now)
         except LinkLost as cause:
             self.fail(cause)
 

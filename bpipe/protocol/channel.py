@@ -16,12 +16,13 @@ from typing import Final
 
 from bpipe.errors import LinkLost, ProtocolError
 from bpipe.protocol.ending import FAILED
-from bpipe.protocol.frames import Frame, Frames
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.history import Loss
 from bpipe.protocol.liveness import Liveness
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import LARGEST_PAYLOAD, Kind, Stop
+from bpipe.protocol.wire import LARGEST_PAYLOAD, Header, Kind, Stop
+from bpipe.protocol.writer import Piece
 
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
 SMALLEST_FRAME: Final = 16 << 10  # the first DATA payload on a link
@@ -65,11 +66,14 @@ class Channel:
     def outgoing(self, now: float) -> Views:
         """What to put on the link next, in order; ``[]`` when there is nothing to say."""
         if not self._lent:
-            self._consider_ack(now)
+            if not self._ack_due and (moved := self._reader.unacknowledged) > 0:
+                self._consider_ack(moved, now)
             if small := self._small_frames(now):
                 self._lent.append(memoryview(small))
             if self._session.established and self._ending.phase not in FAILED:
-                self._lend_stream(now)
+                piece = self._writer.next_frame(self.frame_size)
+                if piece is not None:
+                    self._lend(piece, now)
         return self._lent
 
     def sent(self, count: int, now: float) -> None:
@@ -99,15 +103,13 @@ class Channel:
         elif took > SLOW_FRAME:
             self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
 
-    def _consider_ack(self, now: float) -> None:
+    def _consider_ack(self, moved: int, now: float) -> None:
         """An ACK is due at once for the end mark, or for a quarter of what either end can hold.
 
         What the peer can hold is that of its other direction, which it has told. Anything less
         is due soon. The last ACK, before an ABORT or its answer, tells exactly how far it got.
         """
         reader = self._reader
-        if self._ack_due or (moved := reader.unacknowledged) <= 0:
-            return
         large = moved * 4 >= min(reader.capacity, self._writer.window)
         if large or reader.done or self._ending.phase in FAILED:
             self._ack_due = True
@@ -141,11 +143,8 @@ class Channel:
             small += self._pack(Kind.BYE, 0)
         return small
 
-    def _lend_stream(self, now: float) -> None:
-        """The next frame of the stream, if there is one."""
-        piece = self._writer.next_frame(self.frame_size)
-        if piece is None:
-            return
+    def _lend(self, piece: Piece, now: float) -> None:
+        """This of the stream goes out next."""
         self._frame_began = now
         if piece.kind is Kind.FIN:
             self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, how=piece.how)))
@@ -176,13 +175,19 @@ class Channel:
         try:
             if body := min(count, frames.missing):
                 count -= body
-                if (frame := frames.receive_body(body)) is not None:
-                    self._hear(frame, now)
-            if count and (frame := frames.receive_header(count)) is not None:
-                self._hear(frame, now)
+                if (header := frames.receive_body(body)) is not None:
+                    self._hear(header, now)
+            if count and (header := frames.receive_header(count)) is not None:
+                self._hear(header, now)
         finally:
             if self._reader.received > before:
-                self._note_progress(now)
+                self._progress = True
+                self._session.progressed(now)
+
+    @property
+    def midway(self) -> bool:
+        """Whether more of a frame is to come, of which something has."""
+        return self._frames.missing > 0
 
     @property
     def passable(self) -> int:
@@ -195,24 +200,23 @@ class Channel:
         self.liveness.heard(now)
         self._frames.passed(count)
         self._reader.receive_passed(count)
-        self._note_progress(now)
-
-    def _note_progress(self, now: float) -> None:
         self._progress = True
         self._session.progressed(now)
 
-    def _hear(self, frame: Frame, now: float) -> None:
+    def _hear(self, header: Header, now: float) -> None:
         """A frame has come; the payload of DATA has gone, or goes, straight to the reader."""
-        kind, length, number, how, _ = frame.header
+        kind, length, number, how, _ = header
         session = self._session
         if session.trace is not None:
             session.log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
         if kind is Kind.DATA:
-            session.establish()
+            if not session.established:
+                session.establish()
             return
         if kind is Kind.ACK:
             if self._writer.acknowledge(number):
-                self._note_progress(now)
+                self._progress = True
+                session.progressed(now)
         elif kind is Kind.FIN:
             self._reader.receive_mark(number, how)
             session.changed()
@@ -221,20 +225,20 @@ class Channel:
         elif kind is Kind.PONG:
             self.liveness.pong(number, now)
         else:
-            self._hear_of_an_end(frame, now)
+            self._hear_of_an_end(header, now)
         session.heard(now, crossed=kind is Kind.PONG)
 
-    def _hear_of_an_end(self, frame: Frame, now: float) -> None:
+    def _hear_of_an_end(self, header: Header, now: float) -> None:
         """A frame that ends a stream, or the session."""
         self._session.changed()
-        (kind, _, number, how, _), message = frame
+        kind, _, number, how, _ = header
         if kind is Kind.STOP:
             self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
             self._session.patience.asked(now)
         elif kind is Kind.BYE:
             self._ending.hear_bye()
         elif kind is Kind.ABORT:
-            self._ending.hear_abort(number, message)
+            self._ending.hear_abort(number, self._frames.message)
             self._reader.discard()
         else:
             raise ProtocolError(f"{kind.name} after the greeting")

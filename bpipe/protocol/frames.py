@@ -6,8 +6,6 @@ arrived is of no use on the next one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import (
@@ -18,13 +16,6 @@ from bpipe.protocol.wire import (
     pack_frame,
     unpack_header,
 )
-
-
-class Frame(NamedTuple):
-    """A frame that has arrived. The payload of DATA is not in it: that is the reader's."""
-
-    header: Header
-    message: bytes = b""  # of an ABORT
 
 
 class Frames:
@@ -38,11 +29,12 @@ class Frames:
     def __init__(self) -> None:
         self.missing = 0  # bytes of the body that is arriving
         self.passing = False  # they are payload, and need not be seen here
+        self.message = b""  # of the last ABORT that has arrived
         self._header = bytearray(HEADER_SIZE)
         self._header_view = memoryview(self._header)
         self._filled = 0  # bytes of it
         self._coming: Header | None = None  # of the body
-        self._message = memoryview(b"")
+        self._text = memoryview(b"")  # of an ABORT that is arriving
         self._reader: BackedReader
 
     def join(self, reader: BackedReader) -> None:
@@ -74,10 +66,10 @@ class Frames:
             views.append(self._header_view)  # the next frame's, in the same system call
         return views
 
-    def receive_body(self, count: int) -> Frame | None:
-        """``count`` bytes of a body arrived where ``incoming`` said; the frame that they complete.
+    def receive_body(self, count: int) -> Header | None:
+        """``count`` bytes of a body arrived where ``incoming`` said.
 
-        Of a DATA frame it was the header that counted.
+        Returns the header of the frame that they complete. Of a DATA frame that was told before.
         """
         self.missing -= count
         if self.passing:
@@ -86,11 +78,11 @@ class Frames:
             return None
         if self.missing:
             return None
-        assert self._coming is not None
-        return Frame(self._coming, bytes(self._message))
+        self.message = bytes(self._text)
+        return self._coming
 
-    def receive_header(self, count: int) -> Frame | None:
-        """``count`` bytes of a header arrived; the frame, unless a body has to come first.
+    def receive_header(self, count: int) -> Header | None:
+        """``count`` bytes of a header arrived; returns it, unless a body has to come first.
 
         Of a DATA frame the header is enough. Raises LinkLost for what nobody may send.
         """
@@ -105,7 +97,7 @@ class Frames:
         self.missing -= count
         self.passing = self.missing > 0
 
-    def _begin(self) -> Frame | None:
+    def _begin(self) -> Header | None:
         """A header is there."""
         header = unpack_header(self._header)
         self.missing = header.length
@@ -113,12 +105,12 @@ class Frames:
             self._reader.check(header.number, header.length)
             self.passing = True
         elif header.length:
-            self._coming, self._message = header, memoryview(bytearray(header.length))
+            self._coming, self._text = header, memoryview(bytearray(header.length))
             return None
-        return Frame(header)
+        return header
 
     def _body(self) -> Views:
         """Where the missing bytes of a body belong."""
         if self.passing:
             return self._reader.lend(self.missing)
-        return [self._message[-self.missing :]]
+        return [self._text[-self.missing :]]

@@ -60,9 +60,9 @@ class Liveness:
 
         Raises LinkLost when the peer was silent for too long.
         """
-        if now >= self._dead_at:
+        if now >= self.heard_at + SILENCE * self._heartbeat:
             raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
-        if now >= self._ping_at:
+        if now >= max(min(self._sent_at, self.heard_at), self._pinged_at) + self._heartbeat:
             self.ping_due = True
             self._pinged_at = now
         if self._unanswered_since is not None and now >= self._unanswered_since + ACK_AFTER:
@@ -72,7 +72,9 @@ class Liveness:
 
     def deadline(self) -> float:
         """When ``tick`` has to be called next."""
-        deadline = min(self._dead_at, self._ping_at)
+        quiet_since = min(self._sent_at, self.heard_at)
+        ping_at = max(quiet_since, self._pinged_at) + self._heartbeat
+        deadline = min(self.heard_at + SILENCE * self._heartbeat, ping_at)
         if self._unanswered_since is not None:
             deadline = min(deadline, self._unanswered_since + ACK_AFTER)
         return deadline
@@ -83,12 +85,3 @@ class Liveness:
         The peer owes an answer to what was sent; what is not sent yet is sent now, at the earliest.
         """
         return (now if self._asked_at is None else self._asked_at) + OWED
-
-    @property
-    def _dead_at(self) -> float:
-        return self.heard_at + SILENCE * self._heartbeat
-
-    @property
-    def _ping_at(self) -> float:
-        quiet_since = min(self._sent_at, self.heard_at)
-        return max(quiet_since, self._pinged_at) + self._heartbeat

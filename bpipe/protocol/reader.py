@@ -58,7 +58,13 @@ class BackedReader:
     @property
     def buffered(self) -> int:
         """The bytes that wait for the consumer."""
-        return len(self._ring)
+        return self._ring.end - self._ring.start
+
+    @property
+    def ready(self) -> bool:
+        """Whether the consumer has something to do: to take bytes, or to be closed."""
+        start = self._ring.start
+        return start < self._ring.end or start == self.mark
 
     @property
     def delivered(self) -> int:

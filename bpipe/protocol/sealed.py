@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpipe.errors import Forged, ProtocolError
-from bpipe.protocol.frames import Frame, Frames
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import Handshake
 from bpipe.protocol.noise import PUBLIC_SIZE, TAG_SIZE, CipherState, NoiseState
 from bpipe.protocol.ring import Views
@@ -131,7 +131,7 @@ class SealedFrames(Frames):
         self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
         return unpack_header(data[:HEADER_SIZE])
 
-    def receive_body(self, count: int) -> Frame | None:
+    def receive_body(self, count: int) -> Header | None:
         self.missing -= count
         return None if self.missing else self._verify()
 
@@ -150,20 +150,21 @@ class SealedFrames(Frames):
         size = self._coming.length + TAG_SIZE
         return [self._incoming[size - self.missing : size]]
 
-    def _verify(self) -> Frame:
+    def _verify(self) -> Header:
         """The whole body is there."""
         header = self._coming
         assert header is not None
         body = self._incoming[: header.length + TAG_SIZE]
         if header.kind is not Kind.DATA:
-            return Frame(header, self._receiving.decrypt(self._associated, body))
+            self.message = self._receiving.decrypt(self._associated, body)
+            return header
         try:
             self._reader.check(header.number, header.length)
         except ProtocolError:
             self._receiving.decrypt(self._associated, body)  # the peer's error, or a forgery
             raise
         self._open(body)
-        return Frame(header)
+        return header
 
     def _open(self, body: memoryview) -> None:
         """Decrypt the payload to where it belongs."""
