@@ -4,7 +4,7 @@ Without CHECKOUT it is this one. Another can be older: what it lacks is shown as
 counted, and how:
 
 functions over 40 lines
-    From ``def`` to the last line, without decorators; in the package.
+    From ``def`` to the last line, without decorators; in the package, and in the tests.
 files over 300 lines, tests over 500 lines
     All lines, also empty ones.
 longest parameter list
@@ -65,6 +65,7 @@ class Source(NamedTuple):
     path: Path  # within the checkout
     lines: int
     tree: ast.Module
+    nodes: list[ast.AST]  # of the tree, all
 
 
 def sources(checkout: Path, folder: str) -> list[Source]:
@@ -72,14 +73,16 @@ def sources(checkout: Path, folder: str) -> list[Source]:
     found = []
     for path in sorted((checkout / folder).rglob("*.py")):
         text = path.read_text()
-        found.append(Source(path.relative_to(checkout), text.count("\n"), ast.parse(text)))
+        tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
+        found.append(Source(path.relative_to(checkout), text.count("\n"), tree, nodes))
     return found
 
 
 def functions(package: list[Source]) -> Iterator[tuple[Source, Function]]:
     """All, also methods and those within another."""
     for source in package:
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, Function):
                 yield source, node
 
@@ -129,7 +132,7 @@ def is_own(owner: ast.expr) -> bool:
 
 def writes(source: Source) -> Iterator[ast.Attribute]:
     """All attributes that are assigned or deleted in this file."""
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
             yield node
 
@@ -138,7 +141,7 @@ def fields(package: list[Source]) -> set[str]:
     """The names of all that objects of the package hold."""
     found = set()
     for source in package:
-        for node in ast.walk(source.tree):
+        for node in source.nodes:
             if isinstance(node, ast.ClassDef):
                 annotated = [each.target for each in node.body if isinstance(each, ast.AnnAssign)]
                 found |= {each.id for each in annotated if isinstance(each, ast.Name)}
@@ -171,7 +174,7 @@ def reach_ins(package: list[Source], tests: list[Source]) -> list[str]:
         if test.path.name == "mutants.py":
             continue
         foreign = ours - private_names([test])
-        for node in ast.walk(test.tree):
+        for node in test.nodes:
             if isinstance(node, ast.Attribute) and node.attr in foreign and not is_own(node.value):
                 text = f"{test.path}:{node.lineno} {ast.unparse(node)}"
                 found.setdefault((test.path, node.attr), text)
@@ -239,19 +242,18 @@ def untested(package: list[Source], tests: list[Source]) -> list[str]:
     return missing
 
 
-def count_calls(checkout: Path) -> dict[str, int]:
-    """The calls of each function for one byte; none if they cannot be counted there."""
+def calls(checkout: Path) -> Measure:
+    """The calls for one byte, and of which functions; only where there are today's modules."""
     done = subprocess.run(
         [sys.executable, str(CALLS)],
-        env=os.environ | {"PYTHONPATH": str(checkout)},
+        env=os.environ | {"PYTHONPATH": str(checkout.resolve())},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         timeout=60,
     )
-    if done.returncode:
-        return {}
-    calls: dict[str, int] = json.loads(done.stdout)["calls"]
-    return calls
+    count: dict[str, int] = json.loads(done.stdout)["calls"] if done.returncode == 0 else {}
+    where = [f"{number:4} {name}" for name, number in count.items()]
+    return Measure("calls for a byte", sum(count.values()) or None, 160, where)
 
 
 def measure(checkout: Path) -> list[Measure]:
@@ -265,6 +267,7 @@ def measure(checkout: Path) -> list[Measure]:
 
     return [
         rule(f"functions over {FUNCTION_LINES} lines", 0, long_functions(package)),
+        rule(f"those of tests over {FUNCTION_LINES} lines", 0, long_functions(tests)),
         rule(f"files over {FILE_LINES} lines", 0, long_files(package, FILE_LINES)),
         rule(f"tests over {TEST_LINES} lines", 0, long_files(tests, TEST_LINES)),
         Measure("longest parameter list", most, 8, where),
@@ -288,18 +291,17 @@ def main() -> None:
     parser.add_argument("--calls", action="store_true", help="show the calls of each function")
     parser.add_argument("--json", action="store_true", help="all of it, for programs")
     options = parser.parse_args()
-    calls = count_calls(options.checkout.resolve())
-    by_function = [f"{count:4} {name}" for name, count in calls.items()]
-    measures = measure(options.checkout)
-    measures.append(Measure("calls for a byte", sum(calls.values()) or None, 160, by_function))
+    measures = [*measure(options.checkout), calls(options.checkout)]
     if options.json:
         print(json.dumps([each._asdict() for each in measures], indent=1))
         return
-    for name, value, bound, where in measures:
-        shown = "-" if value is None else value
-        print(f"{name:30} {shown:>6}  " + ("" if bound is None else f"at most {bound}"))
-        if options.calls if where is by_function else options.where:
-            print("".join(f"    {each}\n" for each in where), end="")
+    for each in measures:
+        value = "-" if each.value is None else each.value
+        print(
+            f"{each.name:30}{value:>6}" + ("" if each.bound is None else f"  at most {each.bound}")
+        )
+        if options.calls if each is measures[-1] else options.where:
+            print("".join(f"    {place}\n" for place in each.where), end="")
 
 
 if __name__ == "__main__":
