@@ -1,0 +1,62 @@
+# The verbs of this repository. `make help` tells them; the first one makes the virtual environment.
+
+PYTHON = python3
+VENV = .venv
+BIN = $(VENV)/bin
+TESTS = tests
+SEEDS = 10000
+CUTS = 1000
+SECONDS = 60
+BENCH = latency
+ARGS =
+
+.PHONY: help style fix types quick all cover house sim soak fuzz bench clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
+	while IFS='|' read -r verb text; do printf 'make %-7s %s\n' "$$verb" "$$text"; done
+
+$(VENV)/made: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+style: $(VENV)/made ## what the linter and the formatter say
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fix: $(VENV)/made ## mend what they can mend by themselves
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/made ## what the type checker says
+	$(BIN)/mypy
+
+quick: $(VENV)/made ## the tests that need a minute or two; some only: make quick TESTS=tests/net
+	$(BIN)/pytest -q -m 'not slow' --ignore=tests/end_to_end --ignore=tests/simulation $(TESTS)
+
+all: style types $(VENV)/made ## style, types, every test
+	$(BIN)/pytest -q
+
+cover: $(VENV)/made ## whether the tests of the protocol go through every branch of it
+	$(BIN)/coverage run -m pytest -q tests/protocol --ignore=tests/protocol/test_model.py \
+		--ignore=tests/protocol/test_fuzz.py
+	$(BIN)/coverage report
+
+house: $(VENV)/made ## measure the rules of the house; where: make house ARGS=--where
+	$(BIN)/python -m tests.house $(ARGS)
+
+sim: $(VENV)/made ## simulate SEEDS networks and all that they do to a session
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+
+soak: $(VENV)/made ## cut real connections CUTS times, and compare every byte
+	$(BIN)/python -m tests.end_to_end.soak --cuts $(CUTS) $(ARGS)
+
+fuzz: $(VENV)/made ## read bytes that nobody would send, for SECONDS
+	$(BIN)/python -m tests.support.fuzz --seconds $(SECONDS) $(ARGS)
+
+bench: $(VENV)/made ## measure beside other tools: make bench BENCH=throughput ARGS=--sealed
+	$(BIN)/python -m tests.bench $(BENCH) $(ARGS)
+
+clean: ## remove what was made
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
