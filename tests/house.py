@@ -15,13 +15,14 @@ fields written from outside
     of this name. What belongs to other libraries is so left out.
 reach-ins of tests
     Each private name (``x._y``, of anything but ``self`` and ``cls``) that the package defines and
-    the test file does not, once for each file. Not in ``mutants.py``, which by their nature patch
-    what is within, and not what a NamedTuple calls so (``_replace``).
+    the test file does not, once for each file. Not in mutants, which by their nature patch what
+    is within, and not what a NamedTuple calls so (``_replace``).
 import circles
     Groups of modules that import each other, also from within functions; imports for type checkers
     do not count.
 modules without tests
-    ``bpipe/x/y.py`` has ``tests/x/test_y.py``, or several ``test_y_topic.py``.
+    ``bpipe/x/y.py`` has ``tests/x/test_y.py``, or several ``test_y_topic.py``; not if it does
+    nothing, as an interface.
 calls for a byte
     Python calls for one byte there and its acknowledgement back: see ``tests/support/calls.py``.
 """
@@ -171,7 +172,7 @@ def reach_ins(package: list[Source], tests: list[Source]) -> list[str]:
     ours = private_names(package) - TUPLES
     found: dict[tuple[Path, str], str] = {}
     for test in tests:
-        if test.path.name == "mutants.py":
+        if "mutants" in test.path.with_suffix("").parts:
             continue
         foreign = ours - private_names([test])
         for node in test.nodes:
@@ -229,14 +230,22 @@ def _reachable(start: str, leads_to: dict[str, set[str]]) -> set[str]:
     return found
 
 
+def does_something(source: Source) -> bool:
+    """Whether it has a function that is more than a docstring."""
+    return any(
+        not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant)
+        for _, function in functions([source])
+        for node in function.body
+    )
+
+
 def untested(package: list[Source], tests: list[Source]) -> list[str]:
     """The modules without a file of tests in their place."""
     names = {str(each.path) for each in tests}
     missing = []
-    for source in package:
-        place = Path("tests", *source.path.parts[1:-1])
-        one, several = f"{place}/test_{source.path.stem}.py", f"{place}/test_{source.path.stem}_"
-        has = one in names or any(name.startswith(several) for name in names)
+    for source in filter(does_something, package):
+        stem = str(Path("tests", *source.path.parts[1:-1], f"test_{source.path.stem}"))
+        has = f"{stem}.py" in names or any(name.startswith(f"{stem}_") for name in names)
         if not has and source.path.stem not in ("__init__", "__main__"):
             missing.append(str(source.path))
     return missing
