@@ -165,7 +165,7 @@ class BackedPipe:
         """
         try:
             await asyncio.wait_for(self._connection(), timeout)
-        except asyncio.TimeoutError:  # noqa: UP041 - another one up to Python 3.10
+        except asyncio.TimeoutError:
             raise TimeoutError("there is no link yet") from None
 
     async def _connection(self) -> None:

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class State(str, enum.Enum):  # noqa: UP042 - Python 3.9
+class State(str, enum.Enum):
     """What a pipe is doing."""
 
     CONNECTING = "connecting"  # there was no link yet
