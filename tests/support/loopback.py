@@ -247,6 +247,11 @@ class Pair:
         self.caller = Caller(caller)
         self.now = 0.0
         self.links: list[Link] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """The listener does not know any more which greetings it has heard."""
+        listener = self.sessions[LISTENER]
         self.table = Sessions(self._drop_link, listener.secret)
         self.table.add(listener)
 
