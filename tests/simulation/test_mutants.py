@@ -9,6 +9,7 @@ from tests.simulation.mutants import MUTANTS
 from tests.simulation.scenario import run_seed
 
 SEEDS = 2000  # that a mutant may survive, at most
+MISTAKES = ("TypeError", "AttributeError", "NameError")  # of a mutant that does not fit any more
 FIRST = {  # else 0; chosen where that would take long
     "a link in doubt that says more while another is asked for": 11700,
     "a session that gave way leaves its outage to the next caller": 4300,
@@ -39,5 +40,6 @@ def hunt(name: str) -> tuple[int, str] | None:
 def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     caught = hunt(name)
     assert caught is not None, f"survived {SEEDS} seeds: {name}"
+    assert not any(mistake in caught[1] for mistake in MISTAKES), f"no mutant: {caught[1]}"
     with capsys.disabled():
         print(f"\n  {name}: {caught[0]} seeds ({caught[1]})", end="")

@@ -32,13 +32,12 @@ def _say_stop_once(patch: Patch) -> None:
 def _stop_at_the_cursor(patch: Patch) -> None:
     """STOP ending the stream before what was already sent"""
 
-    def stop(self: BackedWriter, offset: int) -> None:
-        if self.stopped is None:
-            self.stopped = offset
-            if self.mark is None or self.mark >= self.high:
-                self.mark = self.acked
+    def cut(self: BackedWriter) -> None:
+        self.asked = False
+        if self.mark is None or self.mark >= self.high:
+            self.mark = self.acked
 
-    patch.setattr(BackedWriter, "stop", stop)
+    patch.setattr(BackedWriter, "cut", cut)
 
 
 @mutant

@@ -64,8 +64,9 @@ def _state_ready_early(patch: Patch) -> None:
     hear_hello, hear = AnswererGreeting._hear_hello, AnswererGreeting._hear
 
     def remember(self: Any, hello: Hello) -> None:
-        self.early = self.session.reader.received
         hear_hello(self, hello)
+        if self.session is not None:
+            self.early = self.session.reader.received
 
     def answer(self: Any, message: bytes, now: float) -> None:
         hear(self, message, now)
