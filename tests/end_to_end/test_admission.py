@@ -14,8 +14,7 @@ from subprocess import PIPE
 import pytest
 
 from bpipe.cli.secret import load_secret, write_key
-from bpipe.protocol.greeting import GREETING_TIMEOUT
-from bpipe.protocol.handshake import begin
+from bpipe.protocol.greeting import GREETING_TIMEOUT, begin
 from bpipe.protocol.wire import Hello, Opening, Position
 from tests.end_to_end.data import MIB, SOON
 from tests.end_to_end.helpers import Start, finish

@@ -10,7 +10,7 @@ import pytest
 
 from bpipe.cli.secret import write_key
 from bpipe.ends.pumps import LARGEST_READ
-from bpipe.pipe import READ_AHEAD
+from bpipe.engine import READ_AHEAD
 from tests.end_to_end.data import MIB, held
 from tests.end_to_end.helpers import Start, finish
 
