@@ -176,7 +176,7 @@ class Dialer:
             self._link.hold()
         greeting = CallerGreeting(self._caller, self._clock(), answered)
         link = Link(connection.sock, greeting, connection.peer, self._clock)
-        link.join(lambda: self._moved(link))
+        link.watch(self._drive)
         try:
             await self._greet(link, verdict)
         except asyncio.CancelledError:
@@ -186,11 +186,6 @@ class Dialer:
             raise error if greeting.answered else self._unanswered(error) from None
         self._connector.prefer(connection)
         return link
-
-    def _moved(self, link: Link) -> None:
-        """Bytes have moved on a link that the session does not have yet."""
-        link.flush()
-        self._drive()
 
     async def _greet(self, link: Link, verdict: asyncio.Future[None]) -> None:
         """Wait until it is done; LinkLost if it fails, or the second half of it takes too long."""

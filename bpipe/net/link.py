@@ -70,6 +70,15 @@ class Link:
         """Call this after bytes have moved. It has to call ``flush``, and must not wait."""
         self._drive = drive
 
+    def watch(self, drive: Callable[[], None]) -> None:
+        """The same before the link is joined: it sends what is due by itself, and then calls."""
+
+        def moved() -> None:
+            self.flush()
+            drive()
+
+        self._drive = moved
+
     def use(self, outlet: Outlet | None) -> None:
         """Plain payload may go to the consumer this way, past the reader, while it is idle."""
         self._outlet = outlet

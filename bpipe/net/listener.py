@@ -253,6 +253,7 @@ class AcceptedLinks:
     def take(self, link: Link) -> None:
         """This one is attached."""
         self._link = link
+        link.watch(self._drive)
         while not self._taken.empty():
             self._taken.get_nowait()  # a link that was lost before anybody took it
         self._taken.put_nowait(link)
