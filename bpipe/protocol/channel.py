@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Final
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol.ending import FAILED
+from bpipe.protocol.ending import MOVING
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.history import Loss
 from bpipe.protocol.liveness import Liveness
@@ -70,7 +70,7 @@ class Channel:
                 self._consider_ack(moved, now)
             if small := self._small_frames(now):
                 self._lent.append(memoryview(small))
-            if self._session.established and self._ending.phase not in FAILED:
+            if self._session.established and self._ending.phase in MOVING:
                 piece = self._writer.next_frame(self.frame_size)
                 if piece is not None:
                     self._lend(piece, now)
@@ -111,7 +111,7 @@ class Channel:
         """
         reader = self._reader
         large = moved * 4 >= min(reader.capacity, self._writer.window)
-        if large or reader.done or self._ending.phase in FAILED:
+        if large or reader.done or self._ending.phase not in MOVING:
             self._ack_due = True
         elif self._ack_at is None:
             self._ack_at = now + ACK_DELAY

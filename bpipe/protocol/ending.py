@@ -49,8 +49,7 @@ NEXT: Final = {
     Phase.ANSWERING: {Phase.OVER},
     Phase.OVER: set[Phase](),
 }
-MOVING: Final = (Phase.UP, Phase.DONE)  # the session has not failed, here or there
-FAILED: Final = (Phase.ABORTING, Phase.ANSWERING)  # no more of either stream is moved
+MOVING: Final = (Phase.UP, Phase.DONE)  # in any other no more of either stream is moved
 
 
 class Ending:
