@@ -57,7 +57,7 @@ class Caller:
         if session.over:
             return
         session.note(cause)
-        if session.phase is Phase.DONE and isinstance(cause, NobodyListens):
+        if session.done and isinstance(cause, NobodyListens):
             session.leave(session.verdict())
         elif not session.established and session.patience.one_try:
             session.leave(not_connected(cause))
