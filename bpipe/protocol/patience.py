@@ -48,11 +48,11 @@ class Patience:
     def outage_began(self, now: float) -> None:
         """The link is lost; one that was without progress prolongs the outage."""
         if self.outage_since is None:
-            self.outage_since = now
+            self.outage_since, self._grace = now, None
 
     def outage_ended(self) -> None:
         """Something has moved."""
-        self.outage_since = self._grace = None
+        self.outage_since = None
 
     def asked(self, now: float) -> None:
         """The far consumer has gone, it was heard; only the first time counts."""
