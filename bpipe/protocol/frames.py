@@ -29,7 +29,7 @@ class Frames:
     def __init__(self) -> None:
         self.missing = 0  # bytes of the body that is arriving
         self.passing = False  # they are payload, and need not be seen here
-        self.message = b""  # of the last ABORT that has arrived
+        self.message = b""  # of the last frame that was not DATA; only an ABORT has one
         self._header = bytearray(HEADER_SIZE)
         self._header_view = memoryview(self._header)
         self._filled = 0  # bytes of it
@@ -107,6 +107,8 @@ class Frames:
         elif header.length:
             self._coming, self._text = header, memoryview(bytearray(header.length))
             return None
+        else:
+            self.message = b""
         return header
 
     def _body(self) -> Views:
