@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from bpipe.errors import Forged, LinkLost, PipeClosed, ProtocolError
+from bpipe.protocol import waiting
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
@@ -33,6 +34,7 @@ from tests.support.loopback import (
     take,
     write,
 )
+from tests.support.peer import deadline
 
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
 ROUNDS = 2000  # of everything that can be done; more than the end ever needs
@@ -85,7 +87,7 @@ class Model(RuleBasedStateMachine):
     @rule(side=sides, really=st.sampled_from([False] * 4 + [True]))
     def finish(self, side: int, really: bool) -> None:
         if really:
-            self.sessions[side].writer.finish()
+            self.sessions[side].finish()
 
     @rule(side=sides, really=seldom)
     def stop(self, side: int, really: bool) -> None:
@@ -144,14 +146,16 @@ class Model(RuleBasedStateMachine):
         self.pair.now += seconds
         now = self.pair.now
         for side, session in enumerate(self.sessions):
-            try:
-                session.tick(now)
-            except LinkLost as cause:
-                for link in self.pair.links:
-                    if link.ends[side].greeting.attached:
-                        link.ends[side].lose(cause, now)
-            deadline = session.deadline()
-            assert deadline is None or deadline > now
+            waiting.tick(session, now)
+            for link in self.pair.links:
+                end = link.ends[side]
+                if end.cause is None and end.greeting.channel is not None:
+                    try:
+                        end.channel.tick(now)
+                    except LinkLost as cause:
+                        end.lose(cause, now)
+            due = deadline(session)
+            assert due is None or due > now
 
     # --- what holds at each step ---
 
@@ -214,7 +218,7 @@ class Model(RuleBasedStateMachine):
             return
         for _ in range(ROUNDS):
             for side in SIDES:
-                self.sessions[side].writer.finish()
+                self.sessions[side].finish()
                 self.deliver(side, EVERYTHING)
             if self.link.run(self.pair.now) == 0 and self._quiet():
                 break
@@ -235,7 +239,7 @@ class Model(RuleBasedStateMachine):
         if self.link.ends[CALLER].cause is not None and not self.sessions[CALLER].over:
             self.pair.connect()
         else:
-            deadlines = [session.deadline() for session in self.sessions]
+            deadlines = [deadline(session) for session in self.sessions]
             self.advance(max(0.01, min(each - now for each in deadlines if each is not None)))
         return False
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpipe.protocol.patience import GRACE, LATE, UNCONFIRMED_LINGERS, Limits, Patience
+from bpipe.protocol.patience import GRACE, LATE, QUESTION, UNCONFIRMED_LINGERS, Limits, Patience
 
 LIMITS = Limits(connect_timeout=30, give_up_after=1000, linger=20)
 START = 100.0
@@ -11,7 +11,7 @@ START = 100.0
 def make(limits: Limits = LIMITS, *, calling: bool = False, outage: bool = False) -> Patience:
     patience = Patience(limits)
     if calling:
-        patience.calling_since = START
+        patience.calling(START)
     if outage:
         patience.outage_began(START)
     return patience
@@ -78,7 +78,7 @@ def test_progress_ends_the_outage_and_the_next_is_a_new_one() -> None:
 @pytest.mark.parametrize("done_at", [START - 50, START, START + 50])
 def test_a_done_end_lingers_from_when_it_was_done_and_without_a_link(done_at: float) -> None:
     patience = make(outage=True)
-    patience.done_at = done_at
+    patience.done(done_at)
     assert until(patience, done=True) == max(START, done_at) + 20
 
 
@@ -87,7 +87,7 @@ def test_a_done_end_that_has_not_told_it_waits_as_long_as_its_peer(
     give_up_after: float, seconds: float
 ) -> None:
     patience = make(LIMITS._replace(give_up_after=give_up_after), outage=True)
-    patience.done_at = START + 5
+    patience.done(START + 5)
     assert until(patience, done=True, told=False) == START + 5 + seconds
 
 
@@ -129,6 +129,31 @@ def test_the_extension_never_shortens_a_wait() -> None:
     patience = make(outage=True)
     patience.extend(START, START + 2)
     assert until(patience) == START + 1000
+
+
+def test_the_extension_of_the_first_link_is_not_that_of_the_first_outage() -> None:
+    patience = make(calling=True)
+    assert patience.extend(START + 30, START + 500)
+    patience.outage_began(START + 600)
+    assert patience.extend(START + 1600, START + 5000)
+
+
+def test_of_several_times_that_a_question_was_heard_the_first_counts() -> None:
+    patience = make()
+    for seconds in (5, 6):
+        patience.asked(START + seconds)
+    assert patience.answer_until == START + 5 + QUESTION
+
+
+def test_of_several_attempts_to_call_the_first_counts() -> None:
+    patience = make(calling=True)
+    patience.calling(START + 5)
+    assert until(patience, established=False) == START + 30
+
+
+@pytest.mark.parametrize(("connect_timeout", "one"), [(0, True), (0.1, False), (30, False)])
+def test_a_connect_timeout_of_zero_is_one_try(connect_timeout: float, one: bool) -> None:
+    assert make(LIMITS._replace(connect_timeout=connect_timeout)).one_try is one
 
 
 def test_an_outage_that_ended_takes_its_extension_with_it() -> None:

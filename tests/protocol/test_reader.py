@@ -48,6 +48,18 @@ def test_nothing_is_lent_to_the_consumer_when_nothing_waits() -> None:
     assert make().readable(5) == []
 
 
+def test_a_consumer_has_something_to_do_for_bytes_and_for_the_end_behind_them() -> None:
+    reader = make()
+    assert not reader.ready
+    receive(reader, b"ab")
+    for _ in range(2):
+        assert reader.ready
+        reader.took(1)
+    assert not reader.ready
+    reader.receive_mark(2)
+    assert reader.ready
+
+
 # --- what the peer may send ---
 
 
@@ -172,12 +184,14 @@ def test_a_stop_in_the_middle_of_a_frame_discards_the_rest_of_it() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"def"])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_deaf_reader_keeps_and_delivers_nothing_of_what_comes(stopped: bool, data: bytes) -> None:
+def test_a_reader_that_discards_keeps_and_delivers_nothing_of_what_comes(
+    stopped: bool, data: bytes
+) -> None:
     reader = make(b"abc")
     if stopped:
         reader.stop()
     before = reader.delivered, reader.buffered
-    reader.deaf = True
+    reader.discard()
     receive(reader, data)
     reader.receive_mark(3 + len(data))
     assert reader.received == 4 + len(data)

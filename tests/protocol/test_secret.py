@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import copy
 import functools
+import hashlib
 import pickle
 import re
 import traceback
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -224,6 +226,17 @@ def test_a_passphrase_is_the_same_from_whatever_keyboard() -> None:
     composed, decomposed = "K\u00e4sek\u00e4stchen", "Ka\u0308seka\u0308stchen"
     assert composed != decomposed
     assert Secret.parse(decomposed.encode()).key == stretched(composed.encode())
+
+
+def test_a_passphrase_for_which_there_is_no_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    stretch = hashlib.scrypt
+
+    def stretch_in_one_mebibyte(passphrase: bytes, **work: Any) -> bytes:
+        return stretch(passphrase, **work | {"maxmem": 1 << 20})
+
+    monkeypatch.setattr(hashlib, "scrypt", stretch_in_one_mebibyte)
+    with pytest.raises(MemoryError, match="128 MiB"):
+        Secret.parse(b"a passphrase of many words")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from bpipe.protocol.wire import (
     LARGEST_MESSAGE,
     LARGEST_PAYLOAD,
     VERDICT_SIZE,
+    Admission,
     Ended,
     Header,
     Hello,
@@ -18,7 +19,6 @@ from bpipe.protocol.wire import (
     Opening,
     Position,
     Reason,
-    Status,
     Stop,
     Verdict,
     check_hello_prefix,
@@ -32,7 +32,7 @@ from bpipe.protocol.wire import (
 )
 
 HELLO = Hello(Opening.RESUME, bytes(range(16)), 3, Position(4, 5, 6))
-VERDICT = Verdict(Status.OK, Position(4, 5, 6))
+VERDICT = Verdict(Admission.OK, Position(4, 5, 6))
 U64 = st.integers(0, 2**64 - 1)
 POSITIONS = st.builds(Position, U64, U64, U64)
 
@@ -188,19 +188,22 @@ def test_a_wrong_byte_in_a_hello_is_noticed_when_it_comes(at: int, byte: int, wh
 def test_a_verdict_on_the_link() -> None:
     numbers = b"".join(number.to_bytes(8, "big") for number in (4, 5, 6))
     assert pack_verdict(VERDICT) == b"\1" + bytes(8) + numbers
-    assert pack_verdict(VERDICT._replace(status=Status.BUSY)) == b"\2" + bytes(7) + b"\4" + numbers
+    assert (
+        pack_verdict(VERDICT._replace(admission=Admission.BUSY))
+        == b"\2" + bytes(7) + b"\4" + numbers
+    )
     assert len(pack_verdict(VERDICT)) == VERDICT_SIZE == 33
 
 
-@given(st.sampled_from(Status), POSITIONS)
-def test_a_verdict_comes_back(status: Status, position: Position) -> None:
-    verdict = Verdict(status, position)
+@given(st.sampled_from(Admission), POSITIONS)
+def test_a_verdict_comes_back(admission: Admission, position: Position) -> None:
+    verdict = Verdict(admission, position)
     assert unpack_verdict(pack_verdict(verdict)) == verdict
 
 
 @pytest.mark.parametrize(
-    ("answer", "status"), [(1, 1), (1, 4), (2, 0), (0, 0), (3, 1), (2, 5), (2, 1 << 63)]
+    ("answer", "admission"), [(1, 1), (1, 4), (2, 0), (0, 0), (3, 1), (2, 5), (2, 1 << 63)]
 )
-def test_a_verdict_that_contradicts_itself_is_a_protocol_error(answer: int, status: int) -> None:
+def test_a_verdict_that_contradicts_itself_is_a_protocol_error(answer: int, admission: int) -> None:
     with pytest.raises(ProtocolError, match="does not speak bpipe"):
-        unpack_verdict(bytes([answer]) + status.to_bytes(8, "big") + bytes(24))
+        unpack_verdict(bytes([answer]) + admission.to_bytes(8, "big") + bytes(24))

@@ -12,7 +12,7 @@ from tests.support.loopback import EVERYTHING, Frame, fill
 
 def make(written: bytes = b"", *, window: int = 1000, capacity: int = 1000) -> BackedWriter:
     writer = BackedWriter(capacity)
-    writer.window = window
+    writer.resume(0, window)
     write(writer, written)
     return writer
 
@@ -173,7 +173,7 @@ def test_a_stream_without_an_end_mark_is_confirmed_and_never_done() -> None:
 def test_a_new_link_carries_on_from_what_the_peer_holds() -> None:
     writer = make(b"abcdef")
     frames(writer)
-    writer.resume(2)
+    writer.resume(2, writer.window)
     assert frame(writer, 1) == Frame(Kind.DATA, 2, b"c")
     assert writer.high == 6
     assert frames(writer) == [Frame(Kind.DATA, 3, b"def")]
@@ -184,16 +184,16 @@ def test_the_end_mark_is_replayed_like_a_byte() -> None:
     writer = make(b"abc")
     writer.finish()
     frames(writer)
-    writer.resume(3)
+    writer.resume(3, writer.window)
     assert frames(writer) == [Frame(Kind.FIN, 3)]
-    writer.resume(4)
+    writer.resume(4, writer.window)
     assert frames(writer) == []
 
 
 def test_what_an_acknowledgement_confirms_is_not_replayed() -> None:
     writer = make(b"abcdef")
     frames(writer)
-    writer.resume(0)
+    writer.resume(0, writer.window)
     writer.acknowledge(4)
     assert frames(writer) == [Frame(Kind.DATA, 4, b"ef")]
 
@@ -246,7 +246,7 @@ def test_a_stop_drops_what_was_never_begun_and_ends_the_stream_there() -> None:
 def test_a_stop_does_not_drop_what_was_begun_on_an_earlier_link() -> None:
     writer = make(b"abcdef")
     frame(writer, 4)
-    writer.resume(1)
+    writer.resume(1, writer.window)
     writer.stop(2)
     assert frames(writer) == [Frame(Kind.DATA, 1, b"bcd"), Frame(Kind.FIN, 4, how=Ended.CUT)]
 
@@ -311,7 +311,7 @@ def test_a_stream_counts_as_cut_short_until_its_producer_says_that_it_had_no_mor
     more: bool,
 ) -> None:
     writer = make(b"abc")
-    writer.producing = True
+    writer.begin()
     frames(writer)
     assert not writer.cut_short
     writer.stop(3)
@@ -380,7 +380,7 @@ def test_how_a_stream_has_ended_does_not_change_once_it_was_said() -> None:
     frames(writer)
     writer.stop(1, consumer_gone=True)
     assert writer.ended is Ended.UNKNOWN
-    writer.resume(3)
+    writer.resume(3, writer.window)
     assert frames(writer) == [Frame(Kind.FIN, 3)]
 
 
@@ -428,7 +428,7 @@ def test_the_cursors_stay_in_order_and_frames_carry_what_was_written(
         elif step == "ack":
             writer.acknowledge(min(writer.acked + count, writer.sent))
         elif step == "resume":
-            writer.resume(min(writer.acked + count, writer.high))
+            writer.resume(min(writer.acked + count, writer.high), window)
         elif step == "finish":
             writer.finish()
         assert writer.acked <= writer.sent <= writer.high <= writer.end

@@ -23,15 +23,18 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.errors import LinkLost
 from bpipe.protocol import sealed
+from bpipe.protocol.caller import Caller
+from bpipe.protocol.driver import Driver
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
-from bpipe.protocol.handshake import begin
+from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, begin
 from bpipe.protocol.noise import CipherState, NoiseState
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Hello, Kind, Opening, Position, Status, Verdict
-from tests.support.loopback import feed
+from bpipe.protocol.sessions import Sessions
+from bpipe.protocol.wire import Admission, Hello, Kind, Opening, Position, Verdict
+from tests.support.loopback import feed, write
+from tests.support.peer import join
 
 BUFFER = 1 << 12
 NOW = 100.0
@@ -51,27 +54,31 @@ class Outcome(NamedTuple):
     said: bytes
 
 
-def answerer(secret: Secret | None = None) -> tuple[Session, Greeting | Session]:
+Target = tuple[Session, Driver]
+
+
+def answerer(secret: Secret | None = None) -> Target:
     """A listener's side, before anybody has said anything."""
     session = Session(BUFFER, secret=secret)
-    return session, AnswererGreeting(Answerer(session, lambda: None))
+    table = Sessions(lambda session: None, secret)
+    table.add(session)
+    return session, AnswererGreeting(table, NOW)
 
 
-def caller(secret: Secret | None = None) -> tuple[Session, Greeting | Session]:
+def caller(secret: Secret | None = None) -> Target:
     """A caller's side, whose first message is out."""
-    session = Session(BUFFER, new_id=lambda: bytes(16), secret=secret)
-    return session, CallerGreeting(session)
+    session = Session(BUFFER, secret=secret)
+    return session, CallerGreeting(Caller(session, lambda: bytes(16)), NOW)
 
 
-def attached(frames: Callable[[], Frames] = Frames) -> tuple[Session, Greeting | Session]:
+def attached(frames: Callable[[], Frames] = Frames) -> Target:
     """A session with a link, and something to send."""
     session = Session(BUFFER)
-    for view in session.writer.space(1000):
-        session.writer.wrote(len(view))
-    session.writer.finish()
-    session.attach(Position(0, 0, BUFFER), frames(), NOW, caller=True)
-    said(session)
-    return session, session
+    write(session, bytes(1000))
+    session.finish()
+    channel = join(session, Position(0, 0, BUFFER), frames(), now=NOW)
+    said(channel)
+    return session, channel
 
 
 def sealing() -> SealedFrames:
@@ -79,7 +86,7 @@ def sealing() -> SealedFrames:
     return SealedFrames(CipherState(bytes(32)), CipherState(bytes(32)))
 
 
-TARGETS: dict[str, Callable[[], tuple[Session, Greeting | Session]]] = {
+TARGETS: dict[str, Callable[[], Target]] = {
     "answerer": answerer,
     "caller": caller,
     "session": attached,
@@ -113,8 +120,7 @@ def run(target: str, data: bytes, sizes: Iterator[int]) -> Outcome:
                 left -= len(piece)
             driver.received(count, NOW)
             data = data[count:]
-            if isinstance(driver, Greeting) and driver.attached:
-                driver = session
+            driver = session.channel or driver
     except LinkLost as lost:
         error = f"{type(lost).__name__}: {lost}"
     return Outcome(
@@ -128,7 +134,7 @@ def run(target: str, data: bytes, sizes: Iterator[int]) -> Outcome:
     )
 
 
-def said(driver: Greeting | Session) -> bytes:
+def said(driver: Driver) -> bytes:
     """Everything that goes out now."""
     out = b""
     while views := driver.outgoing(NOW):
@@ -173,8 +179,8 @@ def a_hello(rng: random.Random) -> Hello:
 
 
 def a_verdict(rng: random.Random) -> Verdict:
-    status = rng.choice(list(Status)) if seldom(rng) else Status.OK
-    return Verdict(status, a_position(rng))
+    admission = rng.choice(list(Admission)) if seldom(rng) else Admission.OK
+    return Verdict(admission, a_position(rng))
 
 
 def some_frames(rng: random.Random, frames: Frames) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import (
     HEADER_SIZE,
+    Header,
     Hello,
     Kind,
     Position,
@@ -78,6 +79,24 @@ def feed(driver: Driver, data: bytes, now: float, step: int = EVERYTHING) -> Non
         assert count > 0
         driver.received(count, now)
         data = data[count:]
+
+
+def unpack(frames: Frames, data: bytes, step: int = EVERYTHING) -> list[tuple[Header, bytes]]:
+    """Let these bytes arrive on a link that is driven by hand, at most ``step`` of them at once.
+
+    Returns the headers of the frames that they complete, and their messages for people. ``frames``
+    have joined a reader, who has the payloads.
+    """
+    found: list[tuple[Header, bytes]] = []
+    while data:
+        count = fill(frames.incoming(), data[:step])
+        assert count > 0
+        body = min(count, frames.missing)
+        for part, receive in ((body, frames.receive_body), (count - body, frames.receive_header)):
+            if part and (header := receive(part)) is not None:
+                found.append((header, frames.message if header.kind is Kind.ABORT else b""))
+        data = data[count:]
+    return found
 
 
 def drain(driver: Driver, now: float, limit: int = EVERYTHING) -> bytes:
