@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -11,3 +14,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _limits_stay() -> Iterator[None]:
+    """A command that a test runs in its own process limits no later test, nor what that starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bpipe.cli.secret.keep_out_of_dumps", lambda: None)
+        yield
