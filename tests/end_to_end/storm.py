@@ -29,6 +29,7 @@ from bpipe.cli.secret import load_secret, write_key
 from bpipe.cli.values import format_size
 from bpipe.errors import LinkLost
 from bpipe.net.clock import clock
+from bpipe.protocol.caller import Caller
 from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.sealed import SealedHandshake
 from bpipe.protocol.secret import Secret
@@ -159,7 +160,7 @@ def endpoint(address: str) -> tuple[str, int]:
 async def greet(where: tuple[str, int], secret: Secret) -> float:
     """Be an honest caller up to READY, and leave; returns when that came."""
     loop = asyncio.get_running_loop()
-    greeting = CallerGreeting(Session(1000, secret=secret))
+    greeting = CallerGreeting(Caller(Session(1000, secret=secret)), clock())
     with socket.socket() as sock:
         sock.setblocking(False)
         await loop.sock_connect(sock, where)
