@@ -53,8 +53,6 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 def layer(module: str) -> int:
     """How high a module of bpipe, or a name in one, lies."""
-    if module.startswith("bpipe.cli.values"):
-        return 0  # formats and exit statuses, which lower layers use
     name = (module + ".").split(".")[1]
     return LAYERS.index(name) if name in LAYERS else TOP
 

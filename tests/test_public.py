@@ -14,7 +14,7 @@ import pytest
 
 import bpipe
 from bpipe import errors
-from bpipe.cli.secret import write_key
+from bpipe.cli.keys import write_key
 
 README = Path(__file__).parent.parent / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

@@ -14,8 +14,10 @@ from bpipe.cli import options
 from bpipe.cli.complain import complain, say
 from bpipe.cli.layout import Command, Group, argument
 from bpipe.cli.options import address
-from bpipe.cli.values import FAILED, USAGE, Level, Usage, When
+from bpipe.ends.streams import Directions
 from bpipe.errors import AddressError, SecretError, explain
+from bpipe.report.settings import Level, Settings, When
+from bpipe.run.exits import FAILED, USAGE
 from bpipe.run.limits import describe
 
 if TYPE_CHECKING:
@@ -118,14 +120,14 @@ def connect(
 
     _collect_garbage()
     level = _level(verbose, quiet)
-    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
+    directions = _directions(send_only, recv_only)
+    settings = Settings(level, status, size, log_json, log_interval)
     where = _address(address, port, ipv4, ipv6)
     limits = Limits(heartbeat, connect_timeout, give_up_after)
-    shared = choose_secret(secret, ask_secret, insecure, usage)
+    shared = choose_secret(secret, ask_secret, insecure, settings)
     open_pipe = partial(pipe.connect, where, insecure=insecure, secret=shared, retry_max=retry_max)
-    return run_session(
-        partial(open_pipe, buffer_size=buffer, limits=limits), usage, str(where), listens=False
-    )
+    open_pipe = partial(open_pipe, buffer_size=buffer, limits=limits)
+    return run_session(open_pipe, directions, settings, str(where), listens=False)
 
 
 @app.command(cls=Command, epilog=options.LISTEN_EXAMPLES)
@@ -157,15 +159,15 @@ def listen(
 
     _collect_garbage()
     level = _level(verbose, quiet)
-    usage = _usage(send_only, recv_only, level, status, size, log_json, log_interval)
+    directions = _directions(send_only, recv_only)
+    settings = Settings(level, status, size, log_json, log_interval)
     where = _address(address, port, ipv4, ipv6)
     limits = Limits(heartbeat, give_up_after=give_up_after)
-    shared = choose_secret(secret, ask_secret, insecure, usage)
-    usage = usage._replace(credentials=credentials(secret, ask_secret, insecure))
+    shared = choose_secret(secret, ask_secret, insecure, settings)
+    settings = settings._replace(credentials=credentials(secret, ask_secret, insecure))
     open_pipe = partial(pipe.listen, where, insecure=insecure, secret=shared)
-    return run_session(
-        partial(open_pipe, buffer_size=buffer, limits=limits), usage, str(where), listens=True
-    )
+    open_pipe = partial(open_pipe, buffer_size=buffer, limits=limits)
+    return run_session(open_pipe, directions, settings, str(where), listens=True)
 
 
 def _collect_garbage() -> None:
@@ -180,10 +182,10 @@ def _level(verbose: int, quiet: bool) -> Level:
     return Level.QUIET if quiet else Level(min(Level.NORMAL + verbose, Level.TRACE))
 
 
-def _usage(send_only: bool, recv_only: bool, *rest: Any) -> Usage:
+def _directions(send_only: bool, recv_only: bool) -> Directions:
     if send_only and recv_only:
         raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
-    return Usage(send_only, recv_only, *rest)
+    return Directions(send_only, recv_only)
 
 
 def _address(text: str, port: str | None, ipv4: bool, ipv6: bool) -> Address:
@@ -206,7 +208,7 @@ def keygen(
     ] = False,
 ) -> int:
     """Make a key for --secret; the same file belongs on both machines."""
-    from bpipe.cli.secret import write_key
+    from bpipe.cli.keys import write_key
 
     if path == Path("-") or path == Path():
         raise typer.BadParameter("a key is written to a new file: name one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from bpipe.cli.values import When
+from bpipe.report.settings import When
 
 _SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 

@@ -1,25 +1,38 @@
-"""Which secret is meant: that of an option, of the environment, or none."""
+"""Which secret is meant, where it comes from, and where a new one goes.
+
+A secret comes from a file or from the terminal, never from an option. What is said about it names
+its file and what is wrong with it, and nothing of what is in it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Final
 
 import typer
 
 from bpipe.cli.complain import complain
-from bpipe.cli.values import SECRET_VARIABLE, Level, Usage
 from bpipe.ends.streams import stderr_goes_with
+from bpipe.errors import SecretError, explain
+from bpipe.protocol import secret
+from bpipe.protocol.secret import Secret
+from bpipe.report.settings import Level, Settings
 
-if TYPE_CHECKING:
-    from bpipe.protocol.secret import Secret
+VARIABLE: Final = "BPIPE_SECRET_FILE"  # in the environment: names the secret's file
+LARGEST: Final = 4096  # bytes of a secret's file
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def choose_secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) -> Secret | None:
+def choose_secret(
+    path: Path | None, ask: bool, insecure: bool, settings: Settings
+) -> Secret | None:
     """The secret that these options mean, or else the environment; None if there is none."""
-    named = os.environ.get(SECRET_VARIABLE)
+    named = os.environ.get(VARIABLE)
     if path is None and named and not ask and not insecure:
         path = Path(named)
     if path is None and not ask:
@@ -31,11 +44,9 @@ def choose_secret(path: Path | None, ask: bool, insecure: bool, usage: Usage) ->
     if insecure:
         given = "--ask-secret" if ask else "--secret"
         raise typer.BadParameter(f"--insecure and {given} contradict each other")
-    from bpipe.cli.secret import ask_secret, keep_out_of_dumps, load_secret
-
     keep_out_of_dumps()
     secret = ask_secret() if path is None else load_secret(path)
-    quiet = usage.level == Level.QUIET or usage.log_json == "-" or stderr_goes_with(1)
+    quiet = settings.level == Level.QUIET or settings.log == "-" or stderr_goes_with(1)
     if secret.guessable and not quiet:
         complain(
             "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
@@ -48,10 +59,103 @@ def credentials(path: Path | None, ask: bool, insecure: bool) -> str:
     """What the other end has to be given as well, of these options."""
     if ask or insecure:
         return "--ask-secret" if ask else "--insecure"
-    name = str(path or os.environ.get(SECRET_VARIABLE) or "")
+    name = str(path or os.environ.get(VARIABLE) or "")
     if name.startswith(("/dev/", "/proc/")):
         return "--secret FILE"  # <(...)
     home = os.path.expanduser("~/")
     name = os.path.expanduser(name)
     tilde, name = ("~/", name[len(home) :]) if name.startswith(home) else ("", name)
     return f"--secret {tilde}{shlex.quote(name)}" if name else ""
+
+
+def keep_out_of_dumps() -> None:
+    """From here on, no core dump of this process has in it what is in its memory."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError), open("/proc/self/coredump_filter", "w") as memory:
+        memory.write("0")  # Linux hands dumps to a program whatever the limit is
+
+
+def load_secret(path: Path) -> Secret:
+    """The secret in this file, which may be a pipe; then this blocks. Raises SecretError.
+
+    What is checked is what was opened, whatever the name means by now. A ``~`` that no shell has
+    replaced means what it does there.
+    """
+    path = Path(os.path.expanduser(path))
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if secret.conceal(str(path)) != str(path):
+            raise SecretError(
+                "--secret takes the file of a secret, and not the secret itself, which others can"
+                " see on a command line"
+            ) from None
+        raise SecretError(f"the secret {path}: no such file; bpipe keygen makes one") from None
+    except OSError as error:
+        raise SecretError(f"the secret {path}: {explain(error)}") from None
+    try:
+        _check(os.fstat(opened), path)
+        data = _read(opened)
+    except OSError as error:
+        raise SecretError(f"the secret {path}: {explain(error)}") from None
+    finally:
+        os.close(opened)
+    return _parse(data, str(path))
+
+
+def _check(status: os.stat_result, path: Path) -> None:
+    """SecretError for a file that somebody else could have read or written."""
+    if status.st_uid not in (os.geteuid(), 0):
+        raise SecretError(f"the secret {path} belongs to another user: use a copy of your own")
+    if status.st_mode & _OTHERS and not stat.S_ISDIR(status.st_mode):
+        mode = stat.S_IMODE(status.st_mode)
+        advice = f"chmod 600 it, or, if you cannot, --secret <(cat {shlex.quote(str(path))})"
+        raise SecretError(f"the secret {path} is open to others (mode {mode:04o}): {advice}")
+
+
+def _read(descriptor: int) -> bytes:
+    data = b""
+    while len(data) <= LARGEST and (more := os.read(descriptor, LARGEST + 1 - len(data))):
+        data += more
+    return data
+
+
+def _parse(data: bytes, name: str) -> Secret:
+    if len(data) > LARGEST:
+        raise SecretError(
+            f"the secret {name} is longer than {LARGEST} bytes: bpipe keygen makes one"
+        )
+    try:
+        return Secret.parse(data)
+    except ValueError as error:
+        raise SecretError(f"the secret {name} {error}") from None
+
+
+def ask_secret() -> Secret:
+    """Ask on the terminal itself: stdin carries data. Raises SecretError."""
+    from bpipe.cli.prompt import ask
+
+    try:
+        text = ask("Secret: ")
+    except OSError:
+        raise SecretError("no terminal to ask for the secret on: use --secret FILE") from None
+    if not text:
+        raise SecretError("no secret was typed")
+    return _parse(text, "that was typed")
+
+
+def write_key(path: Path, *, words: bool = False) -> None:
+    """Write a new key to a file that is not there yet, for its owner's eyes. Raises OSError."""
+    line = (secret.generate_words() if words else secret.generate()) + "\n"
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(opened, "wb", buffering=0) as file:
+            os.fchmod(opened, 0o600)  # whatever the umask took away
+            file.write(line.encode())
+            os.fsync(opened)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise

@@ -11,7 +11,7 @@ import typer
 from bpipe.cli import values
 from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.layout import argument
-from bpipe.cli.values import When
+from bpipe.report.settings import When
 
 _Value = TypeVar("_Value")
 

@@ -21,9 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, NamedTuple, NoReturn
 
-from bpipe.cli.values import FAILED, USAGE, format_duration, format_size
 from bpipe.demo.faults import Cut, FaultProxy, random_cuts
+from bpipe.report.format import format_duration, format_size
 from bpipe.report.terminal import is_dumb
+from bpipe.run.exits import FAILED, USAGE
 
 CUTS: Final = 40
 HEARTBEAT: Final = 0.3  # seconds: a silent connection is to be noticed while somebody watches

@@ -12,9 +12,14 @@ import signal
 import stat
 from typing import Final, NamedTuple
 
-from bpipe.cli.values import Usage
-
 PIPE_SIZE: Final = 1 << 20  # bytes: the most that the kernel allows everybody by default
+
+
+class Directions(NamedTuple):
+    """Which of the two streams is not wanted."""
+
+    send_only: bool = False
+    recv_only: bool = False
 
 
 class Streams(NamedTuple):
@@ -79,11 +84,11 @@ def _enlarge(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
 
 
-def reads_stdin(streams: Streams, usage: Usage) -> bool:
+def reads_stdin(streams: Streams, directions: Directions) -> bool:
     """Whether stdin is read: not a terminal, unless stdout is one too, or it is asked for."""
-    if usage.recv_only:
+    if directions.recv_only:
         return False
-    return usage.send_only or streams.stdout_is_terminal or not streams.stdin_is_terminal
+    return directions.send_only or streams.stdout_is_terminal or not streams.stdin_is_terminal
 
 
 def remaining(descriptor: int) -> int | None:

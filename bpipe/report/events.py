@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, Protocol
 
-from bpipe.cli.values import format_duration, format_size
+from bpipe.report.format import format_duration, format_size
 from bpipe.report.totals import Totals, count
 from bpipe.status import State
 
@@ -34,6 +34,7 @@ def to_json(event: Event, run: str, now: float) -> str:
     import json  # most runs have no log
 
     fields = {"time": now, "run": run, "event": name(type(event)), **event._asdict()}
+    fields.pop("advice", None)
     if isinstance(totals := fields.pop("totals", None), Totals):
         fields.update(totals._asdict())
     for key, value in fields.items():

@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from typing import Final, NamedTuple
 
-from bpipe.cli.values import format_duration, format_size
+from bpipe.report.format import format_duration, format_size
 from bpipe.report.meter import View, inward, moved, waiting_for_peer
 from bpipe.report.totals import count
 from bpipe.status import State, Status

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpipe.cli.values import Level
 from bpipe.net.clock import clock
 from bpipe.report.events import (
     Connected,
@@ -16,6 +15,7 @@ from bpipe.report.events import (
     Unsteady,
 )
 from bpipe.report.reporter import Reporter
+from bpipe.report.settings import Level
 from bpipe.status import State, Status
 
 STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused

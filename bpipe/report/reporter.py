@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from bpipe.cli.values import Level
 from bpipe.ends.streams import leave_signals_to_the_main_thread
 from bpipe.report.events import Dropped, Event, to_json
+from bpipe.report.settings import Level
 from bpipe.report.totals import Done
 
 QUEUED: Final = 1000  # jobs, about as many lines; the few last ones are not counted

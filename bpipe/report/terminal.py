@@ -25,11 +25,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from bpipe.cli.values import Level, Usage, When
 from bpipe.protocol.ring import Views
 from bpipe.report.line import ASCII, FINE, Piece, columns, line, printable
 from bpipe.report.meter import View
 from bpipe.report.reporter import Writer, write_all
+from bpipe.report.settings import Level, Settings, When
 
 STDERR: Final = 2
 REDRAW: Final = 0.25  # seconds between two views
@@ -157,13 +157,13 @@ def colourful() -> Callable[[list[Piece]], str]:
     return paint
 
 
-def wants_status(usage: Usage) -> bool:
+def wants_status(settings: Settings) -> bool:
     """Whether there is to be a status line."""
-    if usage.log_json == "-" or usage.status is When.NEVER:
+    if settings.log == "-" or settings.status_line is When.NEVER:
         return False
-    if usage.status is When.ALWAYS:
+    if settings.status_line is When.ALWAYS:
         return True
-    return usage.level > Level.QUIET and os.isatty(STDERR) and not is_dumb()
+    return settings.level > Level.QUIET and os.isatty(STDERR) and not is_dumb()
 
 
 def is_dumb() -> bool:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, format_duration, format_size
+from bpipe.errors import NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.report.format import format_duration, format_size
 from bpipe.status import Status
 
 
@@ -73,9 +74,12 @@ class Done(NamedTuple):
     code: str | None = None
     size: int | None = None  # what was expected to be moved
     totals: Totals = Totals()
+    advice: str = ""  # after a failure, for people: how far it got, and what to do
 
     def words(self) -> str:
-        return self._success() if self.reason is None else self._failure(self.reason)
+        if self.reason is None:
+            return self._success()
+        return f"{self.reason}; {self.advice}" if self.advice else self.reason
 
     def _success(self) -> str:
         totals = self.totals
@@ -94,21 +98,31 @@ class Done(NamedTuple):
         lacking = (self.size or 0) - max(totals.sent, totals.received)
         return f"{summary}; {exactly(lacking)} less than expected" if lacking > 0 else summary
 
-    def _failure(self, reason: str) -> str:
-        """What has happened, how far it got, and what to do."""
-        parts, totals = [reason], self.totals
+
+def advice(failure: SessionEnded, totals: Totals, *, interrupted: bool = False) -> str:
+    """How far a session got that has failed, and what to do; who interrupts it knows that."""
+    parts = []
+    if totals.sent and (interrupted or not isinstance(failure, SessionLost)):  # which says it
         rest = totals.sent - totals.confirmed
-        if totals.sent and self.status != LOST:  # there the reason says it
-            parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
-        if totals.received:
-            parts.append(f"{count(totals.delivered, 'byte')} received")
-        if self.status == LOST and totals.sent and not rest:
-            parts.append("see what the far side has before it is sent again")
-        elif self.status == NOT_CONNECTED and self.code not in ("busy", "no-such-name"):
-            parts.append("nothing was read from stdin: it can be started again")
-        elif self.status == LOST or (self.status == FAILED and (totals.sent or totals.received)):
-            parts.append("start both ends again, from the beginning")
-        return "; ".join(parts)
+        parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
+    if totals.received:
+        parts.append(f"{count(totals.delivered, 'byte')} received")
+    if not interrupted:
+        parts.append(_what_to_do(failure, totals))
+    return "; ".join(filter(None, parts))
+
+
+def _what_to_do(failure: SessionEnded, totals: Totals) -> str:
+    if isinstance(failure, NotConnected):
+        hopeless = failure.code in ("busy", "no-such-name")
+        return "" if hopeless else "nothing was read from stdin: it can be started again"
+    if isinstance(failure, SessionLost):
+        if totals.sent and totals.sent == totals.confirmed:
+            return "see what the far side has before it is sent again"
+        return "start both ends again, from the beginning"
+    if isinstance(failure, PipeClosed) or not (totals.sent or totals.received):
+        return ""
+    return "start both ends again, from the beginning"
 
 
 def exactly(number: int) -> str:

@@ -8,8 +8,7 @@ import os
 from functools import partial
 
 from bpipe import __version__
-from bpipe.cli.values import Level, Usage, When
-from bpipe.ends.streams import Streams, reads_stdin, remaining
+from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 from bpipe.engine import Engine
 from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
 from bpipe.net.address import EVERYWHERE, parse
@@ -28,8 +27,9 @@ from bpipe.report.hints import Hints
 from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
 from bpipe.report.reporter import Log, Reporter
+from bpipe.report.settings import Level, Settings, When
 from bpipe.report.terminal import REDRAW, Terminal, same_terminal, wants_status
-from bpipe.report.totals import Done, Progress, Totals, totals
+from bpipe.report.totals import Done, Progress, Totals, advice, totals
 from bpipe.status import State, Status
 
 
@@ -42,20 +42,20 @@ class LogError(BpipeError):
 class Watch:
     """Tells what happens to a pipe. ``open`` comes first, and ``close`` in any case."""
 
-    def __init__(self, usage: Usage, streams: Streams) -> None:
-        sends = reads_stdin(streams, usage)
-        self.draws = wants_status(usage)
+    def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
+        sends = reads_stdin(streams, directions)
+        self.draws = wants_status(settings)
         # Where the terminal shows the data, or what is typed, the status line goes out of the way.
-        careful = usage.status is When.AUTO
-        self._shares = not usage.send_only and same_terminal(streams.stdout)
+        careful = settings.status_line is When.AUTO
+        self._shares = not directions.send_only and same_terminal(streams.stdout)
         self._after_output = careful and self._shares
         self._after_input = careful and sends and same_terminal(streams.stdin)
-        self._usage = usage
+        self._settings = settings
         self._stdout = streams.stdout
         self._terminal = Terminal()
-        self._reporter = Reporter(usage.level, self._terminal)
-        of_stdin = usage.size is None and sends
-        size = remaining(streams.stdin) if of_stdin else usage.size
+        self._reporter = Reporter(settings.level, self._terminal)
+        of_stdin = settings.size is None and sends
+        size = remaining(streams.stdin) if of_stdin else settings.size
         self._meter = Meter(size, clock(), of_stdin=of_stdin)
         self._shown: State | None = None  # what the status line says
         self._change = -1  # what was told of last
@@ -63,7 +63,7 @@ class Watch:
 
     def open(self, address: str, *, listens: bool) -> None:
         """Open the log, if there is to be one; LogError if that cannot be. Tell that it starts."""
-        path = self._usage.log_json
+        path = self._settings.log
         if path == "-":
             self._reporter.log_to(self._terminal)
         elif path is not None:
@@ -84,36 +84,36 @@ class Watch:
         return log
 
     def _log_failed(self, why: str) -> None:
-        self._terminal.say(f"bpipe: {self._usage.log_json}: {why}; nothing more is logged")
+        self._terminal.say(f"bpipe: {self._settings.log}: {why}; nothing more is logged")
 
     def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe."""
-        tell, usage = self._reporter.tell, self._usage
+        tell, settings = self._reporter.tell, self._settings
         if listens:
             self._introduce(engine)
-        if usage.level >= Level.TRACE:
+        if settings.level >= Level.TRACE:
             engine.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, engine.status())
         self._hints = Hints(tell, engine.status, waits=listens)
         engine.observe(partial(self._look, engine))
         if self.draws:
             self._show_often(engine)
-        if usage.log_interval is not None:
-            level = Level.VERBOSE if usage.log_json else Level.NORMAL
-            self._report_later(engine, usage.log_interval, level)
+        if settings.log_interval is not None:
+            level = Level.VERBOSE if settings.log else Level.NORMAL
+            self._report_later(engine, settings.log_interval, level)
 
     def _introduce(self, engine: Engine) -> None:
         """Tell where the listener can be called, and how."""
         tell, name = self._reporter.tell, engine.status().peer
         address, port = parse(name), parse(name).port
-        sealed = self._usage.credentials not in ("", "--insecure")
+        sealed = self._settings.credentials not in ("", "--insecure")
         reach = "user" if address.path else "network" if engine.reachable else "machine"
         tell(Listening(name, port if not address.path else None, reach, sealed))
         if engine.exposed:
             tell(Exposed(name))
         if engine.reachable:
             host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
-            tell(Invitation(f"bpipe connect {host} {self._usage.credentials}".rstrip()))
+            tell(Invitation(f"bpipe connect {host} {self._settings.credentials}".rstrip()))
 
     def _look(self, engine: Engine) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
@@ -194,17 +194,21 @@ class Watch:
         self._reporter.tell(Done(status, reason, code), Level.QUIET)
         return status
 
-    def conclude(self, engine: Engine, exit_status: int, level: Level) -> None:
-        """Tell how it ended, from this level on."""
-        status, reason, code = engine.status(), None, None
-        if engine.failure is not None:
-            reason, code = str(engine.failure), engine.failure.code
-            if isinstance(engine.failure, NotConnected | SessionLost):
-                reason = addressed(status.peer, reason)
+    def conclude(self, engine: Engine, exit_status: int, *, interrupted: bool) -> None:
+        """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
+        status, failure = engine.status(), engine.failure
         self._narrator.sum_up()
         self._narrator.look(status)
-        done = Done(exit_status, reason, code, self._meter.size, self._totals(status))
-        self._reporter.tell(done, level)
+        size, totals = self._meter.size, self._totals(status)
+        if failure is None:
+            self._reporter.tell(Done(exit_status, None, None, size, totals))
+            return
+        reason = str(failure)
+        if isinstance(failure, NotConnected | SessionLost):
+            reason = addressed(status.peer, reason)
+        more = advice(failure, totals, interrupted=interrupted)
+        done = Done(exit_status, reason, failure.code, size, totals, more)
+        self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
 
     def close(self) -> None:
         """Erase the status line, and wait a moment until everything is written."""

@@ -11,22 +11,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from bpipe.cli.values import FAILED, LOST, NOT_CONNECTED, PIPE_CLOSED, USAGE, Level, Usage
 from bpipe.ends.pumps import Pump, StdinPump, StdoutPump
 from bpipe.ends.scheduling import Turns
 from bpipe.ends.streams import (
+    Directions,
     Streams,
     reads_stdin,
     silence_stderr_within_data,
     take_streams,
 )
 from bpipe.engine import Engine
-from bpipe.errors import AddressError, NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.errors import AddressError, SessionEnded
 from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
+from bpipe.report.settings import Level, Settings
 from bpipe.report.terminal import STDERR
 from bpipe.report.watch import LogError, Watch
+from bpipe.run.exits import FAILED, USAGE, exit_status
 from bpipe.run.limits import LACKING, code, describe, require_descriptors, shortage
 from bpipe.status import State
 
@@ -41,7 +43,12 @@ _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasat
 
 
 def run_session(
-    open_pipe: Callable[[], Awaitable[BackedPipe]], usage: Usage, name: str, *, listens: bool
+    open_pipe: Callable[[], Awaitable[BackedPipe]],
+    directions: Directions,
+    settings: Settings,
+    name: str,
+    *,
+    listens: bool,
 ) -> int:
     """Wire stdin and stdout to the pipe until it is over; returns the exit status.
 
@@ -50,15 +57,15 @@ def run_session(
     """
     try:
         streams = take_streams()
-        if not usage.send_only:  # then stdout carries nothing
+        if not directions.send_only:  # then stdout carries nothing
             silence_stderr_within_data(streams)
         require_descriptors()
-        watch = Watch(usage, streams)
+        watch = Watch(settings, streams, directions)
     except LACKING as error:
         with contextlib.suppress(OSError):
             os.write(STDERR, f"bpipe: {describe(error)}\n".encode())
         return FAILED
-    runner = _Runner(streams, usage, watch)
+    runner = _Runner(streams, directions, watch)
     try:
         watch.open(name, listens=listens)
         status = asyncio.run(runner.run(open_pipe, name, listens=listens))
@@ -76,11 +83,11 @@ def run_session(
 class _Runner:
     """What belongs to one run."""
 
-    def __init__(self, streams: Streams, usage: Usage, watch: Watch) -> None:
+    def __init__(self, streams: Streams, directions: Directions, watch: Watch) -> None:
         self.deadly: int | None = None  # the signal to die by
         self._interrupted = 0.0  # when the first one came
         self._streams = streams
-        self._usage = usage
+        self._directions = directions
         self._watch = watch
         self._stdin: Pump | None = None
         self._hint: asyncio.TimerHandle | None = None
@@ -114,16 +121,15 @@ class _Runner:
         _ignore_signals()  # what is going to be reported does not change any more
         if engine.failure is None:
             self.deadly = None  # all was done when the signal came
-        failed = engine.failure is not None and self.deadly is None
         status = exit_status(engine.failure) if self.deadly is None else 128 + self.deadly
-        self._watch.conclude(engine, status, Level.QUIET if failed else Level.NORMAL)
+        self._watch.conclude(engine, status, interrupted=self.deadly is not None)
         return status
 
     def _choose_directions(self, engine: Engine) -> None:
         """Say at once what is not going to be used, so that the peer never waits for it."""
-        if self._usage.send_only:
+        if self._directions.send_only:
             engine.stop()
-        if reads_stdin(self._streams, self._usage):
+        if reads_stdin(self._streams, self._directions):
             engine.begin()
         else:
             engine.finish()
@@ -131,7 +137,7 @@ class _Runner:
     def _start_pumps(self, engine: Engine) -> None:
         if engine.writer.producing:
             self._stdin = StdinPump(engine, self._streams.stdin)
-            if not self._usage.send_only:  # who says that needs no hint at the other option
+            if not self._directions.send_only:  # who says that needs no hint at the other option
                 engine.observe(partial(self._consider_hint, engine))
         else:
             os.close(self._streams.stdin)
@@ -214,21 +220,6 @@ def _fail_in_thread(engine: Engine, failed: threading.ExceptHookArgs) -> None:
     if error is not None and failed.thread is not None and failed.thread.name.endswith("Pump"):
         reason = shortage(error) or f"an error in bpipe itself: {error!r}"
         engine.call(partial(engine.abort, Reason.LOCAL_ERROR, reason))
-
-
-def exit_status(failure: SessionEnded | None) -> int:
-    """What a shell is told about how the session ended."""
-    match failure:
-        case None:
-            return 0
-        case NotConnected():
-            return NOT_CONNECTED
-        case SessionLost():
-            return LOST
-        case PipeClosed():
-            return PIPE_CLOSED
-        case _:
-            return FAILED
 
 
 def _ignore_signals() -> None:

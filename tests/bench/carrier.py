@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from bpipe.cli.values import format_duration
+from bpipe.report.format import format_duration
 from tests.bench.peers import BPIPE, LOOPBACK, SEALED, Session, Tool
 from tests.bench.processes import PATIENCE, Children
 from tests.bench.recovery import FLOWING, Stream, wait

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from bpipe.cli.values import format_duration
+from bpipe.report.format import format_duration
 from tests.bench.peers import Session, Side, Tool
 from tests.bench.processes import PATIENCE, Children, Stuck
 from tests.bench.rounds import Options, choose, progress, scratch, table_for

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bpipe.cli.values import format_duration
+from bpipe.report.format import format_duration
 from tests.bench.peers import BPIPE, SEALED, Session, Tool
 from tests.bench.processes import Children
 from tests.bench.rounds import Options, attempt, choose, progress, scratch, table_for

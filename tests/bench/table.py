@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bpipe.cli.values import format_size
+from bpipe.report.format import format_size
 
 Sample = dict[str, float]
 

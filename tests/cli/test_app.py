@@ -14,7 +14,7 @@ import pytest
 
 import bpipe
 from bpipe.cli.app import run
-from bpipe.cli.values import FAILED, USAGE
+from bpipe.run.exits import FAILED, USAGE
 
 WRONG = [
     ("bad address", "connect localhost:nosuch", "a port is a number from 0 to 65535"),

@@ -1,10 +1,13 @@
-"""The values of options, as people write them and as they are shown."""
+"""The values of options, as people write them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from bpipe.cli.values import buffer, duration, format_duration, format_size, heartbeat, size
+from bpipe.cli.values import buffer, duration, heartbeat, interval, pause, size, when
+from bpipe.report.settings import When
 
 
 @pytest.mark.parametrize(
@@ -90,47 +93,21 @@ def test_no_buffer(text: str) -> None:
         buffer(text)
 
 
-def test_a_heartbeat_has_a_least_value() -> None:
-    assert heartbeat("50ms") == 0.05
-    with pytest.raises(ValueError, match="too short: at least 50ms"):
-        heartbeat("49ms")
-
-
 @pytest.mark.parametrize(
-    ("count", "text"),
+    ("parse", "least", "less"),
     [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1.0 KiB"),
-        (1000 * 1024 - 1, "1000.0 KiB"),
-        (1000 * 1024, "1.0 MiB"),
-        (4.2 * (1 << 30), "4.2 GiB"),
-        (3 << 40, "3.0 TiB"),
-        (5000 << 40, "5000.0 TiB"),
+        (heartbeat, "50ms", "49ms"),
+        (interval, "100ms", "99ms"),
+        (pause, "10ms", "9.9ms"),
     ],
 )
-def test_a_size_for_people(count: float, text: str) -> None:
-    assert format_size(count) == text
+def test_a_least_value(parse: Callable[[str], float], least: str, less: str) -> None:
+    assert parse(least) == duration(least)
+    with pytest.raises(ValueError, match=f"too short: at least {least}"):
+        parse(less)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-3595.0, "0ms"),  # a clock was set back
-        (0.25, "0.25s"),
-        (9.94, "9.9s"),
-        (10, "10s"),
-        (42.4, "42s"),
-        (59.6, "1m00s"),
-        (192, "3m12s"),
-        (3599.6, "1h00m"),
-        (7500, "2h05m"),
-    ],
-)
-def test_a_duration_for_people(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1e-9, 0.000078, 0.0042, 9.999])
-def test_a_duration_for_people_has_no_exponent(seconds: float) -> None:
-    assert "e" not in format_duration(seconds)
+def test_when() -> None:
+    assert [when(word) for word in ("auto", "always", "never")] == list(When)
+    with pytest.raises(ValueError, match="'Auto' is not one of auto, always, never"):
+        when("Auto")

@@ -20,7 +20,7 @@ from typing import IO, Final, NamedTuple
 
 import pytest
 
-from bpipe.cli.secret import write_key
+from bpipe.cli.keys import write_key
 from tests.end_to_end.data import held, pattern, until
 from tests.end_to_end.helpers import Program, Start, finish
 

@@ -18,9 +18,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from bpipe.cli.secret import write_key
-from bpipe.cli.values import format_size, size
+from bpipe.cli.keys import write_key
+from bpipe.cli.values import size
 from bpipe.demo.faults import Fault, random_cuts
+from bpipe.report.format import format_size
 from tests.end_to_end.data import MIB, Consumer, Producer
 from tests.end_to_end.helpers import Bpipe, Start
 

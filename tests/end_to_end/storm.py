@@ -25,8 +25,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any, Final, NamedTuple
 
-from bpipe.cli.secret import load_secret, write_key
-from bpipe.cli.values import format_size
+from bpipe.cli.keys import load_secret, write_key
 from bpipe.errors import LinkLost
 from bpipe.net.clock import clock
 from bpipe.protocol.caller import Caller
@@ -34,6 +33,7 @@ from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.sealed import SealedHandshake
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.report.format import format_size
 from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Bpipe, Start
 

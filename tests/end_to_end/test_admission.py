@@ -13,7 +13,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.secret import load_secret, write_key
+from bpipe.cli.keys import load_secret, write_key
 from bpipe.protocol.greeting import GREETING_TIMEOUT, begin
 from bpipe.protocol.wire import Hello, Opening, Position
 from tests.end_to_end.data import MIB, SOON

@@ -9,7 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.secret import write_key
+from bpipe.cli.keys import write_key
 from tests.end_to_end.helpers import Program, Start, finish
 from tests.end_to_end.test_streams import SIDES, other
 

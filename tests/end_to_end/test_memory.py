@@ -8,7 +8,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.secret import write_key
+from bpipe.cli.keys import write_key
 from bpipe.ends.pumps import LARGEST_READ
 from bpipe.engine import READ_AHEAD
 from tests.end_to_end.data import MIB, held

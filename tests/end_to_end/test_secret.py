@@ -15,7 +15,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.secret import load_secret, write_key
+from bpipe.cli.keys import load_secret, write_key
 from bpipe.demo.faults import Cut, Fault
 from bpipe.protocol.sealed import SealedHandshake
 from tests.end_to_end.data import MIB, until

@@ -12,8 +12,7 @@ from typing import Final
 
 import pytest
 
-from bpipe.cli.values import Level, Usage
-from bpipe.ends.streams import Streams, reads_stdin, remaining
+from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 
 PROGRAM = """
 import fcntl, os, sys
@@ -207,4 +206,4 @@ def test_when_stdin_is_read(
     stdin_is_terminal: bool, stdout_is_terminal: bool, send_only: bool, recv_only: bool, read: bool
 ) -> None:
     streams = Streams(0, 1, stdin_is_terminal, stdout_is_terminal)
-    assert reads_stdin(streams, Usage(send_only, recv_only, Level.NORMAL)) == read
+    assert reads_stdin(streams, Directions(send_only, recv_only)) == read

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from bpipe.cli.values import Level
 from bpipe.report import narrator as module
 from bpipe.report.events import Event
 from bpipe.report.narrator import MOST, PERIOD, Losses, Narrator
 from bpipe.report.reporter import Reporter
+from bpipe.report.settings import Level
 from bpipe.status import State, Status
 from tests.support.statuses import BEFORE
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.values import Level
 from bpipe.report.events import Lost
 from bpipe.report.meter import View
 from bpipe.report.reporter import QUEUED, Log, Output, Reporter
+from bpipe.report.settings import Level
 from bpipe.report.terminal import Terminal
 from bpipe.report.totals import Done
 from tests.end_to_end.data import PATIENCE, SOON, until

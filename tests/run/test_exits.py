@@ -13,7 +13,7 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
-from bpipe.run.join import exit_status
+from bpipe.run.exits import exit_status
 
 
 @pytest.mark.parametrize(
