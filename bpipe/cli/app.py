@@ -116,7 +116,7 @@ def connect(
     from bpipe import pipe
     from bpipe.cli.keys import choose_secret
     from bpipe.protocol.patience import Limits
-    from bpipe.run.join import run_session
+    from bpipe.run.process import run_session
 
     _collect_garbage()
     level = _level(verbose, quiet)
@@ -155,7 +155,7 @@ def listen(
     from bpipe import pipe
     from bpipe.cli.keys import choose_secret, credentials
     from bpipe.protocol.patience import Limits
-    from bpipe.run.join import run_session
+    from bpipe.run.process import run_session
 
     _collect_garbage()
     level = _level(verbose, quiet)

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+from bpipe.engine import Engine
 from bpipe.report.events import Event, Trying, WaitingForPeer
 from bpipe.report.meter import waiting_for_peer
 from bpipe.status import State, Status
 
 AFTER: Final = 2.0  # seconds that somebody has waited
 LEAST: Final = 1.0  # seconds that are left, so that there is something to tell
+LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
 # What does not mend itself.
 AT_ONCE: Final = ("address", "no-such-name", "another-user", "secret", "stranger")
 
@@ -56,3 +58,37 @@ class Hints:
             self._tries = False
             cause, code = status.cause or "no answer yet", status.cause_code or "silent"
             self._tell(Trying(status.peer, cause, code, left))
+
+
+class StdinHint:
+    """Somebody may wait for an end that will not come, because stdin stays open.
+
+    So ``tell`` is called when the peer's stream was taken to its end, and then nothing came from
+    stdin for a moment in which it could.
+    """
+
+    def __init__(self, engine: Engine, tell: Callable[[], None]) -> None:
+        self._engine = engine
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def look(self) -> None:
+        """Something may have changed."""
+        if self._timer is None and self._engine.reader.done:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        due = self._loop.time() + AFTER
+        written = self._engine.writer.written
+        self._timer = self._loop.call_at(due, self._consider, written, due)
+
+    def _consider(self, written: int, due: float) -> None:
+        engine = self._engine
+        if engine.refusing:  # stdin has ended, or is not wanted any more
+            return
+        stopped = self._loop.time() - due > LATE
+        if engine.writer.written > written or stopped or not (engine.connected and engine.spacious):
+            self._look_later()  # it is busy, or cannot be
+            return
+        self._tell()

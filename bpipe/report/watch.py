@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from functools import partial
 
 from bpipe import __version__
 from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 from bpipe.engine import Engine
-from bpipe.errors import BpipeError, NotConnected, SessionLost, explain
+from bpipe.errors import BpipeError, NotConnected, SessionEnded, SessionLost, explain
 from bpipe.net.address import EVERYWHERE, parse
 from bpipe.net.clock import clock
 from bpipe.protocol.ring import Views
@@ -23,7 +22,7 @@ from bpipe.report.events import (
     WaitingForStdin,
     addressed,
 )
-from bpipe.report.hints import Hints
+from bpipe.report.hints import Hints, StdinHint
 from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
 from bpipe.report.reporter import Log, Reporter
@@ -60,6 +59,8 @@ class Watch:
         self._shown: State | None = None  # what the status line says
         self._change = -1  # what was told of last
         self._stdin_is_terminal = streams.stdin_is_terminal
+        self._waits_for_stdin = sends and not directions.send_only  # then it is what is waited for
+        self._hinted = False  # that may be told
 
     def open(self, address: str, *, listens: bool) -> None:
         """Open the log, if there is to be one; LogError if that cannot be. Tell that it starts."""
@@ -87,23 +88,25 @@ class Watch:
         self._terminal.say(f"bpipe: {self._settings.log}: {why}; nothing more is logged")
 
     def begin(self, engine: Engine, *, listens: bool) -> None:
-        """From now on, tell what happens to this pipe."""
+        """From now on, tell what happens to this pipe. In the event loop."""
+        self._engine = engine
         tell, settings = self._reporter.tell, self._settings
         if listens:
-            self._introduce(engine)
+            self._introduce()
         if settings.level >= Level.TRACE:
             engine.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, engine.status())
         self._hints = Hints(tell, engine.status, waits=listens)
-        engine.observe(partial(self._look, engine))
+        engine.observe(self._look)
         if self.draws:
-            self._show_often(engine)
+            self._show_often()
         if settings.log_interval is not None:
             level = Level.VERBOSE if settings.log else Level.NORMAL
-            self._report_later(engine, settings.log_interval, level)
+            self._report_later(settings.log_interval, level)
 
-    def _introduce(self, engine: Engine) -> None:
+    def _introduce(self) -> None:
         """Tell where the listener can be called, and how."""
+        engine = self._engine
         tell, name = self._reporter.tell, engine.status().peer
         address, port = parse(name), parse(name).port
         sealed = self._settings.credentials not in ("", "--insecure")
@@ -115,12 +118,12 @@ class Watch:
             host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
             tell(Invitation(f"bpipe connect {host} {self._settings.credentials}".rstrip()))
 
-    def _look(self, engine: Engine) -> None:
+    def _look(self) -> None:
         """Something may have changed: tell it, above a status line that knows of it."""
-        if (change := engine.change) == self._change:
+        if (change := self._engine.change) == self._change:
             return
         self._change = change
-        status = engine.status()
+        status = self._engine.status()
         self._meter.note(status, clock())
         if self.draws and status.state is not self._shown:
             self._show(status)
@@ -130,6 +133,13 @@ class Watch:
         if self._narrator.losses.untold and not unsteady:
             due_in = self._narrator.losses.due_in(clock())
             asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
+        if status.peer_finished and self._waits_for_stdin and not self._hinted:
+            self._hinted = True
+            hint = StdinHint(self._engine, self._tell_of_stdin)
+            self._engine.observe(hint.look)
+
+    def _tell_of_stdin(self) -> None:
+        self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
 
     def _show(self, status: Status) -> None:
         self._shown = status.state
@@ -154,20 +164,20 @@ class Watch:
         if self._shares:
             self._terminal.make_way(data)
 
-    def _show_often(self, engine: Engine) -> None:
-        self._show(engine.status())
-        asyncio.get_running_loop().call_later(REDRAW, self._show_often, engine)
+    def _show_often(self) -> None:
+        self._show(self._engine.status())
+        asyncio.get_running_loop().call_later(REDRAW, self._show_often)
 
-    def _report_later(self, engine: Engine, interval: float, level: Level) -> None:
+    def _report_later(self, interval: float, level: Level) -> None:
         def report() -> None:
-            self.report(engine, level)
-            self._report_later(engine, interval, level)
+            self.report(level)
+            self._report_later(interval, level)
 
         asyncio.get_running_loop().call_later(interval, report)
 
-    def report(self, engine: Engine, level: Level) -> None:
+    def report(self, level: Level) -> None:
         """Tell where things stand."""
-        status = engine.status()
+        status = self._engine.status()
         view = self._meter.view(status, clock())
         away = status.state in (State.CONNECTING, State.RECONNECTING)
         progress = Progress(
@@ -181,10 +191,6 @@ class Watch:
         )
         self._reporter.tell(progress, level)
 
-    def waiting_for_stdin(self) -> None:
-        """Tell that the peer has finished, and only stdin has not."""
-        self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
-
     def clear(self) -> None:
         """Erase the status line until it is drawn the next time."""
         self._terminal.clear()
@@ -194,9 +200,10 @@ class Watch:
         self._reporter.tell(Done(status, reason, code), Level.QUIET)
         return status
 
-    def conclude(self, engine: Engine, exit_status: int, *, interrupted: bool) -> None:
+    def conclude(
+        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+    ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
-        status, failure = engine.status(), engine.failure
         self._narrator.sum_up()
         self._narrator.look(status)
         size, totals = self._meter.size, self._totals(status)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.end_to_end.data import MIB, Consumer, Producer, pattern, until
 from tests.end_to_end.helpers import Program, Start, finish
-from tests.ends.test_scheduling import CHOOSING
+from tests.support.scheduling import CHOOSING
 
 SIZE = 3 * MIB + 7
 SIDES = pytest.mark.parametrize("side", ["connect", "listen"])

@@ -6,21 +6,24 @@ import asyncio
 import errno
 import os
 import socket
-import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import bpipe
-from bpipe.ends.inlet import LITTLE, Inlet
-from bpipe.ends.pumps import SMALL_READS, StdinPump
+from bpipe.ends.inlet import Inlet
+from bpipe.ends.local import Source
+from bpipe.ends.source import SMALL_READS, SourcePump
 from bpipe.errors import PeerAborted
-from tests.ends.test_pumps import LOOP, Calls, Files, both, files, run, until
+from bpipe.net.outlet import LITTLE
+from tests.support.pairs import LOOP, Calls, Files, both, files, is_closed, run, take, until
 
 __all__ = ["files"]
 
-PUMP = "StdinPump"
+PUMP = "SourcePump"
 BULK = 4 * LITTLE
 
 
@@ -46,31 +49,17 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     return Reads(monkeypatch)
 
 
-async def take(pipe: bpipe.BackedPipe, count: int) -> bytes:
-    """So many bytes from a pipe."""
-    data = b""
-    while len(data) < count:
-        data += await pipe.read(count - len(data))
-    return data
-
-
 async def carry(feed: int, piece: bytes, listener: bpipe.BackedPipe) -> None:
     """What is written to stdin comes out at the far end."""
     assert os.write(feed, piece) == len(piece)
     assert await take(listener, len(piece)) == piece
 
 
-async def end(feed: int, listener: bpipe.BackedPipe, pump: StdinPump, stdin: int) -> None:
+async def end(feed: int, listener: bpipe.BackedPipe, stdin: int) -> None:
     """The end of stdin arrives, and the pump has closed it."""
     os.close(feed)
     assert await listener.read() == b""
-    await ends_well(pump, stdin)
-
-
-async def ends_well(pump: StdinPump, stdin: int) -> None:
-    await until(lambda: pump.ended)
-    with pytest.raises(OSError, match="Bad file"):
-        os.fstat(stdin)
+    await until(lambda: is_closed(stdin))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
@@ -81,11 +70,11 @@ def test_a_little_is_read_by_the_loop_up_to_the_end(files: Files, reads: Reads, 
         else:
             stdin, feed = (end.detach() for end in socket.socketpair())
         async with both() as (caller, listener):
-            pump = StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             for piece in (b"first", b"x" * (LITTLE - 1), b"last"):
                 await carry(feed, piece, listener)
             assert reads.by(PUMP) == 0
-            await end(feed, listener, pump, stdin)
+            await end(feed, listener, stdin)
 
     run(check)
 
@@ -97,10 +86,10 @@ def test_a_named_pipe_is_read_whoever_can(tmp_path: Path, reads: Reads) -> None:
         feed = os.open(tmp_path / "fifo", os.O_WRONLY)
         os.set_blocking(stdin, True)
         async with both() as (caller, listener):
-            pump = StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
-            await end(feed, listener, pump, stdin)
+            await end(feed, listener, stdin)
         if reads.by(PUMP):  # it could not be asked, and was not asked again
             assert reads.tries == 1
 
@@ -122,10 +111,10 @@ def test_stdin_that_the_loop_cannot_wait_for_is_left_to_the_pump(
 
         monkeypatch.setattr(loop, "add_reader", refuse)
         async with both() as (caller, listener):
-            pump = StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             for _ in range(3 * SMALL_READS):
                 await carry(feed, b"piece", listener)
-            await end(feed, listener, pump, stdin)
+            await end(feed, listener, stdin)
         assert reads.by(LOOP) == 0
 
     run(check)
@@ -136,7 +125,7 @@ def test_an_error_that_a_socket_tells_only_once_is_not_taken_for_the_end(reads: 
         near, far = socket.socketpair()
         near.send(b"never read")  # so that a close resets the connection
         async with both() as (caller, listener):
-            StdinPump(caller.engine, near.detach())
+            SourcePump(caller.engine, near.detach(), "stdin")
             far.send(b"little")
             assert await take(listener, 6) == b"little"
             assert reads.done == [(LOOP, 6)]
@@ -154,7 +143,7 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            pump = StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             await carry(feed, b"little", listener)
             data = os.urandom(BULK)
             writing = asyncio.create_task(asyncio.to_thread(os.write, feed, data))
@@ -167,7 +156,7 @@ def test_much_is_read_by_the_pump_and_a_little_after_it_by_the_loop_again(
                 by_pump = reads.by(PUMP)
                 await carry(feed, b"again", listener)
                 assert reads.by(PUMP) == by_pump
-            await end(feed, listener, pump, stdin)
+            await end(feed, listener, stdin)
 
     run(check)
 
@@ -177,31 +166,39 @@ def test_the_loop_gives_up_a_stdin_that_nobody_wants(files: Files, reads: Reads,
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            pump = StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             await carry(feed, b"little", listener)
             assert reads.done == [(LOOP, 6)]
             if how == "stop":
                 listener.stop()
             else:
                 caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
-            await ends_well(pump, stdin)
+            await until(lambda: is_closed(stdin))
             with pytest.raises(BrokenPipeError):
                 os.write(feed, b"x")
 
     run(check)
 
 
+class Over:
+    """An engine that has told everything that it has to tell."""
+
+    refusing = True
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def observe(self, callback: Callable[[], None]) -> None: ...
+
+    def call(self, function: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(function)
+
+
 def test_a_stdin_that_is_lent_too_late_comes_back_at_once(files: Files) -> None:
     async def check() -> None:
         stdin, _ = files.pipe()
-        async with both() as (caller, _):
-            inlet = Inlet(caller.engine, stdin)
-            caller.abort(bpipe.Reason.LOCAL_ERROR, "enough")
-            await caller.wait_closed()
-            await until(lambda: caller.engine._timer is None)  # so the inlet sees nothing any more
-            lending = threading.Thread(target=inlet.lend, daemon=True)
-            lending.start()
-            await until(lambda: not lending.is_alive())
+        inlet = Inlet(cast(Source, SimpleNamespace(engine=Over())), stdin)
+        await asyncio.to_thread(inlet.borrow)
 
     run(check)
 
@@ -210,7 +207,7 @@ def test_a_full_buffer_is_waited_for_by_the_pump(files: Files, reads: Reads) -> 
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             room = caller.writer.room
             while (left := caller.writer.room) > 0:
                 os.write(feed, bytes(4096))
@@ -231,7 +228,7 @@ def test_another_process_that_shares_stdin_may_be_faster(files: Files, reads: Re
     async def check() -> None:
         stdin, feed = files.pipe()
         async with both() as (caller, listener):
-            StdinPump(caller.engine, stdin)
+            SourcePump(caller.engine, stdin, "stdin")
             await carry(feed, b"1", listener)
             tries = reads.tries
             steal, lost = os.preadv, list[bytes]()

@@ -17,7 +17,7 @@ import pytest
 from bpipe.net import outlet
 from bpipe.net.outlet import Outlet
 from tests.end_to_end.data import until
-from tests.ends.test_pumps import Files, files
+from tests.support.pairs import Files, files
 
 __all__ = ["files"]
 

@@ -25,7 +25,8 @@ from types import FrameType
 from typing import Any, Final
 
 import bpipe
-from bpipe.ends.pumps import StdinPump, StdoutPump
+from bpipe.ends.sink import SinkPump
+from bpipe.ends.source import SourcePump
 
 WARM_UP: Final = 20  # bytes that are not counted: the pumps get used to small reads
 ROUNDS: Final = 21
@@ -78,8 +79,8 @@ async def measure() -> list[Counter[str]]:
     caller = await bpipe.connect(listener.status().peer, limits=LIMITS)
     await asyncio.gather(caller.connect(), listener.connect())
     (stdin, feed), (drain, stdout) = os.pipe(), os.pipe()
-    StdinPump(caller.engine, stdin)
-    StdoutPump(listener.engine, stdout)
+    SourcePump(caller.engine, stdin, "stdin")
+    SinkPump(listener.engine, stdout, "stdout")
     rounds = [await one_byte(count, caller.writer, feed, drain) for _ in range(WARM_UP + ROUNDS)]
     sys.setprofile(None)
     for pipe in (caller, listener):

@@ -13,7 +13,8 @@ import random
 import threading
 
 import bpipe
-from bpipe.ends.pumps import StdinPump, StdoutPump
+from bpipe.ends.sink import SinkPump
+from bpipe.ends.source import SourcePump
 
 SIZE = 8 << 20
 CUT_AFTER = 3 << 20
@@ -57,8 +58,8 @@ class End:
         self.data = random.Random(seed).randbytes(SIZE)
         self.found = b""
         (stdin, self._feed), (self._drain, stdout) = os.pipe(), os.pipe()
-        StdinPump(pipe.engine, stdin)
-        StdoutPump(pipe.engine, stdout)
+        SourcePump(pipe.engine, stdin, "stdin")
+        SinkPump(pipe.engine, stdout, "stdout")
         self.programs = [threading.Thread(target=self._write), threading.Thread(target=self._read)]
         for each in self.programs:
             each.start()

@@ -1,0 +1,106 @@
+"""What an end is: where the bytes of a pipe's streams come from, and where they go.
+
+A source puts bytes on the stream that is sent, a sink takes those of the stream that has come.
+Whatever is behind them, a descriptor that somebody else may share, a program, a socket or a file:
+the pipe lends them memory, and hears of them in the few words that are methods here. ``name`` is
+what errors call it, as in "cannot read stdin".
+
+Threads. What an end *says* may be said in any thread; what it does with lent memory, only in one
+at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bpipe.engine import Engine
+from bpipe.errors import explain
+from bpipe.protocol.wire import Reason
+
+
+class End:
+    """What sources and sinks have in common."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.name = name
+        self.engine = engine
+
+    def give_up(self, message: str, reason: Reason = Reason.LOCAL_ERROR) -> None:
+        """Something else than an error of the system has happened: both directions end."""
+        self.engine.call(lambda: self.engine.abort(reason, message))
+
+
+class Source(End):
+    """An end that puts bytes on the stream that is sent; it has begun when it is made.
+
+    ``lend`` returns memory for the next bytes, at most so many; none while it has to wait.
+    ``wrote`` says how many there are.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        super().__init__(engine, name)
+        self.lend = engine.space  # not methods that call these: every byte passes here
+        self.wrote = engine.writer.wrote
+        engine.begin()
+
+    @property
+    def refused(self) -> bool:
+        """Whether nobody wants more of it, so that it is to end."""
+        return self.engine.refusing
+
+    def ended(self, *, more: bool = False) -> None:
+        """There are no more bytes; ``more``: there are, but they are not wanted."""
+        self.engine.call(lambda: self.engine.finish(more=more))
+
+    def failed(self, error: OSError) -> None:
+        """The bytes do not come to an end, but to this error."""
+        self.give_up(f"cannot read {self.name}: {explain(error)}")
+
+
+class Sink(End):
+    """An end that takes the bytes of the stream that has come.
+
+    ``lend`` returns the next of them, at most so many; none while there are none.
+    ``took`` says how many of these are taken, and so delivered.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        super().__init__(engine, name)
+        self.lend = engine.reader.readable
+        self.took = engine.reader.took
+
+    def ended(self) -> None:
+        """Everything is taken, the end of the stream as well."""
+        self.engine.call(self.engine.delivered_end)
+
+    def left(self, unread: int, *, untaken: bool) -> None:
+        """Its consumer has gone, and takes no more; so many bytes are known to lie there unread.
+
+        ``untaken``: not all that it was given was taken, whether or not that can be counted.
+        """
+        message = f"the consumer behind {self.name} closed its pipe"
+        if unread:
+            message += f", and left {unread} bytes there"
+        self.engine.call(lambda: self.engine.consumer_gone(message, untaken=untaken))
+
+    def failed(self, error: OSError) -> None:
+        """It cannot take the bytes, because of this error."""
+        self.give_up(f"cannot write {self.name}: {explain(error)}")
+
+
+class Ends(Protocol):
+    """A source and a sink of one pipe, or one of them."""
+
+    @property
+    def sends(self) -> bool:
+        """Whether there is a source; else the stream that is sent is empty."""
+
+    @property
+    def receives(self) -> bool:
+        """Whether there is a sink; else the peer is told that nothing is taken."""
+
+    def start(self, engine: Engine) -> None:
+        """The pipe is up: from now on its bytes are moved.
+
+        Raises OSError, RuntimeError or MemoryError where the system refuses what that needs.
+        """

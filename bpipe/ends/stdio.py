@@ -1,0 +1,39 @@
+"""The process's own stdin and stdout as the ends of a pipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from bpipe.ends.sink import SinkPump
+from bpipe.ends.source import SourcePump
+from bpipe.ends.streams import Directions, Streams, reads_stdin
+from bpipe.engine import Engine
+from bpipe.protocol.ring import Views
+
+
+class Stdio:
+    """Both, or the one that is wanted; each has a pump. See ``Ends``.
+
+    ``before`` is called, in the thread of the pump, with what is about to be written to stdout.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        directions: Directions,
+        before: Callable[[Views], None] = lambda data: None,
+    ) -> None:
+        self.sends = reads_stdin(streams, directions)
+        self.receives = not directions.send_only
+        self._streams = streams
+        self._before = before
+
+    def start(self, engine: Engine) -> None:
+        """Move the bytes from now on; a stdin that is not read is closed."""
+        if self.sends:
+            SourcePump(engine, self._streams.stdin, "stdin")
+        else:
+            os.close(self._streams.stdin)
+        if self.receives:
+            SinkPump(engine, self._streams.stdout, "stdout", self._before)
