@@ -20,5 +20,5 @@ settings.load_profile("reproducible")
 def _limits_stay() -> Iterator[None]:
     """A command that a test runs in its own process limits no later test, nor what that starts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bpipe.cli.secret.keep_out_of_dumps", lambda: None)
+        patch.setattr("bpipe.cli.keys.keep_out_of_dumps", lambda: None)
         yield
