@@ -33,7 +33,7 @@ class LinkSource(Protocol):
 
     @property
     def change(self) -> int:
-        """A number that is raised with each of these, but with the time of the next attempt."""
+        """A number that is raised with each of these, except the time of the next attempt."""
 
     def start(self, drive: Callable[[], None]) -> None:
         """Begin; ``drive`` is called after anything that has happened."""

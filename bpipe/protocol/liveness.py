@@ -82,6 +82,6 @@ class Liveness:
     def doubted_at(self, now: float) -> float:
         """From when on the link is in doubt, if nothing is heard until then.
 
-        The peer owes an answer to what was sent; what is not sent yet is sent now, at the earliest.
+        The peer owes an answer to what was sent; what is still unsent cannot be answered before now.
         """
         return (now if self._asked_at is None else self._asked_at) + OWED

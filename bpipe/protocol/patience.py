@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark,
-# and for one that has it to say: it has to be there as long as the other waits
+# and for an end that has it to say: it has to be there as long as the other waits
 QUESTION: Final = 2.0  # seconds for a producer to end where the far consumer has gone
 
 

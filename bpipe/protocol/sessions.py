@@ -39,7 +39,7 @@ class Sessions:
             self._sessions.remove(session)
 
     def recognize(self, message: bytes) -> None:
-        """Forged if this sealed M1 has been right before: somebody repeats what he overheard.
+        """Forged if this sealed M1 has been right before: somebody repeats what was overheard.
 
         No caller says the same twice; and to find that out costs less than to answer.
         """
