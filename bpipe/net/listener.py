@@ -66,10 +66,12 @@ class Listener:
             asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
     def release(self, session: Session) -> None:
-        """This session needs no links any more; after the last one, stop listening."""
+        """This session needs no links any more; after the last one, stop listening.
+
+        Again: no effect.
+        """
         self._sessions.remove(session)
-        del self._sources[session]
-        if not self._sources:
+        if self._sources.pop(session, None) is not None and not self._sources:
             self._close()
 
     def _close(self) -> None:
