@@ -1,4 +1,4 @@
-"""Addresses: what people type, what it means, and what may be used without a secret."""
+"""Addresses: what people type, and what it means."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from bpipe.errors import AddressError
 from bpipe.net.address import (
     DEFAULT_PORT,
     Address,
-    Endpoint,
     parse,
     require_callable,
-    require_local,
-    resolve,
 )
 
 
@@ -143,65 +140,6 @@ def test_an_address_of_the_other_family(
         parse(text, None, family)
 
 
-def test_one_family_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def getaddrinfo(name: str, port: int, family: int, type: int, flags: int) -> list[object]:
-        both = [
-            (socket.AF_INET6, type, 6, "", ("2001:db8::1", port, 0, 0)),
-            (socket.AF_INET, type, 6, "", ("192.0.2.1", port)),
-        ]
-        return [each for each in both if family in (socket.AF_UNSPEC, each[0])]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    for family in (socket.AF_INET, socket.AF_INET6):
-        (endpoint,) = asyncio.run(resolve(parse("far:1", None, family)))
-        assert endpoint.family == family
-    assert len(asyncio.run(resolve(parse("far:1")))) == 2
-
-
-@pytest.mark.parametrize(
-    ("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")]
-)
-def test_no_host_is_loopback_whatever_names_it(family: socket.AddressFamily, host: str) -> None:
-    (endpoint,) = asyncio.run(resolve(parse(":7000", None, family)))
-    assert endpoint.sockaddr[0] == host
-
-
-def test_every_address_of_a_name_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = [
-        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{number}", 1))
-        for number in range(1, 255)
-    ]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: many)
-    assert len(asyncio.run(resolve(Address("far", 1)))) == len(many)
-
-
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (socket.EAI_NONAME, "no-such-name"),
-        (socket.EAI_AGAIN, "unresolved"),
-        (socket.EAI_FAIL, "unresolved"),
-        (socket.EAI_SYSTEM, "unresolved"),
-    ],
-)
-def test_a_name_that_does_not_exist_is_not_a_resolver_that_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, number: int, code: str
-) -> None:
-    def getaddrinfo(*_: object, **__: object) -> None:
-        raise socket.gaierror(number, "as it is")
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(AddressError, match="cannot resolve far: as it is") as caught:
-        asyncio.run(resolve(Address("far", 1)))
-    assert caught.value.code == code
-
-
-@pytest.mark.parametrize("address", [Address("127.0.0.1\0x", 1), Address(path="\0x")])
-def test_what_a_system_call_would_cut_short_is_not_resolved(address: Address) -> None:
-    with pytest.raises(AddressError, match="cannot have this character"):
-        asyncio.run(resolve(address))
-
-
 def test_what_nobody_can_connect_to(tmp_path: Path) -> None:
     for address in (Address("far", 0), Address("*", 7000)):
         with pytest.raises(AddressError, match="is for a listener"):
@@ -219,57 +157,3 @@ def test_what_nobody_can_connect_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["host:7000", "[::1]:7000", "unix:/run/s", "127.0.0.1:1"])
 def test_an_address_is_printed_as_it_is_typed(text: str) -> None:
     assert str(parse(text)) == text
-
-
-def test_no_host_is_loopback() -> None:
-    assert str(parse(":7000")) == "localhost:7000"
-    for passive in (False, True):
-        endpoints = asyncio.run(resolve(parse(":7000"), passive=passive))
-        assert endpoints
-        assert all(endpoint.local for endpoint in endpoints)
-
-
-@pytest.mark.parametrize(
-    ("host", "local"),
-    [
-        ("127.0.0.1", True),
-        ("127.1.2.3", True),
-        ("::1", True),
-        ("::ffff:127.0.0.1", True),
-        ("0.0.0.0", False),
-        ("::", False),
-        ("192.0.2.1", False),
-        ("::ffff:192.0.2.1", False),
-        ("fe80::1", False),
-    ],
-)
-def test_what_only_this_machine_can_reach(host: str, local: bool) -> None:
-    address = Address(host, 7000)
-    (endpoint,) = asyncio.run(resolve(address))
-    assert endpoint.local is local
-    if local:
-        require_local(address, [endpoint])
-    else:
-        with pytest.raises(AddressError, match=r"--secret FILE on both ends.*--insecure"):
-            require_local(address, [endpoint])
-
-
-def test_one_endpoint_that_others_can_reach_is_too_many() -> None:
-    here = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
-    there = Endpoint(socket.AF_INET, ("192.0.2.1", 1))
-    with pytest.raises(AddressError, match="not loopback"):
-        require_local(Address("example.org", 1), [here, there])
-
-
-def test_a_path_is_an_endpoint() -> None:
-    (endpoint,) = asyncio.run(resolve(parse("unix:/run/s")))
-    assert endpoint.family == socket.AF_UNIX
-    assert endpoint.sockaddr == "/run/s"
-    assert endpoint.local
-    assert str(endpoint) == "unix:/run/s"
-
-
-@pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".org", "a..b"])
-def test_a_name_without_an_address(host: str) -> None:
-    with pytest.raises(AddressError, match="cannot resolve"):
-        asyncio.run(resolve(Address(host, 1)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import socket
 import threading
@@ -15,19 +14,23 @@ from pathlib import Path
 import pytest
 
 import bpipe
-from bpipe.errors import AddressError, LinkLost, NotConnected
-from bpipe.net.address import Address, Endpoint, parse
-from bpipe.net.dialer import Dialer, _connect
+from bpipe.errors import LinkLost, NotConnected
+from bpipe.net import connectors
+from bpipe.net.address import Address, parse
+from bpipe.net.backoff import Backoff
+from bpipe.net.connectors import connector
+from bpipe.net.dialer import Dialer
+from bpipe.net.resolve import Endpoint
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     HELLO_SIZE,
+    Admission,
     Kind,
     Opening,
     Position,
-    Status,
     Verdict,
     pack_frame,
     pack_verdict,
@@ -35,54 +38,54 @@ from bpipe.protocol.wire import (
 )
 
 
-@pytest.mark.parametrize("text", ["192.0.2.1:1", "0.0.0.0:1", "[::]:1"])
-def test_an_address_that_others_can_reach_is_not_dialled(text: str) -> None:
-    async def check() -> None:
-        with pytest.raises(AddressError, match="--insecure"):
-            await Dialer(parse(text)).check(10)
-        await Dialer(parse(text), anywhere=True).check(10)
-
-    asyncio.run(check())
-
-
-def test_a_name_that_has_no_address_may_have_one_later() -> None:
-    asyncio.run(Dialer(parse("nobody.invalid:1")).check(10))
+def dialling(
+    address: Address,
+    limits: Limits = Limits(),  # noqa: B008 - immutable
+    *,
+    secret: Secret | None = None,
+    retry_max: float = 1.0,
+) -> tuple[Session, Dialer]:
+    """Who calls there, and for what session."""
+    session = Session(1000, limits, secret)
+    return session, Dialer(session, connector(address), Backoff(retry_max))
 
 
-async def dial_until(address: Address, condition: Callable[[], bool], **limits: float) -> Session:
+async def dial_until(address: Address, condition: Callable[[], bool]) -> Session:
     """Dial until that is so; the dialer finds nobody who greets."""
-    session = Session(1000, Limits(**limits))
-    dialer = Dialer(address, retry_max=0.05)
-    search = asyncio.ensure_future(dialer(session))
+    session, dialer = dialling(address, retry_max=0.05)
+    search = asyncio.ensure_future(dialer.next_link())
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.01)
     search.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await search
+    await asyncio.wait([search])
+    await dialer.close()
     await asyncio.sleep(0)  # for the attempts that were dropped
     return session
 
 
 def test_the_same_outage_goes_on_although_a_link_was_attached(tmp_path: Path) -> None:
     async def check() -> None:
-        session, dialer = Session(100), Dialer(parse(f"unix:{tmp_path}/nobody"), retry_max=0.02)
+        session, dialer = dialling(parse(f"unix:{tmp_path}/nobody"), retry_max=0.02)
+        seen: list[int] = []
+        dialer.start(lambda: seen.append(dialer.attempts))
 
         async def attempts_at_first(outage_since: float) -> int:
-            seen: list[int] = []
-            dialer.on_change = lambda: seen.append(dialer.schedule.attempts)
-            session.patience.outage_since = outage_since
-            search = asyncio.ensure_future(dialer(session))
-            while not seen or dialer.schedule.attempts < seen[0] + 3:
+            seen.clear()
+            session.patience.outage_ended()
+            session.patience.outage_began(outage_since)
+            search = asyncio.ensure_future(dialer.next_link())
+            while not seen or dialer.attempts < seen[0] + 3:
                 await asyncio.sleep(0.01)
             search.cancel()
+            await asyncio.wait([search])
             return seen[0]
 
         assert await attempts_at_first(1.0) == 0
         assert await attempts_at_first(1.0) >= 3
         assert await attempts_at_first(2.0) == 0
 
-    asyncio.run(check())
+    asyncio.run(asyncio.wait_for(check(), 20))
 
 
 def test_it_greets_whoever_answers() -> None:
@@ -113,12 +116,14 @@ def test_what_may_be_wrong_with_one_who_does_not_answer(secret: Secret | None, a
     async def check() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.setblocking(False)
-            session = Session(1000, secret=secret)
-            search = asyncio.ensure_future(Dialer(Address(*server.getsockname()))(session))
-            peer, _ = await asyncio.get_running_loop().sock_accept(server)
+            session, dialer = dialling(Address(*server.getsockname()), secret=secret)
+            search = asyncio.ensure_future(dialer.next_link())
+            loop = asyncio.get_running_loop()
+            peer, _ = await loop.sock_accept(server)
+            assert await loop.sock_recv(peer, 1000)
             peer.close()
             async with asyncio.timeout(10):
-                while advice not in str(session.last_cause):
+                while advice not in str(session.history.last_cause):
                     await asyncio.sleep(0.01)
             search.cancel()
             await asyncio.wait([search])
@@ -140,7 +145,7 @@ def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) ->
                 accepted.append(server.accept()[0])
             return bool(accepted)
 
-        monkeypatch.setattr("bpipe.net.dialer.resolve", resolve)
+        monkeypatch.setattr(connectors, "resolve", resolve)
         asyncio.run(dial_until(Address("both", port), look))
     for peer in accepted:
         peer.close()
@@ -154,8 +159,8 @@ def test_who_accepts_and_says_nothing_does_not_hold_up_the_search() -> None:
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             server.setblocking(False)
-            session, dialer = Session(1000), Dialer(Address(*server.getsockname()))
-            search = asyncio.ensure_future(dialer(session))
+            session, dialer = dialling(Address(*server.getsockname()))
+            search = asyncio.ensure_future(dialer.next_link())
             came, hellos = [], []
             for _ in range(5):
                 peer = stack.enter_context((await loop.sock_accept(server))[0])
@@ -163,7 +168,7 @@ def test_who_accepts_and_says_nothing_does_not_hold_up_the_search() -> None:
                 hellos.append(await loop.sock_recv(peer, 1000))
             assert max(after - before for before, after in itertools.pairwise(came)) < 1.2
             assert len(set(hellos)) == 5
-            await loop.sock_sendall(peer, pack_verdict(Verdict(Status.OK, Position(0, 0, 1))))
+            await loop.sock_sendall(peer, pack_verdict(Verdict(Admission.OK, Position(0, 0, 1))))
             assert await loop.sock_recv(peer, 1000) == pack_frame(Kind.CONFIRM, 0)
             await loop.sock_sendall(peer, pack_frame(Kind.READY, 0))
             link = await asyncio.wait_for(search, 5)
@@ -180,77 +185,19 @@ def test_a_second_half_of_a_greeting_that_does_not_come_is_not_waited_for_long()
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             server.setblocking(False)
-            session, dialer = Session(1000), Dialer(Address(*server.getsockname()))
-            search = asyncio.ensure_future(dialer(session))
+            _, dialer = dialling(Address(*server.getsockname()))
+            search = asyncio.ensure_future(dialer.next_link())
             for opening in (Opening.OPEN, Opening.RESUME):
                 peer = stack.enter_context((await loop.sock_accept(server))[0])
                 hello = unpack_hello(await loop.sock_recv(peer, 1000))
                 assert hello.opening is opening
-                await loop.sock_sendall(peer, pack_verdict(Verdict(Status.OK, Position(0, 0, 1))))
+                await loop.sock_sendall(
+                    peer, pack_verdict(Verdict(Admission.OK, Position(0, 0, 1)))
+                )
             search.cancel()
             await asyncio.wait([search])
 
     asyncio.run(asyncio.wait_for(check(), 4))
-
-
-ENDPOINTS = [Endpoint(socket.AF_INET, (f"127.0.0.{host}", 1)) for host in range(1, 31)]
-
-
-def dialled(monkeypatch: pytest.MonkeyPatch, dialer: Dialer, live: int) -> list[int]:
-    """Have only this endpoint of many answer; the list will have those that were tried."""
-    tried: list[int] = []
-
-    async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
-        return ENDPOINTS
-
-    async def connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
-        tried.append(ENDPOINTS.index(endpoint))
-        if tried[-1] != live:
-            raise OSError(errno.EHOSTUNREACH, "no route")
-        return socket.socket()
-
-    monkeypatch.setattr("bpipe.net.dialer.resolve", resolve)
-    monkeypatch.setattr("bpipe.net.dialer._connect", connect)
-    return tried
-
-
-def test_every_address_of_a_name_is_tried_and_the_good_one_first_the_next_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def check() -> None:
-        dialer = Dialer(Address("many", 1))
-        tried = dialled(monkeypatch, dialer, live=29)
-        for outage in range(2):
-            dialer.schedule.begin(0.0, fresh=True)
-            sock, endpoint = await dialer._dial(dialer.schedule.start(0.0))
-            sock.close()
-            dialer._good = endpoint
-            dialer.schedule.clear()
-            assert tried == (list(range(30)) if not outage else [29])
-            tried.clear()
-
-    asyncio.run(check())
-
-
-@pytest.mark.parametrize("how", ["gone", "slow", "moved"])
-def test_the_address_that_was_good_is_tried_without_the_name(
-    monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
-        if how == "gone":
-            raise AddressError("cannot resolve many: no such name")
-        if how == "slow":
-            await asyncio.sleep(60)
-        return ENDPOINTS[:3]
-
-    async def check() -> None:
-        dialer = Dialer(Address("many", 1))
-        monkeypatch.setattr("bpipe.net.dialer.resolve", resolve)
-        dialer._good = ENDPOINTS[7]
-        assert await dialer._endpoints() == (ENDPOINTS[:3] if how == "moved" else [ENDPOINTS[7]])
-        await dialer.close()
-
-    asyncio.run(asyncio.wait_for(check(), 5))
 
 
 def test_a_name_is_looked_up_within_the_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,30 +213,7 @@ def test_a_name_is_looked_up_within_the_connect_timeout(monkeypatch: pytest.Monk
         await pipe.wait_closed()
         assert 1.4 < time.monotonic() - began < 4
 
-    monkeypatch.setattr("bpipe.net.dialer.resolve", resolve)
-    asyncio.run(check())
-
-
-def test_a_connection_to_itself_leaves_the_port_to_the_listener() -> None:
-    async def check() -> None:
-        with socket.socket() as reserved:
-            reserved.bind(("127.0.0.1", 0))
-            port = reserved.getsockname()[1]
-
-        class Own(socket.socket):
-            """One that dials from the port that it dials to."""
-
-            def __init__(self, *args: int) -> None:
-                super().__init__(*args)
-                self.bind(("127.0.0.1", port))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("socket.socket", Own)
-            with pytest.raises(ConnectionRefusedError):
-                await _connect(Endpoint(socket.AF_INET, ("127.0.0.1", port)), anywhere=False)
-        with socket.socket() as other:  # without SO_REUSEADDR
-            other.bind(("127.0.0.1", port))
-
+    monkeypatch.setattr(connectors, "resolve", resolve)
     asyncio.run(check())
 
 
@@ -302,12 +226,11 @@ def test_a_search_that_is_cancelled_just_when_its_answer_comes() -> None:
             server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
             server.setblocking(False)
             bell, rope = map(stack.enter_context, socket.socketpair())
-            session = Session(1000)
-            dialer = Dialer(Address(*server.getsockname()))
-            search = asyncio.ensure_future(dialer(session))
+            session, dialer = dialling(Address(*server.getsockname()))
+            search = asyncio.ensure_future(dialer.next_link())
             peer = stack.enter_context((await loop.sock_accept(server))[0])
             assert len(await loop.sock_recv(peer, 1000)) == HELLO_SIZE
-            await loop.sock_sendall(peer, pack_verdict(Verdict(Status.OK, Position(0, 0, 1))))
+            await loop.sock_sendall(peer, pack_verdict(Verdict(Admission.OK, Position(0, 0, 1))))
             assert len(await loop.sock_recv(peer, 1000)) == HEADER_SIZE
             loop.add_reader(bell, lambda: (loop.remove_reader(bell), search.cancel()))
             rope.send(b"!")  # the loop finds both at once, and this first

@@ -12,28 +12,32 @@ from typing import Any, NamedTuple
 import pytest
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.net.link import Link, prepare
-from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
-from bpipe.protocol.patience import Limits
-from bpipe.protocol.reader import BackedReader
+from bpipe.net.clock import clock
+from bpipe.net.link import Link
+from bpipe.net.sockets import prepare
+from bpipe.protocol.caller import Caller
+from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting
 from bpipe.protocol.session import Session
+from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import (
     HEADER_SIZE,
     HELLO_SIZE,
     VERDICT_SIZE,
+    Admission,
     Hello,
     Kind,
     Opening,
     Position,
-    Status,
     Verdict,
     pack_frame,
     pack_hello,
     pack_verdict,
     unpack_header,
 )
+from tests.support.loopback import Frame, decode, take, write
 
 SIZE = 8 << 20
+MUCH = 32 << 20  # more than any kernel holds
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -75,12 +79,19 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
         yield near, far
 
 
+def table(session: Session) -> Sessions:
+    """A listener's, which serves this one, and which nobody calls twice."""
+    sessions = Sessions(lambda session: None)
+    sessions.add(session)
+    return sessions
+
+
 @contextlib.asynccontextmanager
-async def link_up(pair: Pair, limits: Limits = Limits()) -> AsyncIterator[Ends]:  # noqa: B008
+async def link_up(pair: Pair) -> AsyncIterator[Ends]:
     """Two sessions over a link that is greeted."""
-    caller, answerer = Session(SIZE, limits), Session(SIZE, limits)
-    far = Link(pair[1], AnswererGreeting(Answerer(answerer, lambda: None)), "the caller")
-    near = Link(pair[0], CallerGreeting(caller), "the listener")
+    caller, answerer = Session(SIZE), Session(SIZE)
+    far = Link(pair[1], AnswererGreeting(table(answerer), clock()), "the caller")
+    near = Link(pair[0], CallerGreeting(Caller(caller), clock()), "the listener")
     try:
         async with asyncio.timeout(20):
             await asyncio.gather(near.greeted, far.greeted)
@@ -98,18 +109,26 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
+@contextlib.asynccontextmanager
+async def link_by_hand(pair: Pair) -> AsyncIterator[tuple[Session, Link]]:
+    """A caller over a link whose other end is the bare socket, and is greeted."""
+    loop = asyncio.get_running_loop()
+    session, far = Session(MUCH), pair[1]
+    link = Link(pair[0], CallerGreeting(Caller(session), clock()), "the listener")
+    try:
+        assert len(await loop.sock_recv(far, 1000)) == HELLO_SIZE
+        await loop.sock_sendall(far, pack_verdict(Verdict(Admission.OK, Position(0, 0, MUCH))))
+        assert unpack_header(await loop.sock_recv(far, 1000)).kind is Kind.CONFIRM
+        yield session, link
+    finally:
+        link.fail(LinkLost("the test is over"))
+
+
+READY = pack_frame(Kind.READY, 0)
+
+
 def put(session: Session, data: bytes) -> None:
-    for view in session.writer.space(len(data)):
-        view[:] = data[: len(view)]
-        data = data[len(view) :]
-        session.writer.wrote(len(view))
-    assert not data
-
-
-def take(reader: BackedReader) -> bytes:
-    data = b"".join(reader.readable(SIZE))
-    reader.took(len(data))
-    return data
+    assert write(session, data) == len(data)
 
 
 async def until(condition: Callable[[], Any], *links: Link) -> None:
@@ -138,17 +157,17 @@ def test_bytes_arrive_in_both_directions(pair: Pair) -> None:
             links = (ends.near, ends.far)
             await until(lambda: ends.answerer.reader.buffered == len(there), *links)
             await until(lambda: ends.caller.reader.buffered == len(back), *links)
-            assert take(ends.answerer.reader) == there
-            assert take(ends.caller.reader) == back
+            assert take(ends.answerer) == there
+            assert take(ends.caller) == back
 
     run(check)
 
 
-def test_on_traffic_is_called_after_bytes_have_moved(pair: Pair) -> None:
+def test_who_has_joined_is_called_after_bytes_have_moved(pair: Pair) -> None:
     async def check() -> None:
         async with link_up(pair) as ends:
             seen: list[int] = []
-            ends.far.on_traffic = lambda: seen.append(ends.answerer.reader.buffered)
+            ends.far.join(lambda: seen.append(ends.answerer.reader.buffered))
             put(ends.caller, b"12345")
             await until(lambda: seen and seen[-1] == 5, ends.near)
 
@@ -161,7 +180,8 @@ def test_nothing_is_polled_while_there_is_nothing_to_do(pair: Pair) -> None:
             put(ends.caller, b"12345")
             await until(lambda: ends.answerer.reader.buffered == 5, ends.near)
             calls: list[None] = []
-            ends.near.on_traffic = ends.far.on_traffic = lambda: calls.append(None)
+            for link in (ends.near, ends.far):
+                link.join(lambda: calls.append(None))
             for _ in range(100):
                 await asyncio.sleep(0)
             assert not calls
@@ -171,13 +191,16 @@ def test_nothing_is_polled_while_there_is_nothing_to_do(pair: Pair) -> None:
 
 def test_a_full_path_is_written_when_it_empties(pair: Pair) -> None:
     async def check() -> None:
-        async with link_up(pair) as ends:
-            asyncio.get_running_loop().remove_reader(pair[1])  # the far end is busy
-            put(ends.caller, bytes(SIZE))
-            await until(lambda: ends.caller.writer.sent > 0, ends.near)
-            assert ends.answerer.reader.received == 0
-            asyncio.get_running_loop().add_reader(pair[1], ends.far._readable)
-            await until(lambda: ends.answerer.reader.received == SIZE)  # and nobody flushes
+        async with link_by_hand(pair) as (session, link):
+            loop = asyncio.get_running_loop()
+            await loop.sock_sendall(pair[1], READY)
+            await link.greeted
+            put(session, bytes(MUCH))
+            link.flush()
+            assert 0 < session.writer.sent < MUCH  # the far end is busy
+            received = 0
+            while session.writer.sent < MUCH or received < MUCH:  # and nobody flushes
+                received += len(await loop.sock_recv(pair[1], MUCH))
 
     run(check)
 
@@ -199,7 +222,7 @@ def test_the_loss_detaches_the_session_and_is_told(pair: Pair, how: str) -> None
             assert not isinstance(cause, ProtocolError)
             assert ends.far.cause is cause
             assert not ends.answerer.attached
-            assert ends.answerer.last_cause is cause
+            assert ends.answerer.history.last_cause is cause
             assert pair[1].fileno() == -1
 
     run(check)
@@ -230,20 +253,24 @@ def test_close_writes_everything_and_waits_for_the_peer(pair: Pair) -> None:
     """What is on its way is not destroyed by input that nobody reads."""
 
     async def check() -> None:
-        _, far = pair
-        async with link_up(pair) as ends:
-            asyncio.get_running_loop().remove_reader(far)
-            put(ends.caller, bytes(SIZE))
-            ends.near.flush()
-            closing = asyncio.ensure_future(ends.near.close())
-            far.send(bytes(1000))  # nobody reads this
-            await asyncio.sleep(0.01)
+        loop, far = asyncio.get_running_loop(), pair[1]
+        async with link_by_hand(pair) as (session, link):
+            await loop.sock_sendall(far, READY)
+            await link.greeted
+            put(session, bytes(MUCH))
+            link.flush()
+            assert session.writer.high < MUCH
+            closing = asyncio.ensure_future(link.close())
+            await loop.sock_sendall(far, bytes(1000))  # nobody reads this
+            heard = b""
+            while data := await loop.sock_recv(far, MUCH):
+                heard += data
             assert not closing.done()
-            asyncio.get_running_loop().add_reader(far, ends.far._readable)
-            assert str(await ends.far.lost) == "the connection was closed"
+            far.close()
             await closing
             # A frame that has begun has come whole.
-            assert ends.answerer.reader.received == ends.caller.writer.high > 0
+            frames = decode(heard)
+            assert sum(len(frame.payload) for frame in frames) == session.writer.high > 0
 
     run(check)
 
@@ -251,15 +278,17 @@ def test_close_writes_everything_and_waits_for_the_peer(pair: Pair) -> None:
 @pytest.mark.slow
 def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
     async def check() -> None:
+        loop = asyncio.get_running_loop()
         near, far = socketpair(tmp_path)
         with near, far:
             near.setblocking(False)
             far.setblocking(False)
-            async with link_up((near, far)) as ends:
-                asyncio.get_running_loop().remove_reader(far)
-                began = asyncio.get_running_loop().time()
-                await ends.near.close()
-                assert 0.9 < asyncio.get_running_loop().time() - began < 3
+            async with link_by_hand((near, far)) as (_, link):
+                await loop.sock_sendall(far, READY)
+                await link.greeted
+                began = loop.time()
+                await link.close()
+                assert 0.9 < loop.time() - began < 3
                 assert near.fileno() == -1
 
     run(check)
@@ -268,12 +297,12 @@ def test_close_does_not_wait_for_ever(tmp_path: Path) -> None:
 def test_a_greeting_that_fails_is_told(pair: Pair) -> None:
     async def check() -> None:
         session = Session(SIZE)
-        link = Link(pair[0], CallerGreeting(session), "nobody")
+        link = Link(pair[0], CallerGreeting(Caller(session), clock()), "nobody")
         pair[1].close()
         with pytest.raises(LinkLost):
             await link.greeted
         assert not session.attached
-        assert session.outage_since is None
+        assert session.patience.outage_since is None
 
     run(check)
 
@@ -282,39 +311,21 @@ def test_a_greeting_does_not_read_beyond_its_end(pair: Pair) -> None:
     """Frames that come in one piece with READY belong to the session."""
 
     async def check() -> None:
-        near, far = pair
-        loop = asyncio.get_running_loop()
-        link = Link(near, CallerGreeting(Session(SIZE)), "the listener")
-        assert len(await loop.sock_recv(far, 1000)) == HELLO_SIZE
-        await loop.sock_sendall(far, pack_verdict(Verdict(Status.OK, Position(0, 0, SIZE))))
-        assert unpack_header(await loop.sock_recv(far, 1000)).kind is Kind.CONFIRM
-        await loop.sock_sendall(far, pack_frame(Kind.READY, 0) + pack_frame(Kind.PING, 77))
-        await link.greeted
-        answers = b""
-        while len(answers) < 2 * HEADER_SIZE:
-            answers += await loop.sock_recv(far, 1000)
-        kinds = [unpack_header(answers[at:][:HEADER_SIZE]) for at in (0, HEADER_SIZE)]
-        assert [header.kind for header in kinds] == [Kind.ACK, Kind.PONG]
-        assert kinds[1].number == 77
-        link.fail(LinkLost("the test is over"))
+        loop, far = asyncio.get_running_loop(), pair[1]
+        async with link_by_hand(pair) as (_, link):
+            await loop.sock_sendall(far, READY + pack_frame(Kind.PING, 77))
+            await link.greeted
+            answers = b""
+            while len(answers) < 2 * HEADER_SIZE:
+                answers += await loop.sock_recv(far, 1000)
+            assert decode(answers) == [Frame(Kind.ACK, 0), Frame(Kind.PONG, 77)]
 
     run(check)
 
 
-def test_options_of_a_tcp_socket() -> None:
-    with socket.socket() as sock:
-        prepare(sock, 2.0)
-        assert not sock.getblocking()
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 6000
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            assert 0 < sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) < 1 << 20
-
-
 def test_a_hello_is_the_first_thing_on_a_link(pair: Pair) -> None:
     async def check() -> None:
-        link = Link(pair[0], CallerGreeting(Session(SIZE)), "nobody")
+        link = Link(pair[0], CallerGreeting(Caller(Session(SIZE)), clock()), "nobody")
         assert len(await asyncio.get_running_loop().sock_recv(pair[1], 1000)) == HELLO_SIZE
         link.fail(LinkLost("the test is over"))
 
@@ -328,8 +339,7 @@ def test_one_who_was_refused_is_not_heard_for_long(pair: Pair) -> None:
 
     async def check() -> None:
         loop = asyncio.get_running_loop()
-        answerer = Answerer(Session(SIZE), lambda: None)
-        link = Link(far, AnswererGreeting(answerer), "a stranger")
+        link = Link(far, AnswererGreeting(table(Session(SIZE)), clock()), "a stranger")
         await loop.sock_sendall(near, pack_hello(unknown))
         assert len(await loop.sock_recv(near, 1000)) == VERDICT_SIZE
         flood, sent = bytes(1 << 16), 0

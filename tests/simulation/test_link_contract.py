@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bpipe.errors import LinkLost, ProtocolError, SessionEnded
-from bpipe.net import link as link_module
+from bpipe.errors import Busy, LinkLost, ProtocolError, SessionEnded
+from bpipe.net.clock import clock as system_clock
 from bpipe.net.link import Link
-from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting
+from bpipe.protocol.caller import Caller
+from bpipe.protocol.greeting import GREETING_TIMEOUT, AnswererGreeting, CallerGreeting
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
+from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import Reason
-from tests.simulation import ends
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network, Weather
+from tests.support.loopback import write
 
 BUFFER = 1 << 20
 BULK = random.Random(1).randbytes(BUFFER)
@@ -37,6 +39,7 @@ class Place(NamedTuple):
     """Where a contract is fulfilled: it runs the contract on a pair of its sockets."""
 
     run: Callable[[Contract], None]
+    clock: Callable[[], float]
 
 
 def real(connect: Callable[[], Pair]) -> Place:
@@ -53,7 +56,7 @@ def real(connect: Callable[[], Pair]) -> Place:
 
         asyncio.run(main())
 
-    return Place(run)
+    return Place(run, system_clock)
 
 
 def accepted(family: socket.AddressFamily, address: Any) -> Pair:
@@ -68,10 +71,9 @@ def accepted(family: socket.AddressFamily, address: Any) -> Pair:
 
 def simulated() -> Place:
     """The simulated network, in virtual time."""
+    world = World()
 
     def run(contract: Contract) -> None:
-        world = World()
-        ends.enter(world)
         loop = Loop(world, "both")
         network = Network(world, Weather(random.Random(2)), lambda prefix, text: None)
 
@@ -81,15 +83,12 @@ def simulated() -> Place:
             await contract((caller, listening.accept()[0]))
 
         task = loop.run(loop.create_task, main())
-        try:
-            while not task.done():
-                world.step()
-            task.result()
-        finally:
-            ends.leave()
+        while not task.done():
+            world.step()
+        task.result()
         assert not loop.errors
 
-    return Place(run)
+    return Place(run, world.clock)
 
 
 @pytest.fixture(params=["socketpair", "TCP", "Unix", "simulated"])
@@ -112,8 +111,7 @@ class Party:
         self.session = session
         self.link = link
         self.got = b""
-        self.clock: Callable[[], float] = vars(link_module)["clock"]  # the one of this place
-        link.on_traffic = self.look
+        link.join(self.look)
 
     def look(self) -> None:
         """Take what has come, and say so."""
@@ -125,42 +123,48 @@ class Party:
 
     def write(self, data: bytes) -> None:
         """Put this on the stream."""
-        for view in self.session.writer.space(len(data)):
-            view[:] = data[: len(view)]
-            self.session.writer.wrote(len(view))
-            data = data[len(view) :]
+        assert write(self.session, data) == len(data)
         self.link.flush()
 
 
-async def greet(pair: Pair) -> tuple[Party, Party]:
+def table(session: Session) -> Sessions:
+    """A listener's, which serves this one, and which nobody calls twice."""
+    sessions = Sessions(lambda session: None)
+    sessions.add(session)
+    return sessions
+
+
+async def greet(pair: Pair, clock: Callable[[], float]) -> tuple[Party, Party]:
     """Attach two sessions over this pair of sockets."""
     limits = Limits(heartbeat=0.2)
     near, far = Session(BUFFER, limits), Session(BUFFER, limits)
-    answering = Link(pair[1], AnswererGreeting(Answerer(far, lambda: None)), "caller")
-    calling = Link(pair[0], CallerGreeting(near), "answerer")
+    answering = Link(pair[1], AnswererGreeting(table(far), clock()), "caller", clock)
+    calling = Link(pair[0], CallerGreeting(Caller(near), clock()), "answerer", clock)
     await calling.greeted
     await answering.greeted
     return Party(near, calling), Party(far, answering)
 
 
-async def until(condition: Callable[[], bool], *parties: Party) -> None:
+async def until(condition: Callable[[], bool], clock: Callable[[], float], *parties: Party) -> None:
     """Wait for it; these are told of the time meanwhile."""
     async with asyncio.timeout(10):
         while not condition():
             for party in parties:
-                party.session.tick(party.clock())
+                party.link.tick(clock())
                 party.link.flush()
             await asyncio.sleep(0.001)
 
 
 def test_both_directions_carry_more_than_the_kernel_holds(place: Place) -> None:
     async def contract(pair: Pair) -> None:
-        near, far = await greet(pair)
+        near, far = await greet(pair, place.clock)
         near.write(BULK)
         far.write(BULK[::-1])
-        await until(lambda: near.got == BULK[::-1] and far.got == BULK)
+        await until(lambda: near.got == BULK[::-1] and far.got == BULK, place.clock)
         writers = near.session.writer, far.session.writer
-        await until(lambda: all(each.acked == len(BULK) for each in writers), near, far)
+        await until(
+            lambda: all(each.acked == len(BULK) for each in writers), place.clock, near, far
+        )
         near.link.fail(LinkLost("enough"))
 
     place.run(contract)
@@ -168,11 +172,11 @@ def test_both_directions_carry_more_than_the_kernel_holds(place: Place) -> None:
 
 def test_a_link_that_is_failed_detaches_at_once_and_the_peer_learns_of_it(place: Place) -> None:
     async def contract(pair: Pair) -> None:
-        near, far = await greet(pair)
+        near, far = await greet(pair, place.clock)
         near.link.fail(LinkLost("told so"))
         assert not near.session.attached
         assert str(near.link.cause) == "told so"
-        await until(lambda: not far.session.attached)
+        await until(lambda: not far.session.attached, place.clock)
         assert isinstance(await far.link.lost, LinkLost)
 
     place.run(contract)
@@ -180,12 +184,12 @@ def test_a_link_that_is_failed_detaches_at_once_and_the_peer_learns_of_it(place:
 
 def test_a_link_that_is_closed_first_says_everything_that_is_begun(place: Place) -> None:
     async def contract(pair: Pair) -> None:
-        near, far = await greet(pair)
+        near, far = await greet(pair, place.clock)
         far.write(b"unread")  # a careless close would now destroy what is on its way
         near.session.abort(Reason.LOCAL_ERROR, "no more", 0.0)
         near.link.flush()
         await near.link.close()
-        await until(lambda: far.session.failure is not None)
+        await until(lambda: far.session.failure is not None, place.clock)
         assert str(far.session.failure) == 'the other end: "no more"'
 
     place.run(contract)
@@ -193,8 +197,7 @@ def test_a_link_that_is_closed_first_says_everything_that_is_begun(place: Place)
 
 def test_junk_ends_the_link_and_not_the_session(place: Place) -> None:
     async def contract(pair: Pair) -> None:
-        near, far = await greet(pair)
-        near.link._unwatch()
+        _, far = await greet(pair, place.clock)
         pair[0].sendmsg([memoryview(b"\xff" * 16)])
         assert isinstance(await far.link.lost, ProtocolError)
         assert not far.session.over
@@ -205,24 +208,25 @@ def test_junk_ends_the_link_and_not_the_session(place: Place) -> None:
 def test_a_greeting_without_an_answer_is_given_up(place: Place) -> None:
     async def contract(pair: Pair) -> None:
         session = Session(BUFFER)
-        link = Link(pair[0], CallerGreeting(session), "nobody")
-        with pytest.raises(LinkLost):
+        began = place.clock() - GREETING_TIMEOUT + 0.1
+        link = Link(pair[0], CallerGreeting(Caller(session), began), "nobody", place.clock)
+        with pytest.raises(LinkLost, match="no answer to the greeting"):
             await link.greeted
+        assert 0.1 <= place.clock() - (began + GREETING_TIMEOUT - 0.1) < 5
         assert not session.attached
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bpipe.net.link.GREETING_TIMEOUT", 0.1)
-        place.run(contract)
+    place.run(contract)
 
 
 def test_a_refused_caller_is_told_before_the_link_is_closed(place: Place) -> None:
     async def contract(pair: Pair) -> None:
-        session = Session(BUFFER)
-        session.adopt(CallerGreeting(Session(BUFFER)).session.hello(), b"")
-        session.fail(SessionEnded("over"))
-        Link(pair[1], AnswererGreeting(Answerer(session, lambda: None)), "caller")
-        calling = Link(pair[0], CallerGreeting(Session(BUFFER)), "answerer")
+        session, now = Session(BUFFER), place.clock()
+        session.leave(SessionEnded("over"))
+        Link(pair[1], AnswererGreeting(table(session), now), "caller", place.clock)
+        caller = Caller(Session(BUFFER))
+        calling = Link(pair[0], CallerGreeting(caller, now), "answerer", place.clock)
         with pytest.raises(LinkLost, match="busy"):
             await calling.greeted
+        assert isinstance(caller.session.failure, Busy)
 
     place.run(contract)
