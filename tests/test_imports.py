@@ -18,6 +18,7 @@ LAYERS = [
     "status",
     "protocol",
     "net",
+    "survey",
     "engine",
     "pipe",
     "ends",

@@ -15,11 +15,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.cli.app import run
-from bpipe.protocol.greeting import Answerer, AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.caller import Caller
+from bpipe.protocol.driver import Driver
+from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting
 from bpipe.protocol.noise import NoiseState
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Answer, Ended, Kind, Opening, Reason, Status, Stop
+from bpipe.protocol.sessions import Sessions
+from bpipe.protocol.wire import Admission, Answer, Ended, Kind, Opening, Reason, Stop
 
 PAGES: Final = Path(__file__).parent.parent / "man"
 COMMAND: Final = PAGES / "bpipe.1"
@@ -46,15 +49,17 @@ class End:
     Its consumer takes everything at once.
     """
 
-    def __init__(self, name: str, greeting: Greeting) -> None:
+    def __init__(self, name: str, session: Session, greeting: Greeting) -> None:
         self.name = name
-        self.session = greeting.session
+        self.session = session
         self.taken = b""
         self._greeting = greeting
 
     @property
-    def _driver(self) -> Greeting | Session:
-        return self.session if self._greeting.done else self._greeting
+    def _driver(self) -> Driver:
+        if self._greeting.done and self._greeting.channel is not None:
+            return self._greeting.channel
+        return self._greeting
 
     def say(self) -> list[Said]:
         """Everything that there is to say now."""
@@ -83,14 +88,16 @@ class End:
 
 def example(secret: Secret | None = None) -> list[Said]:
     """What the two ends say to each other when the caller sends ``hi`` and the answerer nothing."""
-    caller_session = Session(BUFFER_SIZE, new_id=lambda: SESSION_ID, secret=secret)
-    answerer_session = Session(BUFFER_SIZE, secret=secret)
+    caller_session, answerer_session = (Session(BUFFER_SIZE, secret=secret) for _ in range(2))
     caller_session.writer.space(3)[0][:] = b"hi\n"
     caller_session.writer.wrote(3)
-    caller_session.writer.finish()
-    answerer_session.writer.finish()
-    caller = End("C", CallerGreeting(caller_session))
-    answerer = End("A", AnswererGreeting(Answerer(answerer_session, lambda: None)))
+    caller_session.finish()
+    answerer_session.finish()
+    table = Sessions(lambda session: None, secret)
+    table.add(answerer_session)
+    calling = CallerGreeting(Caller(caller_session, lambda: SESSION_ID), NOW)
+    caller = End("C", caller_session, calling)
+    answerer = End("A", answerer_session, AnswererGreeting(table, NOW))
     under_way = deque(caller.say())
     said: list[Said] = []
     while under_way:
@@ -144,7 +151,7 @@ def test_the_sealed_example_is_what_the_two_ends_really_say(
 
 def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
     rows = re.findall(r"^\.It (\d+) Ta ([A-Z_]+) Ta", PROTOCOL.read_text(), re.MULTILINE)
-    numbers = [*Kind, *Ended, *Stop, *Reason, *Opening, *Answer, *Status]
+    numbers = [*Kind, *Ended, *Stop, *Reason, *Opening, *Answer, *Admission]
     assert rows == [(str(number.value), number.name) for number in numbers]
 
 
