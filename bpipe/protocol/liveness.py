@@ -82,6 +82,7 @@ class Liveness:
     def doubted_at(self, now: float) -> float:
         """From when on the link is in doubt, if nothing is heard until then.
 
-        The peer owes an answer to what was sent; what is still unsent cannot be answered before now.
+        The peer owes an answer to what was sent. What is still unsent cannot be answered before
+        now.
         """
         return (now if self._asked_at is None else self._asked_at) + OWED

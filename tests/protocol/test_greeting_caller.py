@@ -65,7 +65,8 @@ def test_a_caller_confirms_and_says_nothing_more_until_ready() -> None:
     greeting = call(caller)
     feed(greeting, verdict(), NOW)
     assert drain(greeting, NOW) == CONFIRM
-    assert not (greeting.done or greeting.finished)
+    assert not greeting.done
+    assert not greeting.finished
     assert not caller.session.attached
     feed(greeting, ready(0), NOW)
     assert greeting.done

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
 from bpipe.protocol.patience import UNCONFIRMED_LINGERS
+from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.wire import Reason
+from bpipe.protocol.writer import BackedWriter
 from tests.simulation.ends import End
 from tests.simulation.loop import World
 
@@ -80,25 +82,11 @@ class Judge:
     def look(self) -> None:
         """Raises Wrong if anything is not as it must be now."""
         for near, far, writer, reader in self._streams:
-            delivered = reader.delivered
             if far.wrong:
                 raise Wrong(far.wrong)
             if far.loop.errors:
                 raise Wrong(f"{far.name}: {far.loop.errors[0]!r}")
-            if not writer.acked <= delivered <= reader.received <= writer.high <= writer.end:
-                raise Wrong(
-                    f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
-                    f" {far.name}: delivered {delivered}, received {reader.received}"
-                )
-            if reader.stopped is None:
-                if delivered > far.taken + far.closed:
-                    raise Wrong(f"{far.name} acknowledges what was not taken")
-            elif reader.stopped != far.taken:
-                raise Wrong(f"{far.name} stopped at {far.taken}, and says {reader.stopped}")
-            if writer.written - writer.confirmed > near.plan.buffer_size:
-                raise Wrong(f"{near.name} holds more than its buffer")
-            if reader.buffered > far.plan.buffer_size:
-                raise Wrong(f"{far.name} holds more than its buffer")
+            _look_at_cursors(near, far, writer, reader)
         if (self._callee.session.history.links, self._callee.session.id) != self._admitted[:2]:
             self._look_who_came()
         if self._heard_by is not None and self._answerable is None:
@@ -230,6 +218,25 @@ class Judge:
             )
             for near, far in self._directions
         )
+
+
+def _look_at_cursors(near: End, far: End, writer: BackedWriter, reader: BackedReader) -> None:
+    """Raises Wrong if those of one stream, from ``near`` to ``far``, cannot be."""
+    delivered = reader.delivered
+    if not writer.acked <= delivered <= reader.received <= writer.high <= writer.end:
+        raise Wrong(
+            f"{near.name}: acked {writer.acked}, high {writer.high}, end {writer.end};"
+            f" {far.name}: delivered {delivered}, received {reader.received}"
+        )
+    if reader.stopped is None:
+        if delivered > far.taken + far.closed:
+            raise Wrong(f"{far.name} acknowledges what was not taken")
+    elif reader.stopped != far.taken:
+        raise Wrong(f"{far.name} stopped at {far.taken}, and says {reader.stopped}")
+    if writer.written - writer.confirmed > near.plan.buffer_size:
+        raise Wrong(f"{near.name} holds more than its buffer")
+    if reader.buffered > far.plan.buffer_size:
+        raise Wrong(f"{far.name} holds more than its buffer")
 
 
 def _wanted(end: End) -> int:

@@ -223,15 +223,10 @@ class Connection:
                 end.outgoing.lost = True
             return
         if self.fate is Fate.CORRUPT:
-            for end in ends:
-                self.network.world.at(self.network.world.now + NOTICED, end.hear_reset)
+            self._notice(ends)
             return
         if self.fate is Fate.LATE:
-            struck.source.hear_reset()
-            struck.source.incoming.lost = True
-            rng = self.network.weather.rng
-            self.latency *= rng.uniform(1, 12)  # so it can arrive within the next greeting
-            self.latency += rng.choice((0.0, rng.random()))  # or after it
+            self._delay(struck)
             return
         struck.lost = True
         if self.fate is Fate.DEAF:
@@ -243,6 +238,19 @@ class Connection:
                 end.hear_reset()
         elif self.fate is Fate.ABANDON:
             self.network.weather.rng.choice(ends).hear_reset()
+
+    def _notice(self, ends: list[Socket]) -> None:
+        """Somebody sees to it that both hear of what was not noticed before."""
+        for end in ends:
+            self.network.world.at(self.network.world.now + NOTICED, end.hear_reset)
+
+    def _delay(self, struck: Channel) -> None:
+        """One end hears of a reset, and what it has said arrives later."""
+        struck.source.hear_reset()
+        struck.source.incoming.lost = True
+        rng = self.network.weather.rng
+        self.latency *= rng.uniform(1, 12)  # so it can arrive within the next greeting
+        self.latency += rng.choice((0.0, rng.random()))  # or after it
 
 
 class Channel:

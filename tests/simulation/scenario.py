@@ -56,24 +56,7 @@ class Scenario:
         self.patient = rng.random() < 0.85
         self._turns = 0  # of all processes, when they were looked at last
         self._finished = False
-        a, b = self._make_plan(), self._make_plan()
-        retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
-        seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
-        self.callee = End(
-            "listener",
-            self.world,
-            a,
-            seeds[0],
-            self._listen,
-        )
-        self.caller = End(
-            "caller",
-            self.world,
-            b,
-            seeds[1],
-            lambda session: self._dial(session, Backoff(retry_max, seeds[2])),
-        )
-        self.ends = (self.caller, self.callee)
+        self.caller, self.callee = self.ends = self._make_ends()
         self.successor: End | None = None  # a new process where the listener was
         self.former: End | None = None  # a caller that was killed, and after which another comes
         self._expected = False  # that one has not come yet
@@ -85,6 +68,16 @@ class Scenario:
         if log is not None:
             for end in self.ends:
                 end.engine.trace(self._tracer(end))
+
+    def _make_ends(self) -> tuple[End, End]:
+        rng = self.rng
+        a, b = self._make_plan(), self._make_plan()
+        retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
+        seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
+        backoff = Backoff(retry_max, seeds[2])
+        callee = End("listener", self.world, a, seeds[0], self._listen)
+        caller = End("caller", self.world, b, seeds[1], lambda s: self._dial(s, backoff))
+        return caller, callee
 
     def _listen(self, session: Session) -> LinkSource:
         loop: Any = asyncio.get_running_loop()
@@ -238,13 +231,8 @@ class Scenario:
             return  # it might open a session with the new one, and rightly so
         self.callee.kill()
         if self.callee.killed:
-            self.successor = End(
-                "successor",
-                self.world,
-                self.callee.plan,
-                self.rng,
-                self._listen,
-            )
+            plan = self.callee.plan
+            self.successor = End("successor", self.world, plan, self.rng, self._listen)
             self.judge.successor = self.successor
 
     def _leave(self, end: End) -> None:
