@@ -163,10 +163,14 @@ class BackedPipe:
 
         Raises TimeoutError, or SessionEnded when there will be no link any more.
         """
+        waiting = asyncio.ensure_future(self._connection())
         try:
-            await asyncio.wait_for(self._connection(), timeout)
-        except asyncio.TimeoutError:
-            raise TimeoutError("there is no link yet") from None
+            await asyncio.wait([waiting], timeout=timeout)
+            if not waiting.done():
+                raise TimeoutError("there is no link yet")
+            waiting.result()
+        finally:
+            waiting.cancel()
 
     async def _connection(self) -> None:
         while not self.connected:
