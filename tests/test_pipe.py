@@ -3,122 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bpipe
-import bpipe.engine
-import bpipe.net.dialer
-import bpipe.net.link
-from bpipe.demo.faults import Cut, Fault, FaultProxy
 from bpipe.errors import (
     AddressError,
-    Busy,
     LocalAbort,
     NotConnected,
     PeerAborted,
     PipeClosed,
     SessionEnded,
-    SessionLost,
 )
-from bpipe.net.clock import clock
-from bpipe.net.link import Link
-from bpipe.protocol.session import Session
-from bpipe.protocol.wire import (
-    HEADER_SIZE,
-    HELLO_SIZE,
-    VERDICT_SIZE,
-    Hello,
-    Kind,
-    Opening,
-    Position,
-    Reason,
-    Status,
-    pack_frame,
-    pack_hello,
-    unpack_verdict,
+from tests.support.pipes import (
+    DATA,
+    QUICK,
+    SECRET,
+    both,
+    connect_both,
+    open_both,
+    read_all,
+    run,
+    send,
+    until,
 )
-
-QUICK = bpipe.Limits(heartbeat=0.1, connect_timeout=5.0, give_up_after=5.0, linger=0.5)
-SECRET = bpipe.Secret(bytes(32))
-DATA = random.Random(8).randbytes(3_000_000)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(30):
-            await test()
-
-    asyncio.run(limited())
-
-
-async def open_both(
-    limits: bpipe.Limits = QUICK, **options: Any
-) -> tuple[bpipe.BackedPipe, bpipe.BackedPipe]:
-    """A caller and a listener that know of each other and are not yet connected."""
-    listener = await bpipe.listen("127.0.0.1:0", limits=limits, **options)
-    caller = await bpipe.connect(listener.status().peer, limits=limits, **options)
-    return caller, listener
-
-
-async def open_through_proxy(
-    cuts: Iterable[Cut], limits: bpipe.Limits = QUICK
-) -> tuple[bpipe.BackedPipe, bpipe.BackedPipe, FaultProxy]:
-    """A caller, a listener, and the proxy between them."""
-    listener = await bpipe.listen("127.0.0.1:0", limits=limits, buffer_size=1000)
-    host, _, port = listener.status().peer.rpartition(":")
-    proxy = FaultProxy((host, int(port)), cuts)
-    address = "{}:{}".format(*proxy.start())
-    caller = await bpipe.connect(address, limits=limits, retry_max=0.02, buffer_size=1000)
-    return caller, listener, proxy
-
-
-async def connect_both(*pipes: bpipe.BackedPipe) -> None:
-    await asyncio.gather(*(pipe.connect() for pipe in pipes))
-
-
-@contextlib.asynccontextmanager
-async def both(
-    limits: bpipe.Limits = QUICK, **options: Any
-) -> AsyncIterator[tuple[bpipe.BackedPipe, bpipe.BackedPipe]]:
-    """A caller and a listener that are connected; aborted in the end if they are not over."""
-    pipes = await open_both(limits, **options)
-    try:
-        await connect_both(*pipes)
-        yield pipes
-    finally:
-        for pipe in pipes:
-            pipe.abort(bpipe.Reason.INTERRUPTED, "the test is over")
-        for pipe in pipes:
-            await pipe.wait_closed()
-
-
-async def send(pipe: bpipe.BackedPipe, data: bytes) -> None:
-    await pipe.write(data)
-    pipe.finish()
-
-
-async def read_all(pipe: bpipe.BackedPipe) -> bytes:
-    found = []
-    while data := await pipe.read():
-        found.append(data)
-    return b"".join(found)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
-def taken(pipe: bpipe.BackedPipe) -> bool:
-    """Whether the link that is attached is the pipe's: until then there is none to drop."""
-    return pipe.engine.link is not None and pipe.engine.link.cause is None
-
 
 # --- the stream ---
 
@@ -366,192 +276,7 @@ def test_an_abort_before_there_is_a_link_ends_at_once() -> None:
     run(check)
 
 
-# --- links ---
-
-
-def test_connected_and_wait_for_connection() -> None:
-    async def check() -> None:
-        caller, listener = await open_both()
-        assert not caller.connected
-        waiting = asyncio.ensure_future(listener.connect())
-        with pytest.raises(TimeoutError):
-            await listener.wait_for_connection(0.05)
-        await caller.connect()
-        await waiting
-        await listener.wait_for_connection(0)
-        assert caller.connected
-        assert listener.connected
-        await asyncio.gather(caller.close(), listener.close())
-        assert not caller.connected
-        with pytest.raises(SessionEnded):
-            await caller.wait_for_connection(1)
-
-    run(check)
-
-
-def test_connect_gives_up_after_its_limit() -> None:
-    async def check() -> None:
-        pipe = await bpipe.connect("127.0.0.1:1", limits=bpipe.Limits(connect_timeout=0.2))
-        with pytest.raises(NotConnected, match="connection refused"):
-            await pipe.connect()
-        with pytest.raises(NotConnected):
-            await pipe.write(b"x")
-        assert pipe.status().state is bpipe.State.OVER
-
-    run(check)
-
-
-def test_a_listener_serves_one_session() -> None:
-    async def check() -> None:
-        caller, listener = await open_both()
-        second = await bpipe.connect(listener.status().peer, limits=QUICK)
-        await connect_both(caller, listener)
-        with pytest.raises(Busy):
-            await second.connect()
-        await asyncio.gather(caller.close(), listener.close())
-
-    run(check)
-
-
-@pytest.mark.parametrize("who", ["caller", "listener", "both"])
-def test_force_reconnect_in_mid_transfer(who: str) -> None:
-    async def check() -> None:
-        async with both() as (caller, listener):
-            sending = asyncio.gather(send(caller, DATA * 4), send(listener, DATA))
-            got = b""
-            for turn in range(1, 11):
-                while len(got) < turn * 1_000_000:
-                    got += await listener.read()
-                await until(lambda: taken(caller) and taken(listener))
-                before = caller.status().links
-                if who != "listener":
-                    caller.force_reconnect()
-                if who != "caller":
-                    listener.force_reconnect()
-                await until(lambda: caller.status().links > before)  # noqa: B023
-            got += await read_all(listener)
-            assert await read_all(caller) == DATA
-            await sending
-            assert got == DATA * 4
-            assert caller.status().links > 10
-            await asyncio.gather(caller.close(), listener.close())
-
-    run(check)
-
-
-def test_a_link_that_replaces_a_silent_one_is_seen_after_the_loss_of_that_one() -> None:
-    async def check() -> None:
-        calm = QUICK._replace(heartbeat=5.0)  # only the caller's return tells the listener
-        cut = Cut(Fault.SILENCE, upward=True, offset=500)
-        caller, listener, proxy = await open_through_proxy([cut], calm)
-        await connect_both(caller, listener)
-        await until(lambda: taken(listener))
-        seen: list[tuple[str, str, int]] = []
-
-        def look() -> None:
-            status = listener.status()
-            now = (status.state, status.peer, status.links)
-            if not seen or seen[-1] != now:
-                seen.append(now)
-
-        look()
-        listener.engine.observe(look)
-        await caller.write(bytes(600))
-        await until(lambda: proxy.made)
-        caller.force_reconnect()
-        await until(lambda: listener.status().links == 2 and taken(listener))
-        peers = [peer for state, peer, _ in seen if state == bpipe.State.CONNECTED]
-        assert len(set(peers)) == 2
-        lost = [state for state, *_ in seen].index(bpipe.State.RECONNECTING)
-        assert all(links == 1 for *_, links in seen[:lost])
-        caller.finish()
-        assert await read_all(listener) == bytes(600)
-        await asyncio.gather(caller.close(), listener.close())
-        await proxy.close()
-
-    run(check)
-
-
-def test_force_reconnect_tries_now_when_there_is_no_link(tmp_path: Path) -> None:
-    async def check() -> None:
-        limits = QUICK._replace(connect_timeout=3600.0)
-        address = f"unix:{tmp_path}/s"
-        caller = await bpipe.connect(address, limits=limits, retry_max=3600.0)
-        waiting = asyncio.ensure_future(caller.connect())
-        await until(lambda: "no such file" in caller.status().cause)
-        listener = await bpipe.listen(address, limits=QUICK)
-        listening = asyncio.ensure_future(listener.connect())
-        while not waiting.done():
-            caller.force_reconnect()
-            await asyncio.sleep(0.01)
-        await listening
-        await asyncio.gather(caller.close(), listener.close())
-
-    run(check)
-
-
-@pytest.mark.slow
-def test_giving_up_says_what_is_confirmed() -> None:
-    async def check() -> None:
-        limits = QUICK._replace(give_up_after=0.3)
-        caller, listener, proxy = await open_through_proxy([], limits)
-        await connect_both(caller, listener)
-        await caller.write(b"1234567")
-        assert await listener.read(4) == b"1234"
-        await until(lambda: caller.status().confirmed == 4)
-        proxy.freeze()
-        with pytest.raises(SessionLost, match="4 bytes are confirmed, 3 more are not"):
-            await caller.close()
-        with pytest.raises(SessionLost, match="gave up"):
-            await read_all(listener)
-        await proxy.close()
-
-    run(check)
-
-
-def test_no_connection_is_looked_for_again_before_one_was_lost() -> None:
-    async def check() -> None:
-        caller, listener = await open_both()
-        seen: list[bpipe.State] = []
-        for end in (caller, listener):
-            end.engine.observe(lambda end=end: seen.append(end.status().state))  # type: ignore[misc]
-        await connect_both(caller, listener)
-        await asyncio.gather(caller.close(), listener.close())
-        assert bpipe.State.CONNECTED in seen
-        assert bpipe.State.RECONNECTING not in seen
-
-    run(check)
-
-
-def test_status() -> None:
-    async def check() -> None:
-        caller, listener = await open_both(buffer_size=1000)
-        assert caller.status().state is bpipe.State.CONNECTING
-        address = caller.status().peer
-        await connect_both(caller, listener)
-        await caller.write(b"12345")
-        await until(lambda: listener.status().received == 5)
-        assert await listener.read(3) == b"123"
-        await until(lambda: caller.status().confirmed == 3)
-        here, there = caller.status(), listener.status()
-        assert here.state is there.state is bpipe.State.CONNECTED
-        assert here.peer == address != there.peer
-        assert (here.buffer_size, here.written, here.unconfirmed) == (1000, 5, 2)
-        assert (there.received, there.delivered) == (5, 3)
-        assert (here.links, here.replayed, here.outage) == (1, 0, None)
-        caller.force_reconnect()
-        assert caller.status().state is bpipe.State.RECONNECTING
-        assert caller.status().cause == "told to reconnect"
-        assert caller.status().outage is not None
-        await until(lambda: caller.status().links == 2)
-        assert await listener.read() == b"45"
-        await asyncio.gather(caller.close(), listener.close())
-        last = caller.status()
-        assert last.state is bpipe.State.OVER
-        assert (last.written, last.confirmed, last.unconfirmed) == (5, 5, 0)
-        assert listener.status().received == listener.status().delivered == 5
-
-    run(check)
+# --- whom it lets in ---
 
 
 @pytest.mark.parametrize("text", ["", "host:port", "::1", "192.0.2.1:1"])
@@ -561,36 +286,6 @@ def test_an_address_that_cannot_be_used(text: str) -> None:
             await bpipe.connect(text)
         with pytest.raises(AddressError):
             await bpipe.listen(text)
-
-    run(check)
-
-
-def test_an_error_in_the_reconnect_function_is_no_hang() -> None:
-    class Broken:
-        name = "nowhere"
-        exposed = False
-        refused = 0
-        attempts = 0
-        next_at = None
-
-        def __init__(self) -> None:
-            self.on_change: Callable[[], None] = lambda: None
-
-        async def __call__(self, session: Session) -> Link:
-            raise ZeroDivisionError("a bug")
-
-        def hurry(self) -> None: ...
-
-        async def close(self) -> None: ...
-
-    async def check() -> None:
-        pipe = bpipe.BackedPipe(Broken())
-        with pytest.raises(SessionEnded, match="a bug"):
-            await pipe.connect()
-        with pytest.raises(SessionEnded):
-            await pipe.read()
-        with pytest.raises(SessionEnded):
-            await pipe.write(b"x")
 
     run(check)
 
@@ -648,100 +343,3 @@ def test_another_secret_is_refused_and_the_listener_waits_on() -> None:
         await asyncio.gather(caller.close(), listener.close())
 
     run(check)
-
-
-def test_nothing_is_left_behind() -> None:
-    async def check() -> None:
-        before = asyncio.all_tasks()
-        async with both() as (caller, listener):
-            await asyncio.gather(caller.close(), listener.close())
-        assert asyncio.all_tasks() == before
-
-    run(check)
-
-
-# --- every byte of a short session may be the last of a link ---
-
-FIRST = 5
-UP = HELLO_SIZE + HEADER_SIZE * 6 + FIRST  # and CONFIRM, ACK, DATA, FIN, ACK, BYE
-DOWN = VERDICT_SIZE + HEADER_SIZE * 6 + FIRST
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("upward", "size"), [(True, UP), (False, DOWN)], ids=["up", "down"])
-def test_a_cut_after_each_byte_of_a_short_session(upward: bool, size: int) -> None:
-    few = asyncio.Semaphore(16)  # more would be so slow that their dials are repeated
-
-    async def session(offset: int) -> bool:
-        async with few:
-            return await cut_at(offset)
-
-    async def cut_at(offset: int) -> bool:
-        fault = Fault.RESET if offset % 2 else Fault.EOF
-        caller, listener, proxy = await open_through_proxy([Cut(fault, upward, offset)])
-        await connect_both(caller, listener)
-        await asyncio.gather(send(caller, b"there"), send(listener, b"back!"))
-        got = await asyncio.gather(read_all(listener), read_all(caller))
-        assert list(got) == [b"there", b"back!"]
-        await asyncio.gather(caller.close(), listener.close())
-        await proxy.close()
-        return bool(proxy.made)
-
-    async def check() -> None:
-        made = await asyncio.gather(*map(session, range(size)))
-        assert sum(made) > size - 3 * HEADER_SIZE
-
-    run(check)
-
-
-def test_a_pause_between_a_link_and_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    asleep = 0.0
-
-    def pause_once(_: str, text: str) -> None:
-        nonlocal asleep
-        asleep = 60.0 if text.startswith("attached") else asleep
-
-    for module in (bpipe.engine, bpipe.net.dialer, bpipe.net.link):
-        monkeypatch.setattr(module, "clock", lambda: clock() + asleep)
-
-    async def test() -> None:
-        errors: list[Any] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        caller, listener = await open_both()
-        listener._session.trace = pause_once
-        await connect_both(caller, listener)
-        await caller.write(b"hello")
-        assert await listener.read() == b"hello"
-        await asyncio.gather(caller.close(), listener.close())
-        assert not errors
-
-    run(test)
-
-
-def test_a_greeting_that_was_overtaken_replaces_nobody() -> None:
-    async def test() -> None:
-        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK)
-        connecting = asyncio.create_task(listener.connect())
-        host, _, port = listener.status().peer.rpartition(":")
-
-        async def greet(name: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            reader, writer = await asyncio.open_connection(host, int(port))
-            writer.write(pack_hello(Hello(Opening.OPEN, name * 16, 1, Position(0, 0, 9))))
-            assert unpack_verdict(await reader.readexactly(VERDICT_SIZE)).status is Status.OK
-            return reader, writer
-
-        old, new = await greet(b"1"), await greet(b"2")
-        new[1].write(pack_frame(Kind.CONFIRM, 0))
-        await new[0].readexactly(HEADER_SIZE)
-        await connecting
-        new[1].close()
-        while listener.connected:
-            await listener.engine.changed()
-        with contextlib.suppress(ConnectionError):
-            old[1].write(pack_frame(Kind.CONFIRM, 0))
-            assert await old[0].read() == b""
-        old[1].close()
-        listener.abort(Reason.INTERRUPTED, "enough")
-        await listener.wait_closed()
-
-    run(test)
