@@ -106,6 +106,7 @@ class FaultProxy:
         self._tamper = tamper
         self._open = asyncio.Event()
         self._open.set()
+        self._listening: list[socket.socket] = []
         self._kept: list[socket.socket] = []
         self._live: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,7 +121,8 @@ class FaultProxy:
             listening.listen(64)
         listening.setblocking(False)
         self._kept.append(listening)
-        self._spawn(self._accept(listening))
+        self._listening.append(listening)
+        asyncio.get_running_loop().add_reader(listening, self._accept, listening)
         address: tuple[str, int] | str = listening.getsockname()
         return address
 
@@ -134,6 +136,8 @@ class FaultProxy:
 
     async def close(self) -> None:
         """Close everything."""
+        for sock in self._listening:
+            asyncio.get_running_loop().remove_reader(sock)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -145,19 +149,21 @@ class FaultProxy:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        unix = isinstance(self._target, str)
-        while True:
-            caller, _ = await asyncio.get_running_loop().sock_accept(listening)
-            callee = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
-            for sock in (caller, callee):
-                sock.setblocking(False)
-                self._kept.append(sock)  # here: a task that is cancelled at once never begins
-            self.connections += 1
-            cut = self._left_over.popleft() if self._left_over else next(self._cuts, None)
-            connection = _Connection(caller, callee, cut)
-            self._live.append(connection)
-            self._spawn(self._serve(connection, partial(self._tamper, self.connections)))
+    def _accept(self, listening: socket.socket) -> None:
+        """Somebody calls. Not in a task: one that is cancelled could lose whom it has accepted."""
+        try:
+            caller, _ = listening.accept()
+        except OSError:  # and has left again
+            return
+        callee = socket.socket(socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET)
+        for sock in (caller, callee):
+            sock.setblocking(False)
+            self._kept.append(sock)
+        self.connections += 1
+        cut = self._left_over.popleft() if self._left_over else next(self._cuts, None)
+        connection = _Connection(caller, callee, cut)
+        self._live.append(connection)
+        self._spawn(self._serve(connection, partial(self._tamper, self.connections)))
 
     async def _serve(self, connection: _Connection, tamper: _TamperOne) -> None:
         try:
