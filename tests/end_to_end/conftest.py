@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bpipe.cli.keys import write_key
+from tests.end_to_end.console import Console
 from tests.end_to_end.helpers import Start
 from tests.end_to_end.screen import BASH, Far, Open, Screen
 
@@ -24,6 +26,22 @@ def path() -> Iterator[Path]:
     """Where a Unix socket can be made: a short path, in a folder that is empty."""
     with tempfile.TemporaryDirectory(prefix="bp-") as folder:
         yield Path(folder, "s")
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    """The file of a fresh key."""
+    path = tmp_path / "key"
+    write_key(path)
+    return path
+
+
+@pytest.fixture
+def console() -> Iterator[Console]:
+    """A terminal on which a secret can be asked for, hung up in the end."""
+    console = Console()
+    yield console
+    console.close()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from subprocess import PIPE
 
 import pytest
 
-from bpipe.cli.keys import load_secret, write_key
+from bpipe.cli.keys import load_secret
 from bpipe.protocol.greeting import GREETING_TIMEOUT, begin
 from bpipe.protocol.wire import Hello, Opening, Position
 from tests.end_to_end.data import MIB, SOON
@@ -34,14 +34,6 @@ needs_descriptors = pytest.mark.skipif(
     resource.getrlimit(resource.RLIMIT_NOFILE)[1] < SMALL.silent + SMALL.slow + 1500,
     reason="not enough descriptors are allowed here for a storm",
 )
-
-
-@pytest.fixture
-def key(tmp_path: Path) -> Path:
-    """The file of a fresh key."""
-    path = tmp_path / "key"
-    write_key(path)
-    return path
 
 
 def everything(sock: socket.socket) -> bytes:

@@ -58,7 +58,8 @@ def test_an_outage_at_two_hundred_columns(terminal: Open, far: Far) -> None:
     producer.wait_stuck(MIB)
     screen.wait_last(
         r"reconnecting to \S+ \d+s  attempt \d+ now  \S.*  (gives up .*  )?"
-        r"█[█░]{19} \d+%  sent \S+ MiB of 1\.0 GiB  \S+ \S+ of 64\.0 MiB held until confirmed"
+        r"█[█░]{19} \d+%  sent \S+ MiB of 1\.0 GiB"
+        r"  \S+ MiB (of 64\.0 MiB held until confirmed|held until confirmed: full)"
         r"  elapsed \d+s"
     )
     far.proxy.thaw()

@@ -22,7 +22,6 @@ SEALING = 12 * MIB  # what encryption takes beside them
     ("sender", "option", "size", "sealed"),
     [
         ("connect", "1M", MIB, False),
-        ("connect", "1M", MIB, True),
         pytest.param("listen", "64M", 64 * MIB, False, marks=pytest.mark.slow),
         pytest.param("listen", "64M", 64 * MIB, True, marks=pytest.mark.slow),
     ],

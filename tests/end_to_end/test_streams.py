@@ -396,7 +396,6 @@ os.execv(sys.executable, [sys.executable, "-m", "bpipe", *sys.argv[2:]])
 """
 
 
-@SIDES
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
@@ -405,23 +404,27 @@ os.execv(sys.executable, [sys.executable, "-m", "bpipe", *sys.argv[2:]])
         ("deaf", 1),  # it ignores SIGHUP
     ],
 )
+@pytest.mark.parametrize(
+    ("side", "typed"),
+    [("connect", b""), ("listen", b"a line\n"), ("connect", b"half a line")],
+    ids=["nothing", "a line", "half a line"],
+)
 def test_a_terminal_that_hangs_up_is_an_interruption_at_both_ends(
-    start: Start, path: Path, side: str, kind: str, status: int
+    start: Start, path: Path, kind: str, status: int, side: str, typed: bytes
 ) -> None:
-    for typed in (b"", b"a line\n", b"half a line"):
-        typist, keyboard = os.openpty()
-        with open(keyboard, "wb", buffering=0) as terminal:
-            near = start.program(
-                *(sys.executable, "-c", HANGING_UP, kind, side, str(path)),
-                stdin=terminal,
-                stdout=terminal,
-            )
-        far = start.bpipe(other(side), str(path))
-        far.wait_connected()
-        os.write(typist, typed)
-        os.close(typist)
-        assert finish(near, far) == [status, 1]
-        assert re.search("interrupted by SIGHUP|its terminal has hung up", far.text)
+    typist, keyboard = os.openpty()
+    with open(keyboard, "wb", buffering=0) as terminal:
+        near = start.program(
+            *(sys.executable, "-c", HANGING_UP, kind, side, str(path)),
+            stdin=terminal,
+            stdout=terminal,
+        )
+    far = start.bpipe(other(side), str(path))
+    far.wait_connected()
+    os.write(typist, typed)
+    os.close(typist)
+    assert finish(near, far) == [status, 1]
+    assert re.search("interrupted by SIGHUP|its terminal has hung up", far.text)
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])

@@ -80,19 +80,6 @@ def test_who_only_sends_may_log_to_where_stdout_goes(
     assert re.search(r"^bpipe: sent 10 B in .*, all delivered$", log.read_text(), re.MULTILINE)
 
 
-def test_nohup_at_a_terminal(terminal: Open, start: Start, path: Path, tmp_path: Path) -> None:
-    screen = terminal(100)
-    file = tmp_path / "backup"
-    command = f"nohup $PYTHON -m bpipe listen {path} --recv-only > {file} && echo done"
-    screen.enter(command)
-    until(path.exists, "the listener")
-    caller = start.bpipe("connect", str(path), "--send-only", stdin=PIPE)
-    caller.feed(MIB)
-    assert caller.wait() == 0
-    screen.wait_line("done")
-    assert file.read_bytes() == bytes(pattern(0, MIB))
-
-
 def test_the_log_is_not_written_into_the_data(start: Start, path: Path, tmp_path: Path) -> None:
     file = tmp_path / "data"
     listener = start.bpipe("listen", str(path), "--log-json", str(file), shell=f'"$@" > {file}')
