@@ -56,6 +56,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # when it is due, by our clock
         self._observers: list[Callable[[], None]] = []
+        self._telling = False
         self._nudged = False
         self._outlet: Outlet | None = None
         self._links = 0  # that were taken or let go
@@ -129,14 +130,9 @@ class Engine:
         return self.ending.failure
 
     @property
-    def reachable(self) -> bool:
-        """Whether other machines can connect."""
-        return self.source.exposed
-
-    @property
     def exposed(self) -> bool:
         """Whether other machines can connect, and nothing tells who they are."""
-        return self.reachable and self.session.secret is None
+        return self.source.exposed and self.session.secret is None
 
     @property
     def change(self) -> int:
@@ -163,10 +159,6 @@ class Engine:
         self._outlet = outlet
         if self.link is not None:
             self.link.use(outlet)
-
-    def trace(self, callback: Callable[[str, str], None]) -> None:
-        """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
-        self.session.tell(callback)
 
     def space(self, limit: int) -> Views:
         """Where the bytes of a producer in a thread belong; ``[]`` while it has to wait.
@@ -226,8 +218,16 @@ class Engine:
         self._set_timer()
         if not self._change.done():
             self._change.set_result(None)
-        for observer in self._observers:
-            observer()
+        self._tell()
+
+    def _tell(self) -> None:
+        assert not self._telling, "an observer drives: it has to have that called"
+        self._telling = True
+        try:
+            for observer in self._observers:
+                observer()
+        finally:
+            self._telling = False
 
     async def changed(self) -> None:
         """Wait until something happens; raises the failure of a session that is over."""
@@ -238,8 +238,7 @@ class Engine:
         await asyncio.shield(self._change)
 
     def _set_timer(self) -> None:
-        """Have ``_tick`` called when it is due. A timer that is early looks again, and costs less
-        than one that is moved with every frame."""
+        """An early timer looks again, which costs less than to move one with every frame."""
         due, link = deadline(self.session), self.link
         if link is not None and link.cause is None:
             silent = link.driver.deadline()

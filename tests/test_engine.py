@@ -98,7 +98,7 @@ def test_whether_other_machines_can_connect_and_who_they_are() -> None:
         for exposed in (False, True):
             for secret in (None, bpipe.Secret(bytes(32))):
                 engine = Engine(Session(1000, secret=secret), Nowhere(exposed=exposed))
-                assert engine.reachable is exposed
+                assert engine.source.exposed is exposed
                 assert engine.exposed is (exposed and secret is None)
 
     run(check)
@@ -118,6 +118,26 @@ def test_observers_are_told_after_everything_that_has_happened() -> None:
                 happen()
                 assert len(told) == before + 1
                 assert told[-1] == engine.session.change
+
+    run(check)
+
+
+def test_an_observer_may_not_drive_from_within_and_one_that_fails_hides_no_later_one() -> None:
+    async def check() -> None:
+        async with waiting(Nowhere()) as engine:
+            told: list[str] = []
+
+            def forward() -> None:
+                told.append("asked for more")
+                engine.drive()
+
+            observers = [forward]
+            engine.observe(lambda: observers[0]())
+            with pytest.raises(AssertionError, match="an observer drives"):
+                engine.drive()
+            observers[0] = lambda: told.append("heard")
+            engine.drive()
+            assert told == ["asked for more", "heard"]
 
     run(check)
 
@@ -184,7 +204,7 @@ def test_each_frame_and_change_of_state_is_traced() -> None:
     async def check() -> None:
         async with both() as (caller, listener):
             lines: list[tuple[str, str]] = []
-            caller.engine.trace(lambda sign, text: lines.append((sign, text)))
+            caller.engine.session.tell(lambda sign, text: lines.append((sign, text)))
             await caller.write(b"12345")
             assert await listener.read() == b"12345"
             await until(lambda: caller.status().confirmed == 5)
@@ -321,7 +341,7 @@ def test_a_pause_between_a_link_and_its_use() -> None:
         errors: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         caller, listener = await made(lambda: system_clock() + asleep)
-        listener.engine.trace(pause_once)
+        listener.engine.session.tell(pause_once)
         await connect_both(caller, listener)
         await caller.write(b"hello")
         assert await listener.read() == b"hello"

@@ -279,7 +279,7 @@ class Session:
             self.log("=", f"over: {failure or 'success'}")
 
     def tell(self, trace: Callable[[str, str], None]) -> None:
-        """Call this with what is logged from now on."""
+        """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
         self.trace = trace
 
     def log(self, sign: str, text: str) -> None:

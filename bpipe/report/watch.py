@@ -94,7 +94,7 @@ class Watch:
         if listens:
             self._introduce()
         if settings.level >= Level.TRACE:
-            engine.trace(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
+            engine.session.tell(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, engine.status())
         self._hints = Hints(tell, engine.status, waits=listens)
         engine.observe(self._look)
@@ -110,11 +110,11 @@ class Watch:
         tell, name = self._reporter.tell, engine.status().peer
         address, port = parse(name), parse(name).port
         sealed = self._settings.credentials not in ("", "--insecure")
-        reach = "user" if address.path else "network" if engine.reachable else "machine"
+        reach = "user" if address.path else "network" if engine.source.exposed else "machine"
         tell(Listening(name, port if not address.path else None, reach, sealed))
         if engine.exposed:
             tell(Exposed(name))
-        if engine.reachable:
+        if engine.source.exposed:
             host = name if address.host not in ("", EVERYWHERE, "::", "0.0.0.0") else f"HOST:{port}"
             tell(Invitation(f"bpipe connect {host} {self._settings.credentials}".rstrip()))
 
