@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,16 +13,17 @@ import typer
 from bpipe import __version__
 from bpipe.cli import options
 from bpipe.cli.complain import complain, say
+from bpipe.cli.groups import grouped
 from bpipe.cli.layout import Command, Group, argument
-from bpipe.cli.options import address
-from bpipe.ends.streams import Directions
+from bpipe.cli.options import Direction, Report, Trust, Tuning, Where
 from bpipe.errors import AddressError, SecretError, explain
-from bpipe.report.settings import Level, Settings, When
 from bpipe.run.exits import FAILED, USAGE
 from bpipe.run.limits import describe
 
 if TYPE_CHECKING:
-    from bpipe.net.address import Address
+    from bpipe.ends.streams import Directions
+    from bpipe.pipe import BackedPipe
+    from bpipe.report.settings import Settings
 
 app = typer.Typer(
     name="bpipe",
@@ -90,113 +92,73 @@ def _bpipe(
 
 
 @app.command(cls=Command, epilog=options.CONNECT_EXAMPLES)
+@grouped()
 def connect(
-    address: Annotated[str, address("ADDRESS")],
-    port: options.Port = None,
-    send_only: options.SendOnly = False,
-    recv_only: options.RecvOnly = False,
-    secret: options.SecretFile = None,
-    ask_secret: options.AskSecret = False,
-    insecure: options.Insecure = False,
-    ipv4: options.IPv4 = False,
-    ipv6: options.IPv6 = False,
-    connect_timeout: options.ConnectTimeout = 30.0,
-    give_up_after: options.GiveUpAfter = 86400.0,
-    retry_max: options.RetryMax = 1.0,
-    heartbeat: options.Heartbeat = 2.0,
-    buffer: options.Buffer = 64 << 20,
-    status: options.StatusLine = When.AUTO,
-    size: options.Size = None,
-    log_json: options.LogJson = None,
-    log_interval: options.LogInterval = None,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
+    address: Annotated[str, options.address("ADDRESS")],
+    where: Where,
+    direction: Direction,
+    trust: Trust,
+    tuning: Tuning,
+    report: Report,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
     from bpipe import pipe
-    from bpipe.cli.keys import choose_secret
-    from bpipe.protocol.patience import Limits
-    from bpipe.run.process import run_session
 
-    _collect_garbage()
-    level = _level(verbose, quiet)
-    directions = _directions(send_only, recv_only)
-    settings = Settings(level, status, size, log_json, log_interval)
-    where = _address(address, port, ipv4, ipv6)
-    limits = Limits(heartbeat, connect_timeout, give_up_after)
-    shared = choose_secret(secret, ask_secret, insecure, settings)
-    open_pipe = partial(pipe.connect, where, insecure=insecure, secret=shared, retry_max=retry_max)
-    open_pipe = partial(open_pipe, buffer_size=buffer, limits=limits)
-    return run_session(open_pipe, directions, settings, str(where), listens=False)
+    settings, directions, there = report.settings(), direction.directions(), where.parse(address)
+    open_pipe = partial(pipe.connect, there, retry_max=tuning.retry_max)
+    return _join(open_pipe, str(there), trust, tuning, directions, settings, listens=False)
 
 
 @app.command(cls=Command, epilog=options.LISTEN_EXAMPLES)
+@grouped(without=("connect_timeout", "retry_max"))
 def listen(
-    address: Annotated[str, address("[ADDRESS]", ":27473")] = ":27473",
-    port: options.Port = None,
-    send_only: options.SendOnly = False,
-    recv_only: options.RecvOnly = False,
-    secret: options.SecretFile = None,
-    ask_secret: options.AskSecret = False,
-    insecure: options.Insecure = False,
-    ipv4: options.IPv4 = False,
-    ipv6: options.IPv6 = False,
-    give_up_after: options.GiveUpAfter = 86400.0,
-    heartbeat: options.Heartbeat = 2.0,
-    buffer: options.Buffer = 64 << 20,
-    status: options.StatusLine = When.AUTO,
-    size: options.Size = None,
-    log_json: options.LogJson = None,
-    log_interval: options.LogInterval = None,
-    verbose: options.Verbose = 0,
-    quiet: options.Quiet = False,
+    *,
+    address: Annotated[str, options.address("[ADDRESS]", ":27473")] = ":27473",
+    where: Where,
+    direction: Direction,
+    trust: Trust,
+    tuning: Tuning,
+    report: Report,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
+
+    settings, directions, here = report.settings(), direction.directions(), where.parse(address)
+    open_pipe = partial(pipe.listen, here)
+    return _join(open_pipe, str(here), trust, tuning, directions, settings, listens=True)
+
+
+def _join(
+    open_pipe: Callable[..., Awaitable[BackedPipe]],
+    name: str,
+    trust: Trust,
+    tuning: Tuning,
+    directions: Directions,
+    settings: Settings,
+    *,
+    listens: bool,
+) -> int:
+    """Run the pipe that is opened with all that is asked for; ``name`` is its address."""
     from bpipe.cli.keys import choose_secret, credentials
-    from bpipe.protocol.patience import Limits
     from bpipe.run.process import run_session
 
     _collect_garbage()
-    level = _level(verbose, quiet)
-    directions = _directions(send_only, recv_only)
-    settings = Settings(level, status, size, log_json, log_interval)
-    where = _address(address, port, ipv4, ipv6)
-    limits = Limits(heartbeat, give_up_after=give_up_after)
-    shared = choose_secret(secret, ask_secret, insecure, settings)
-    settings = settings._replace(credentials=credentials(secret, ask_secret, insecure))
-    open_pipe = partial(pipe.listen, where, insecure=insecure, secret=shared)
-    open_pipe = partial(open_pipe, buffer_size=buffer, limits=limits)
-    return run_session(open_pipe, directions, settings, str(where), listens=True)
+    secret = choose_secret(trust, settings)
+    settings = settings._replace(credentials=credentials(trust))
+    open_pipe = partial(
+        open_pipe,
+        insecure=trust.insecure,
+        secret=secret,
+        buffer_size=tuning.buffer,
+        limits=tuning.limits(),
+    )
+    return run_session(open_pipe, directions, settings, name, listens=listens)
 
 
 def _collect_garbage() -> None:
     """From here on (see ``__main__``). What was imported stays, and is not looked at again."""
     gc.freeze()
     gc.enable()
-
-
-def _level(verbose: int, quiet: bool) -> Level:
-    if verbose and quiet:
-        raise typer.BadParameter("--verbose and --quiet contradict each other")
-    return Level.QUIET if quiet else Level(min(Level.NORMAL + verbose, Level.TRACE))
-
-
-def _directions(send_only: bool, recv_only: bool) -> Directions:
-    if send_only and recv_only:
-        raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
-    return Directions(send_only, recv_only)
-
-
-def _address(text: str, port: str | None, ipv4: bool, ipv6: bool) -> Address:
-    import socket
-
-    from bpipe.net.address import parse
-
-    if ipv4 and ipv6:
-        raise typer.BadParameter("--ipv4 and --ipv6 contradict each other")
-    one = socket.AF_INET if ipv4 else socket.AF_INET6
-    return parse(text, port, one if ipv4 or ipv6 else socket.AF_UNSPEC)
 
 
 @app.command(cls=Command)

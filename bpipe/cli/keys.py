@@ -11,7 +11,7 @@ import os
 import shlex
 import stat
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -22,28 +22,23 @@ from bpipe.protocol import secret
 from bpipe.protocol.secret import Secret
 from bpipe.report.settings import Level, Settings
 
+if TYPE_CHECKING:
+    from bpipe.cli.options import Trust
+
 VARIABLE: Final = "BPIPE_SECRET_FILE"  # in the environment: names the secret's file
 LARGEST: Final = 4096  # bytes of a secret's file
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def choose_secret(
-    path: Path | None, ask: bool, insecure: bool, settings: Settings
-) -> Secret | None:
-    """The secret that these options mean, or else the environment; None if there is none."""
-    named = os.environ.get(VARIABLE)
-    if path is None and named and not ask and not insecure:
-        path = Path(named)
-    if path is None and not ask:
+def choose_secret(trust: Trust, settings: Settings) -> Secret | None:
+    """The secret that these options mean, or else the environment; None if there is none.
+
+    A passphrase is warned of, where that is to be said.
+    """
+    path = _file_of(trust)
+    if path is None and not trust.ask_secret:
         return None
-    if path is not None and ask:
-        raise typer.BadParameter("--secret and --ask-secret contradict each other")
-    if path == Path():
-        raise typer.BadParameter("--secret takes the file of a secret: name one")
-    if insecure:
-        given = "--ask-secret" if ask else "--secret"
-        raise typer.BadParameter(f"--insecure and {given} contradict each other")
     keep_out_of_dumps()
     secret = ask_secret() if path is None else load_secret(path)
     quiet = settings.level == Level.QUIET or settings.log == "-" or stderr_goes_with(1)
@@ -55,11 +50,26 @@ def choose_secret(
     return secret
 
 
-def credentials(path: Path | None, ask: bool, insecure: bool) -> str:
+def _file_of(trust: Trust) -> Path | None:
+    """The file of the secret that is meant."""
+    path, named = trust.secret, os.environ.get(VARIABLE)
+    if path is None and named and not trust.ask_secret and not trust.insecure:
+        path = Path(named)
+    if path is not None and trust.ask_secret:
+        raise typer.BadParameter("--secret and --ask-secret contradict each other")
+    if path == Path():
+        raise typer.BadParameter("--secret takes the file of a secret: name one")
+    if trust.insecure and (path is not None or trust.ask_secret):
+        given = "--ask-secret" if trust.ask_secret else "--secret"
+        raise typer.BadParameter(f"--insecure and {given} contradict each other")
+    return path
+
+
+def credentials(trust: Trust) -> str:
     """What the other end has to be given as well, of these options."""
-    if ask or insecure:
-        return "--ask-secret" if ask else "--insecure"
-    name = str(path or os.environ.get(VARIABLE) or "")
+    if trust.ask_secret or trust.insecure:
+        return "--ask-secret" if trust.ask_secret else "--insecure"
+    name = str(trust.secret or os.environ.get(VARIABLE) or "")
     if name.startswith(("/dev/", "/proc/")):
         return "--secret FILE"  # <(...)
     home = os.path.expanduser("~/")

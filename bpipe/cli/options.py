@@ -1,63 +1,22 @@
-"""The arguments and options of ``connect`` and ``listen``, in the groups that the help shows."""
+"""The arguments and options of ``connect`` and ``listen``, in groups, and the end of their help."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from bpipe.cli import values
 from bpipe.cli.completion import complete_path, complete_when
+from bpipe.cli.groups import CONNECTION, DIRECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
-from bpipe.report.settings import When
+from bpipe.report.settings import Level, Settings, When
 
-_Value = TypeVar("_Value")
-
-_DIRECTION: Final = "Direction"
-_SECRET: Final = "Secret"
-_CONNECTION: Final = "Connection and outages"
-_SHOWN: Final = "What is shown"
-
-
-def _option(
-    parse: Callable[[str], _Value],
-    name: str,
-    metavar: str,
-    help: str,
-    *,
-    group: str,
-    shown: str = "",
-    **more: Any,
-) -> Any:
-    """An option whose text is parsed by this function; its ValueError becomes a usage error.
-
-    ``shown`` is how people would write the default, if there is one.
-    """
-    help = f"{help} [default: {shown}]" if shown else help
-
-    def convert(text: str | _Value) -> _Value:
-        if type(text) is not str:
-            return text  # type: ignore[return-value]  # the default
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
-
-    return typer.Option(
-        name,
-        parser=convert,
-        metavar=metavar,
-        help=help,
-        show_default=False,
-        rich_help_panel=group,
-        **more,
-    )
-
-
-def _flag(*names: str, help: str, group: str) -> Any:
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel=group)
+if TYPE_CHECKING:
+    from bpipe.ends.streams import Directions
+    from bpipe.net.address import Address
+    from bpipe.protocol.patience import Limits
 
 
 def address(metavar: str, default: str = "") -> Any:
@@ -70,146 +29,194 @@ def address(metavar: str, default: str = "") -> Any:
     )
 
 
-Port = Annotated[
-    str | None,
-    argument(
-        "[PORT]",
-        "The port, if it is not in the address: a number, or a service's name. [default: 27473]",
-    ),
-]
-SendOnly = Annotated[
-    bool, _flag("--send-only", help="Take nothing from the peer.", group=_DIRECTION)
-]
-RecvOnly = Annotated[bool, _flag("--recv-only", help="Do not read stdin.", group=_DIRECTION)]
-SecretFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--secret",
-        metavar="FILE",
-        help="Encrypt, and let in only who has the same secret: a key of `bpipe keygen`, or a"
-        " passphrase. [default: the file that BPIPE_SECRET_FILE names]",
-        show_default=False,
-        rich_help_panel=_SECRET,
-    ),
-]
-AskSecret = Annotated[
-    bool, _flag("--ask-secret", help="Ask for the secret on the terminal.", group=_SECRET)
-]
-Insecure = Annotated[
-    bool,
-    _flag(
-        "--insecure",
-        help="Without a secret, allow addresses that others can reach; nothing protects the data.",
-        group=_SECRET,
-    ),
-]
-IPv4 = Annotated[bool, _flag("-4", "--ipv4", help="Use IPv4 only.", group=_CONNECTION)]
-IPv6 = Annotated[bool, _flag("-6", "--ipv6", help="Use IPv6 only.", group=_CONNECTION)]
-ConnectTimeout = Annotated[
-    float,
-    _option(
-        values.duration,
-        "--connect-timeout",
-        "TIME",
-        "How long to wait for a listener; 0: one try.",
-        group=_CONNECTION,
-        shown="30s",
-    ),
-]
-GiveUpAfter = Annotated[
-    float,
-    _option(
-        values.duration,
-        "--give-up-after",
-        "TIME",
-        "The longest outage.",
-        group=_CONNECTION,
-        shown="24h",
-    ),
-]
-RetryMax = Annotated[
-    float,
-    _option(
-        values.pause,
-        "--retry-max",
-        "TIME",
-        "The longest pause between tries.",
-        group=_CONNECTION,
-        shown="1s",
-    ),
-]
-Heartbeat = Annotated[
-    float,
-    _option(
-        values.heartbeat,
-        "--heartbeat",
-        "TIME",
-        "A connection that is silent for three of these is given up.",
-        group=_CONNECTION,
-        shown="2s",
-    ),
-]
-Buffer = Annotated[
-    int,
-    _option(
-        values.buffer,
-        "--buffer",
-        "SIZE",
-        "Memory for each direction.",
-        group=_CONNECTION,
-        shown="64M",
-    ),
-]
-StatusLine = Annotated[
-    When,
-    _option(
-        values.when,
-        "--status",
-        "WHEN",
-        "When to draw the status line: auto, always or never.",
-        group=_SHOWN,
-        shown="auto",
-        autocompletion=complete_when,
-    ),
-]
-Size = Annotated[
-    int | None,
-    _option(
-        values.size, "--size", "SIZE", "How much is to come, for the percentage.", group=_SHOWN
-    ),
-]
-LogJson = Annotated[
-    str | None,
-    typer.Option(
-        "--log-json",
-        metavar="FILE",
-        help="Append the events as JSON; - is stderr.",
-        show_default=False,
-        rich_help_panel=_SHOWN,
-    ),
-]
-LogInterval = Annotated[
-    float | None,
-    _option(
-        values.interval,
-        "--log-interval",
-        "TIME",
-        "Tell the progress every so often.",
-        group=_SHOWN,
-    ),
-]
-Verbose = Annotated[
-    int,
-    typer.Option(
-        "-v",
-        "--verbose",
-        count=True,
-        help="Say more; twice: every frame.",
-        show_default=False,
-        rich_help_panel=_SHOWN,
-    ),
-]
-Quiet = Annotated[bool, _flag("-q", "--quiet", help="Say nothing but errors.", group=_SHOWN)]
+class Where(NamedTuple):
+    """What says, beside the address, where to connect or to listen."""
+
+    port: Annotated[
+        str | None,
+        argument(
+            "[PORT]",
+            "The port, if it is not in the address: a number, or a service's name."
+            " [default: 27473]",
+        ),
+    ] = None
+    ipv4: Annotated[bool, flag("-4", "--ipv4", help="Use IPv4 only.", panel=CONNECTION)] = False
+    ipv6: Annotated[bool, flag("-6", "--ipv6", help="Use IPv6 only.", panel=CONNECTION)] = False
+
+    def parse(self, address: str) -> Address:
+        """What is meant. Raises AddressError."""
+        import socket
+
+        from bpipe.net.address import parse
+
+        if self.ipv4 and self.ipv6:
+            raise typer.BadParameter("--ipv4 and --ipv6 contradict each other")
+        one = socket.AF_INET if self.ipv4 else socket.AF_INET6
+        return parse(address, self.port, one if self.ipv4 or self.ipv6 else socket.AF_UNSPEC)
+
+
+class Direction(NamedTuple):
+    """Which of the two streams is not wanted."""
+
+    send_only: Annotated[
+        bool, flag("--send-only", help="Take nothing from the peer.", panel=DIRECTION)
+    ] = False
+    recv_only: Annotated[bool, flag("--recv-only", help="Do not read stdin.", panel=DIRECTION)] = (
+        False
+    )
+
+    def directions(self) -> Directions:
+        """The same for those who start the ends."""
+        from bpipe.ends.streams import Directions
+
+        if self.send_only and self.recv_only:
+            raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+        return Directions(self.send_only, self.recv_only)
+
+
+class Trust(NamedTuple):
+    """Who gets in; see ``keys.py``."""
+
+    secret: Annotated[
+        Path | None,
+        text(
+            "--secret",
+            metavar="FILE",
+            help="Encrypt, and let in only who has the same secret: a key of `bpipe keygen`, or a"
+            " passphrase. [default: the file that BPIPE_SECRET_FILE names]",
+            panel=SECRET,
+        ),
+    ] = None
+    ask_secret: Annotated[
+        bool, flag("--ask-secret", help="Ask for the secret on the terminal.", panel=SECRET)
+    ] = False
+    insecure: Annotated[
+        bool,
+        flag(
+            "--insecure",
+            help="Without a secret, allow addresses that others can reach; nothing protects the"
+            " data.",
+            panel=SECRET,
+        ),
+    ] = False
+
+
+class Tuning(NamedTuple):
+    """How long to wait for what, in seconds, and how much memory to take, in bytes."""
+
+    connect_timeout: Annotated[
+        float,
+        option(
+            values.duration,
+            "--connect-timeout",
+            "TIME",
+            "How long to wait for a listener; 0: one try. [default: 30s]",
+            panel=CONNECTION,
+        ),
+    ] = 30.0
+    give_up_after: Annotated[
+        float,
+        option(
+            values.duration,
+            "--give-up-after",
+            "TIME",
+            "The longest outage. [default: 24h]",
+            panel=CONNECTION,
+        ),
+    ] = 86400.0
+    retry_max: Annotated[
+        float,
+        option(
+            values.pause,
+            "--retry-max",
+            "TIME",
+            "The longest pause between tries. [default: 1s]",
+            panel=CONNECTION,
+        ),
+    ] = 1.0
+    heartbeat: Annotated[
+        float,
+        option(
+            values.heartbeat,
+            "--heartbeat",
+            "TIME",
+            "A connection that is silent for three of these is given up. [default: 2s]",
+            panel=CONNECTION,
+        ),
+    ] = 2.0
+    buffer: Annotated[
+        int,
+        option(
+            values.buffer,
+            "--buffer",
+            "SIZE",
+            "Memory for each direction. [default: 64M]",
+            panel=CONNECTION,
+        ),
+    ] = 64 << 20
+
+    def limits(self) -> Limits:
+        """The times that a session knows."""
+        from bpipe.protocol.patience import Limits
+
+        return Limits(self.heartbeat, self.connect_timeout, self.give_up_after)
+
+
+class Report(NamedTuple):
+    """What is told of it, and where."""
+
+    status: Annotated[
+        When,
+        option(
+            values.when,
+            "--status",
+            "WHEN",
+            "When to draw the status line: auto, always or never. [default: auto]",
+            panel=SHOWN,
+            autocompletion=complete_when,
+        ),
+    ] = When.AUTO
+    size: Annotated[
+        int | None,
+        option(
+            values.size, "--size", "SIZE", "How much is to come, for the percentage.", panel=SHOWN
+        ),
+    ] = None
+    log_json: Annotated[
+        str | None,
+        text(
+            "--log-json",
+            metavar="FILE",
+            help="Append the events as JSON; - is stderr.",
+            panel=SHOWN,
+        ),
+    ] = None
+    log_interval: Annotated[
+        float | None,
+        option(
+            values.interval,
+            "--log-interval",
+            "TIME",
+            "Tell the progress every so often.",
+            panel=SHOWN,
+        ),
+    ] = None
+    verbose: Annotated[
+        int,
+        flag("-v", "--verbose", count=True, help="Say more; twice: every frame.", panel=SHOWN),
+    ] = 0
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Say nothing but errors.", panel=SHOWN)] = (
+        False
+    )
+
+    def settings(self) -> Settings:
+        """The same for those who tell it."""
+        if self.verbose and self.quiet:
+            raise typer.BadParameter("--verbose and --quiet contradict each other")
+        loud = Level(min(Level.NORMAL + self.verbose, Level.TRACE))
+        level = Level.QUIET if self.quiet else loud
+        return Settings(level, self.status, self.size, self.log_json, self.log_interval)
+
 
 EXIT_STATUS: Final = """\
 Exit status:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from bpipe.ends.sink import SinkPump
-from bpipe.ends.source import SourcePump
+from bpipe.ends.sink_pump import SinkPump
+from bpipe.ends.source_pump import SourcePump
 from bpipe.ends.streams import Directions, Streams, reads_stdin
 from bpipe.engine import Engine
 from bpipe.protocol.ring import Views

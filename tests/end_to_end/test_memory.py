@@ -9,7 +9,7 @@ from subprocess import PIPE
 import pytest
 
 from bpipe.cli.keys import write_key
-from bpipe.ends.source import LARGEST_READ
+from bpipe.ends.source_pump import LARGEST_READ
 from bpipe.engine import READ_AHEAD
 from tests.end_to_end.data import MIB, held
 from tests.end_to_end.helpers import Start, finish

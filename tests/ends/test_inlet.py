@@ -16,7 +16,7 @@ import pytest
 import bpipe
 from bpipe.ends.inlet import Inlet
 from bpipe.ends.local import Source
-from bpipe.ends.source import SMALL_READS, SourcePump
+from bpipe.ends.source_pump import SMALL_READS, SourcePump
 from bpipe.errors import PeerAborted
 from bpipe.net.outlet import LITTLE
 from tests.support.pairs import LOOP, Calls, Files, both, files, is_closed, run, take, until

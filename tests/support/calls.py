@@ -25,8 +25,8 @@ from types import FrameType
 from typing import Any, Final
 
 import bpipe
-from bpipe.ends.sink import SinkPump
-from bpipe.ends.source import SourcePump
+from bpipe.ends.sink_pump import SinkPump
+from bpipe.ends.source_pump import SourcePump
 
 WARM_UP: Final = 20  # bytes that are not counted: the pumps get used to small reads
 ROUNDS: Final = 21

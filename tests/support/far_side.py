@@ -13,8 +13,8 @@ import random
 import threading
 
 import bpipe
-from bpipe.ends.sink import SinkPump
-from bpipe.ends.source import SourcePump
+from bpipe.ends.sink_pump import SinkPump
+from bpipe.ends.source_pump import SourcePump
 
 SIZE = 8 << 20
 CUT_AFTER = 3 << 20

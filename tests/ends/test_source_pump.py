@@ -9,7 +9,7 @@ import os
 import pytest
 
 import bpipe
-from bpipe.ends.source import SourcePump
+from bpipe.ends.source_pump import SourcePump
 from bpipe.errors import LocalAbort, PeerAborted
 from tests.support.pairs import Files, both, files, is_closed, run, until
 

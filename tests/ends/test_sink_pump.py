@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 import bpipe
-from bpipe.ends.sink import SinkPump
+from bpipe.ends.sink_pump import SinkPump
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed
 from bpipe.net.outlet import Outlet
 from tests.support.pairs import LOOP, Calls, Files, both, drain, files, needs_nowait, run, until
