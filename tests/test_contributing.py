@@ -30,6 +30,13 @@ def test_every_part_is_listed(folder: str) -> None:
     assert sorted(listed) == sorted(modules)
 
 
+@pytest.mark.parametrize("folder", ["ends", "report", "run", "cli"])
+def test_every_part_above_them_is_listed(folder: str) -> None:
+    table = TEXT.partition("| above them |")[2].partition("\n\n")[0]
+    modules = {path.stem for path in (HERE / "bpipe" / folder).glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"`(\w+)`", table)) == set()
+
+
 def test_every_layer_is_drawn_in_its_order() -> None:
     drawn = TEXT.partition("```\n")[2].partition("```")[0]
     rows = re.findall(r"^[a-z, ]+?(?=  |$)", drawn, re.MULTILINE)
