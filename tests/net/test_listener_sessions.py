@@ -159,6 +159,26 @@ def test_a_link_that_was_lost_before_anybody_took_it_is_not_handed_out() -> None
     asyncio.run(check())
 
 
+def test_what_happens_on_a_link_that_nobody_has_taken_yet_is_told() -> None:
+    """Or the session would not know since when it waits, and for how long."""
+
+    async def check() -> None:
+        async with serving() as at, crowd(at.port) as come:
+            caller = await come(hello(1))
+            await greet(caller)
+            await until(lambda: bool(at.changes))
+            at.changes.clear()
+            caller[1].write(pack_frame(Kind.ACK, 0))
+            await until(lambda: at.session.established)
+            assert at.changes
+            at.changes.clear()
+            await lose(caller)
+            await until(lambda: not at.session.attached)
+            assert at.changes
+
+    asyncio.run(check())
+
+
 def test_of_the_links_that_nobody_has_taken_the_last_is_handed_out() -> None:
     async def check() -> None:
         async with serving() as at, crowd(at.port) as come:
