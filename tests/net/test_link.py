@@ -353,3 +353,62 @@ def test_one_who_was_refused_is_not_heard_for_long(pair: Pair) -> None:
 
     unknown = Hello(Opening.RESUME, bytes(16), 1, Position(0, 0, 1))
     run(check)
+
+
+def test_what_had_arrived_before_nothing_can_be_sent_any_more_counts() -> None:
+    """The peer's last words, for example, before a broken pipe."""
+
+    async def check() -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        far.setblocking(False)
+        async with link_by_hand((near, far)) as (session, link):
+            await asyncio.get_running_loop().sock_sendall(far, READY)
+            await link.greeted
+            far.send(pack_frame(Kind.ABORT, 2, b"disk full"))
+            far.close()
+            put(session, b"more")
+            link.flush()
+            assert str(link.cause) == "broken pipe"
+            assert str(session.failure) == 'the other end: "disk full"'
+
+    run(check)
+
+
+def test_a_link_that_is_held_says_nothing_until_it_is_released_or_something_comes(
+    pair: Pair,
+) -> None:
+    async def check() -> None:
+        loop, far = asyncio.get_running_loop(), pair[1]
+        async with link_by_hand(pair) as (session, link):
+            await loop.sock_sendall(far, READY)
+            await link.greeted
+            assert decode(await loop.sock_recv(far, 1000)) == [Frame(Kind.ACK, 0)]
+            for way in ("released", "heard"):
+                link.hold()
+                put(session, b"x")
+                link.flush()
+                with pytest.raises(BlockingIOError):
+                    far.recv(1000)
+                if way == "released":
+                    link.release()
+                else:
+                    await loop.sock_sendall(far, pack_frame(Kind.ACK, 0))
+                [frame] = decode(await loop.sock_recv(far, 1000))
+                assert frame.payload == b"x"
+            link.release()  # again: no effect
+
+    run(check)
+
+
+def test_a_link_tells_whether_its_peer_is_alive_as_long_as_it_is_up(pair: Pair) -> None:
+    async def check() -> None:
+        async with link_by_hand(pair) as (_, link):
+            assert link.liveness is None
+            await asyncio.get_running_loop().sock_sendall(pair[1], READY)
+            await link.greeted
+            assert link.liveness is not None
+            link.fail(LinkLost("told so"))
+            assert link.liveness is None
+
+    run(check)
