@@ -72,7 +72,9 @@ def test_the_messages_have_their_sizes() -> None:
 def test_a_message_with_any_bit_flipped_is_refused_and_nothing_changes(
     before: Callable[[], Pair], message: int
 ) -> None:
-    for bit in range(8 * SIZES[message]):
+    # What a bit means does not depend on what was before: there, one of each byte is enough.
+    step = 1 if before is fresh else 9
+    for bit in range(0, 8 * SIZES[message], step):
         pair = before()
         link = greet_until(pair, message)
         others = [other.ends[LISTENER].cause for other in pair.links[:-1]]
@@ -85,7 +87,7 @@ def test_a_message_with_any_bit_flipped_is_refused_and_nothing_changes(
         assert drain(victim.greeting, NOW) == b""
         assert states(pair) == was
         assert [other.ends[LISTENER].cause for other in pair.links[:-1]] == others
-        if bit % 16 == 0:
+        if bit % (16 * step) == 0:
             check_recovers(pair)
 
 
