@@ -1,4 +1,4 @@
-"""What is known of a pipe at one moment."""
+"""Status: the fields of what is known of a pipe at one moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of a pipe at one moment, from those who know it."""
+"""Fills in a Status, from all who know something of it."""
 
 from __future__ import annotations
 

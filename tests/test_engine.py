@@ -204,7 +204,7 @@ def test_each_frame_and_change_of_state_is_traced() -> None:
     async def check() -> None:
         async with both() as (caller, listener):
             lines: list[tuple[str, str]] = []
-            caller.engine.session.tell(lambda sign, text: lines.append((sign, text)))
+            caller.engine.session.trace_to(lambda sign, text: lines.append((sign, text)))
             await caller.write(b"12345")
             assert await listener.read() == b"12345"
             await until(lambda: caller.status().confirmed == 5)
@@ -341,7 +341,7 @@ def test_a_pause_between_a_link_and_its_use() -> None:
         errors: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         caller, listener = await made(lambda: system_clock() + asleep)
-        listener.engine.session.tell(pause_once)
+        listener.engine.session.trace_to(pause_once)
         await connect_both(caller, listener)
         await caller.write(b"hello")
         assert await listener.read() == b"hello"

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.cli.app import run
+from bpipe.cli.options import EXIT_STATUS
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting
@@ -23,9 +24,11 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import Admission, Answer, Ended, Kind, Opening, Reason, Stop
+from bpipe.run import exits
 
 PAGES: Final = Path(__file__).parent.parent / "man"
 COMMAND: Final = PAGES / "bpipe.1"
+README: Final = PAGES.parent / "README.md"
 PROTOCOL: Final = PAGES / "bpipe-protocol.7"
 
 BUFFER_SIZE: Final = 1 << 20  # bytes: the example's window
@@ -251,3 +254,15 @@ def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
     )
     assert lint.stdout + lint.stderr == ""
     assert lint.returncode == 0
+
+
+# --- exit statuses ---
+
+
+def test_every_exit_status_is_told_wherever_they_are_listed() -> None:
+    numbers = {0} | {number for number in vars(exits).values() if type(number) is int}
+    page = COMMAND.read_text().partition(".Sh EXIT STATUS\n")[2].partition("\n.Sh")[0]
+    readme = README.read_text().partition("**Exit status**: ")[2].partition("\n* ")[0]
+    assert set(map(int, re.findall(r"^\.It (\d+)$", page, re.MULTILINE))) == numbers
+    for text in (readme, EXIT_STATUS):
+        assert set(map(int, re.findall(r"\b\d+\b", text))) == numbers

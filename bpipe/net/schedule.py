@@ -1,10 +1,9 @@
 """When to start an attempt to connect, and which to abandon.
 
 A dial does not wait for the kernel's SYN timers, which double from one second: while nobody
-answers, a new attempt starts every half second beside the old ones. Three are under way at most:
-the oldest may take its ten seconds, for a path with a long round trip; the other two are replaced
-in turn, so that a path that returns meets a fresh SYN within half a second, however long it was
-away.
+answers, a new attempt starts every half second beside the old ones. Six are under way at most:
+the oldest may take its ten seconds, for a path with a long round trip; the others are replaced in
+turn, so that a path that returns meets a fresh SYN within half a second, however long it was away.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class Session:
             self.ending.leave(failure)
             self.log("=", f"over: {failure or 'success'}")
 
-    def tell(self, trace: Callable[[str, str], None]) -> None:
+    def trace_to(self, trace: Callable[[str, str], None]) -> None:
         """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
         self.trace = trace
 

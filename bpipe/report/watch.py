@@ -94,7 +94,7 @@ class Watch:
         if listens:
             self._introduce()
         if settings.level >= Level.TRACE:
-            engine.session.tell(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
+            engine.session.trace_to(lambda sign, text: tell(Frame(sign, text), Level.TRACE))
         self._narrator = Narrator(self._reporter, engine.status())
         self._hints = Hints(tell, engine.status, waits=listens)
         engine.observe(self._look)

@@ -164,7 +164,7 @@ def test_losing_a_link_again_means_nothing() -> None:
 def test_what_happens_is_told_to_the_trace() -> None:
     events = []
     session = make(b"abc")
-    session.tell(lambda sign, text: events.append((sign, text)))
+    session.trace_to(lambda sign, text: events.append((sign, text)))
     attach(session)
     said(session)
     hear(session, DATA(0, b"hello"), ACK(1))

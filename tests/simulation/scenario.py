@@ -67,7 +67,7 @@ class Scenario:
         self._plan_disturbances()
         if log is not None:
             for end in self.ends:
-                end.engine.session.tell(self._tracer(end))
+                end.engine.session.trace_to(self._tracer(end))
 
     def _make_ends(self) -> tuple[End, End]:
         rng = self.rng
@@ -299,7 +299,7 @@ class Scenario:
         self.judge.former = self.former
         if self._log is not None:
             for end in self.ends:
-                end.engine.session.tell(self._tracer(end))
+                end.engine.session.trace_to(self._tracer(end))
 
     def _pause(self, end: End) -> None:
         if self.world.now >= self.faults_until:
