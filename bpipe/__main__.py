@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# What the module `signal` is made of: it is there at once, while `signal` has imports of its own.
+# The C half of `signal`: already loaded, while `signal` has imports of its own.
 import _signal  # type: ignore[import-not-found]
 import gc
 import sys
@@ -15,14 +15,14 @@ def _pass(number: int, frame: object) -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with its status."""
-    # From here on ^C ends the process without a traceback, during the imports too; and who asks
-    # for something before the session can answer does not end it.
+    # From here on ^C ends the process without a traceback, during the imports too; and a signal
+    # that asks for something before the session can answer does not end it.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     for name in ("SIGUSR1", "SIGUSR2", "SIGINFO"):
         if hasattr(_signal, name):  # not ignored: that would be inherited
             _signal.signal(getattr(_signal, name), _pass)
-    gc.disable()  # to look through what the imports make costs a tenth of the start-up
+    gc.disable()  # collecting during the imports costs a tenth of the start-up
     try:
         from bpipe.cli.app import run
 

@@ -49,7 +49,7 @@ def run(arguments: list[str]) -> int:
     except (AddressError, SecretError) as error:
         complain(str(error))
         return USAGE
-    except (OSError, MemoryError, ImportError) as error:  # help could not be written, for one
+    except (OSError, MemoryError, ImportError) as error:  # for example, help could not be written
         complain(describe(error))
         return FAILED
     except Exception as error:

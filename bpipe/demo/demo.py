@@ -39,7 +39,10 @@ class _Outcome(NamedTuple):
 
 
 def run_demo(path: Path | None) -> int:
-    """Run the demonstration; returns 0 if every file has arrived unchanged, else 1."""
+    """Run the demonstration; returns 0 if every file has arrived unchanged, else 1 or 2.
+
+    Blocks for the seconds that it takes, and dies by SIGINT and SIGTERM after it has cleaned up.
+    """
     source = path or Path(sysconfig.get_path("stdlib"))
     if not source.exists():
         print(f"bpipe: {source}: no such file or folder", file=sys.stderr)
@@ -65,7 +68,7 @@ def run_demo(path: Path | None) -> int:
 
 
 async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
-    files = dict(_files(source, everything=everything))
+    files = dict(files_under(source, everything=everything))
     total = sum(path.stat().st_size for path in files.values())
     print(f"Sending {source}: {len(files)} files, {format_size(total)}, from one bpipe to another,")
     print("through a proxy that resets, closes and freezes the connection at random bytes.\n")
@@ -130,7 +133,7 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def _files(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:
+def files_under(source: Path, *, everything: bool) -> Iterator[tuple[str, Path]]:
     """The regular files under ``source`` that can be read, by their names in the archive."""
     if source.is_file():
         yield source.name, source

@@ -5,7 +5,7 @@ wakes the other, and both want the interpreter. For bulk that is nothing; for a 
 most of the time that it takes. So a pump that finds nothing to read lends its descriptor to the
 loop, which reads a little at a time and sends it in the same callback. It gives the descriptor
 back as soon as there is anything else to do: much to read, an end, an error, no room, or nobody
-who wants more; only the pump knows what to do about it. The pump sees each of these again by
+wanting more; only the pump knows what to do about it. The pump sees each of these again by
 itself, except an error, which a socket tells only once: that is handed over.
 
 Ownership. The descriptor and the producer's half of the writer belong to the pump's thread, except

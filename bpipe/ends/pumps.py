@@ -31,7 +31,7 @@ from bpipe.protocol.wire import Reason
 class Pump(threading.Thread):
     """The thread of an end, which waits at this gate. It begins at once.
 
-    Who handles the errors of threads has to let ``end`` give up. Raises RuntimeError where the
+    If it fails, ``threading.excepthook`` has to let ``end`` give up. Raises RuntimeError where the
     system refuses a thread.
     """
 

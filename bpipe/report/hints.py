@@ -12,8 +12,8 @@ from bpipe.report.meter import waiting_for_peer
 from bpipe.status import State, Status
 
 AFTER: Final = 2.0  # seconds that somebody has waited
-LEAST: Final = 1.0  # seconds that are left, so that there is something to tell
-LATE: Final = 0.1  # seconds after which a timer comes too late: this process was stopped, perhaps
+LEAST_LEFT: Final = 1.0  # seconds, so that there is something to tell
+OVERDUE: Final = 0.1  # seconds that a timer is late if this process was stopped meanwhile
 # What does not mend itself.
 AT_ONCE: Final = ("address", "no-such-name", "another-user", "secret", "stranger")
 
@@ -54,7 +54,7 @@ class Hints:
 
     def _tell_of_tries(self, status: Status) -> None:
         left = status.gives_up_in
-        if left is not None and left >= LEAST:
+        if left is not None and left >= LEAST_LEFT:
             self._tries = False
             cause, code = status.cause or "no answer yet", status.cause_code or "silent"
             self._tell(Trying(status.peer, cause, code, left))
@@ -87,7 +87,7 @@ class StdinHint:
         engine = self._engine
         if engine.refusing:  # stdin has ended, or is not wanted any more
             return
-        stopped = self._loop.time() - due > LATE
+        stopped = self._loop.time() - due > OVERDUE
         if engine.writer.written > written or stopped or not (engine.connected and engine.spacious):
             self._look_later()  # it is busy, or cannot be
             return

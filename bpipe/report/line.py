@@ -19,7 +19,7 @@ from bpipe.report.totals import count
 from bpipe.status import State, Status
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
-SOON: Final = 3600.0  # seconds before this end gives up from which on that is said everywhere
+SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
 CAUSE: Final = 24  # columns that a cause keeps as long as there is anything else to cut
 
 _GAP: Final = "  "
@@ -37,7 +37,7 @@ FINE: Final = Glyphs("█", "░", "…")
 ASCII: Final = Glyphs("#", "-", "...")
 
 
-class Piece(NamedTuple):
+class Span(NamedTuple):
     """A part of the line in one style, which is one of rich's."""
 
     text: str
@@ -57,7 +57,7 @@ class Segment(NamedTuple):
     elastic: bool = False
 
 
-def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Piece]:
+def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Span]:
     """The status line, at most ``width`` columns."""
     segments = _segments(view, glyphs)
     lengths = [[columns(variant) for variant in segment.variants] for segment in segments]
@@ -77,12 +77,12 @@ def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Piece]:
             chosen[i] -= 1
         if segment.elastic and excess() > 0 and chosen[i] < len(segment.ranks):
             chosen[i] += 1
-    pieces: list[Piece] = []
+    spans: list[Span] = []
     for segment, pick in zip(segments, chosen, strict=True):
         if segment.variants[pick]:
-            pieces += [Piece(_GAP)] if pieces else []
-            pieces.append(Piece(segment.variants[pick], segment.style))
-    return _crop(pieces, width)
+            spans += [Span(_GAP)] if spans else []
+            spans.append(Span(segment.variants[pick], segment.style))
+    return _crop(spans, width)
 
 
 def _segments(view: View, glyphs: Glyphs) -> list[Segment]:
@@ -271,12 +271,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _crop(pieces: list[Piece], width: int) -> list[Piece]:
+def _crop(spans: list[Span], width: int) -> list[Span]:
     """The first ``width`` columns."""
     cropped = []
-    for text, style in pieces:
+    for text, style in spans:
         while columns(text) > width:
             text = text[:-1]
         width -= columns(text)
-        cropped.append(Piece(text, style))
+        cropped.append(Span(text, style))
     return cropped

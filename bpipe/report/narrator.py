@@ -19,7 +19,7 @@ from bpipe.report.settings import Level
 from bpipe.status import State, Status
 
 STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
-PERIOD: Final = 60.0  # seconds in which losses are counted
+LOSS_PERIOD: Final = 60.0  # seconds in which losses are counted
 MOST: Final = 10  # losses in it of which each is told
 
 _AWAY: Final = (State.CONNECTING, State.RECONNECTING)
@@ -91,7 +91,7 @@ class Losses:
 
     def count(self, now: float) -> bool:
         """One more; returns whether it is to be told."""
-        if not self.untold and now >= self._began + PERIOD:
+        if not self.untold and now >= self._began + LOSS_PERIOD:
             self._began, self._seen = now, 0
         self._seen += 1
         self.untold += self._seen > MOST
@@ -99,7 +99,7 @@ class Losses:
 
     def due_in(self, now: float) -> float:
         """When those that were not told are to be summed up, in seconds."""
-        return max(0.0, self._began + PERIOD - now)
+        return max(0.0, self._began + LOSS_PERIOD - now)
 
     def sum_up(self, now: float) -> int:
         """How many were not told. If it goes on like this, none of the next period will be."""

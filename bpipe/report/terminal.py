@@ -5,9 +5,9 @@ one another. A line takes the place of the status line, which is drawn again bel
 views that come while the terminal does not take any (^S), the last is drawn.
 
 The cursor rests at the beginning of an empty row above the status line. So what another program
-writes to the same terminal, a producer's warning for one, can be read, and moves the cursor onto
-the status line, which is erased then. A terminal that is made narrower wraps the line into more
-rows, or cuts it off, each in its own way; but its cursor stays where it is, so what has to be
+writes to the same terminal, for example a producer's warning, can be read, and moves the cursor
+onto the status line, which is erased then. A terminal that is made narrower wraps the line into
+more rows, or cuts it off, each in its own way; but its cursor stays where it is, so what has to be
 erased is everything from there on, and nothing depends on a width that may just be changing. While
 the line is drawn, wrapping is off: if the terminal has become narrower a moment ago, it cuts off
 the rest. The cursor is never hidden, and wrapping is off only within one write: whatever ends this
@@ -26,21 +26,20 @@ from functools import partial
 from typing import Final
 
 from bpipe.protocol.ring import Views
-from bpipe.report.line import ASCII, FINE, Piece, columns, line, printable
+from bpipe.report.line import ASCII, FINE, Span, columns, line, printable
 from bpipe.report.meter import View
-from bpipe.report.reporter import Writer, write_all
+from bpipe.report.output import LineThread, write_all
 from bpipe.report.settings import Level, Settings, When
 
 STDERR: Final = 2
 REDRAW: Final = 0.25  # seconds between two views
 SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
 WIDTH: Final = 80  # columns where nothing says how many there are
-LEAST: Final = 3  # rows of a terminal that has room for an empty one
+LEAST_ROWS: Final = 3  # of a terminal that has room for an empty one
 NEWLINE: Final = 10
 
-# The row, which a terminal would else still take for one that is wrapped into the next; then from
-# the second cell to the end of the screen: what is erased from the very first cell of the screen
-# on, some terminals keep in their history.
+# First the row itself: some terminals take it for the continuation of a wrapped line. Then from the
+# second cell on: some keep in their history what is erased from the first.
 _ERASE: Final = "\r\x1b[2K \x1b[J\r"
 _WRAP, _NO_WRAP, _UP = "\x1b[?7h", "\x1b[?7l", "\x1b[A"
 
@@ -49,11 +48,11 @@ class Terminal:
     """Writes lines, and the status line, to stderr. Does not wait for it."""
 
     def __init__(self) -> None:
-        self._writer = Writer("Reporter")
+        self._thread = LineThread("Reporter")
         self._encoding = (sys.stderr and sys.stderr.encoding) or "utf-8"
         self._glyphs = FINE if has_glyphs(self._encoding) else ASCII
         self._view: View | None = None
-        self._paint: Callable[[list[Piece]], str] | None = None
+        self._paint: Callable[[list[Span]], str] | None = None
         self._due = False  # a redraw was asked for
         self._drawn = 0  # columns that the status line takes on the screen now
         self._midway = False  # the row of the cursor has the beginning of a line of data
@@ -61,21 +60,21 @@ class Terminal:
 
     def say(self, line: str, *, last: bool = False) -> bool:
         """One line, without its end; returns whether it was not dropped."""
-        return self._writer.do(partial(self._say, line), last=last)
+        return self._thread.do(partial(self._say, line), last=last)
 
     def show(self, view: View) -> None:
         """Draw this as the status line, as soon as may be."""
         self._view = view
         if not self._due:
             self._due = True  # before the thread says otherwise
-            if not self._writer.do(self._show):
+            if not self._thread.do(self._show):
                 self._due = False
 
     def hide(self) -> None:
         """Erase the status line until the next ``show``; does not wait."""
         if self._view is not None:
             self._view = None
-            self._writer.do(self._show)
+            self._thread.do(self._show)
 
     def make_way(self, data: Views) -> None:
         """This is about to be written to the same terminal, by the thread that calls."""
@@ -86,15 +85,15 @@ class Terminal:
     def clear(self) -> None:
         """Erase the status line, and wait a moment for that; the next ``show`` draws it again."""
         erased = threading.Event()
-        if self._writer.do(partial(self._clear, erased)):
+        if self._thread.do(partial(self._clear, erased)):
             erased.wait(SUSPENSION)
 
     def close(self) -> None:
         """Erase the status line, and wait a moment for everything to be written."""
-        self._writer.do(partial(self._clear, threading.Event()), last=True)
-        self._writer.close()
+        self._thread.do(partial(self._clear, threading.Event()), last=True)
+        self._thread.close()
 
-    # --- in the writer's thread ---
+    # --- in the thread ---
 
     def _say(self, line: str) -> None:
         self._write(f"{self._erase()}{printable(line)}\n{self._draw()}")
@@ -121,12 +120,12 @@ class Terminal:
         if self._paint is None:
             self._paint = plain if self._dumb else colourful()
         rows, width = size()
-        pieces = line(view, width - 1, self._glyphs)  # in the last column, terminals differ
-        self._drawn = sum(columns(piece.text) for piece in pieces)
-        drawn = self._paint(pieces) + "\r"
+        spans = line(view, width - 1, self._glyphs)  # in the last column, terminals differ
+        self._drawn = sum(columns(piece.text) for piece in spans)
+        drawn = self._paint(spans) + "\r"
         if self._dumb:
             return drawn
-        below, back = ("\n", _UP) if rows >= LEAST else ("", "")
+        below, back = ("\n", _UP) if rows >= LEAST_ROWS else ("", "")
         return f"{_NO_WRAP}{below}{drawn}{back}{_WRAP}"
 
     def _erase(self) -> str:
@@ -137,21 +136,21 @@ class Terminal:
         return "\r" + " " * drawn + "\r" if self._dumb else _ERASE
 
 
-def plain(pieces: list[Piece]) -> str:
+def plain(spans: list[Span]) -> str:
     """The line without its styles."""
-    return "".join(piece.text for piece in pieces)
+    return "".join(piece.text for piece in spans)
 
 
-def colourful() -> Callable[[list[Piece]], str]:
+def colourful() -> Callable[[list[Span]], str]:
     """What puts the styles into codes that the terminal knows; rich heeds TERM and NO_COLOR."""
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=io.StringIO(), force_terminal=True, highlight=False)
 
-    def paint(pieces: list[Piece]) -> str:
+    def paint(spans: list[Span]) -> str:
         with console.capture() as capture:
-            console.print(Text.assemble(*pieces), end="", soft_wrap=True)
+            console.print(Text.assemble(*spans), end="", soft_wrap=True)
         return capture.get()
 
     return paint

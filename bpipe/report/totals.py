@@ -100,7 +100,10 @@ class Done(NamedTuple):
 
 
 def advice(failure: SessionEnded, totals: Totals, *, interrupted: bool = False) -> str:
-    """How far a session got that has failed, and what to do; who interrupts it knows that."""
+    """How far a session got that has failed, and what to do.
+
+    Whoever has ``interrupted`` it knows what to do.
+    """
     parts = []
     if totals.sent and (interrupted or not isinstance(failure, SessionLost)):  # which says it
         rest = totals.sent - totals.confirmed

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 
 from bpipe import __version__
 from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 from bpipe.engine import Engine
-from bpipe.errors import BpipeError, NotConnected, SessionEnded, SessionLost, explain
+from bpipe.errors import NotConnected, SessionEnded, SessionLost
 from bpipe.net.address import EVERYWHERE, parse
 from bpipe.net.clock import clock
 from bpipe.protocol.ring import Views
@@ -25,17 +24,12 @@ from bpipe.report.events import (
 from bpipe.report.hints import Hints, StdinHint
 from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
-from bpipe.report.reporter import Log, Reporter
+from bpipe.report.output import open_log
+from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.terminal import REDRAW, Terminal, same_terminal, wants_status
 from bpipe.report.totals import Done, Progress, Totals, advice, totals
 from bpipe.status import State, Status
-
-
-class LogError(BpipeError):
-    """The log cannot be opened."""
-
-    code = "log"
 
 
 class Watch:
@@ -68,21 +62,10 @@ class Watch:
         if path == "-":
             self._reporter.log_to(self._terminal)
         elif path is not None:
-            self._reporter.log_to(self._open_log(path))
+            self._reporter.log_to(open_log(path, self._stdout, self._log_failed))
         role = "listen" if listens else "connect"
         started = Started(role, __version__, os.getpid(), address, self._meter.size)
         self._reporter.tell(started, Level.VERBOSE)
-
-    def _open_log(self, path: str) -> Log:
-        try:
-            log = Log(path, self._log_failed)
-        except OSError as error:
-            link = error.errno == errno.ELOOP
-            why = "it is a symbolic link" if link else explain(error)
-            raise LogError(f"cannot open the log {path}: {why}") from None
-        if log.is_in(self._stdout):
-            raise LogError(f"the log {path} is where the data goes: name another file")
-        return log
 
     def _log_failed(self, why: str) -> None:
         self._terminal.say(f"bpipe: {self._settings.log}: {why}; nothing more is logged")
@@ -218,7 +201,10 @@ class Watch:
         self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
 
     def close(self) -> None:
-        """Erase the status line, and wait a moment until everything is written."""
+        """Erase the status line, and wait until everything is written.
+
+        Of the log and of stderr, each may take two seconds.
+        """
         self._reporter.close()
 
     def _totals(self, status: Status) -> Totals:

@@ -12,13 +12,13 @@ from typing import Final
 
 from bpipe.errors import code_of, explain
 
-# Of the event loop, one that listens, the connection, two more for who calls meanwhile or is
-# dialled beside it, and two for each pump.
+# Of the event loop, one that listens, the connection, two more for callers that come meanwhile or
+# for what is dialled beside it, and two for each pump.
 _DESCRIPTORS: Final = 3 + 1 + 3 + 4
 
 _TOO_MANY_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
-# Address space, untouched, with which one who has no more can still say so, and end in order.
+# Address space, untouched: with it, a process that has no more can still say so, and end in order.
 _RESERVE: Final = [bytes(16 << 20)]
 
 LACKING: Final = (OSError, RuntimeError, MemoryError)  # what it looks like

@@ -21,9 +21,10 @@ from bpipe.errors import AddressError
 from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
+from bpipe.report.output import LogError
 from bpipe.report.settings import Level, Settings
 from bpipe.report.terminal import STDERR
-from bpipe.report.watch import LogError, Watch
+from bpipe.report.watch import Watch
 from bpipe.run.exits import FAILED, USAGE, exit_status
 from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, code, describe, require_descriptors, shortage

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -227,9 +225,6 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said
     assert re.search(said, done.stderr)
 
 
-IN_USE = r"bpipe: cannot listen at \S+: address already in use; choose another address\n"
-
-
 def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = bpipe_process("listen", f"127.0.0.1:{taken.getsockname()[1]}")
@@ -291,86 +286,6 @@ def test_an_error_in_bpipe_is_one_line_and_a_traceback_only_for_those_who_want_i
     assert re.fullmatch(r"bpipe: an error in bpipe itself: ZeroDivisionError\(.*\n", said)
     with pytest.raises(ZeroDivisionError):
         run(["connect", "localhost", "-vv"])
-
-
-def completions(shell: str, line: str, folder: Path) -> list[str]:
-    """What this shell is told when the tab key is pressed after ``line``."""
-    words = {
-        "_BPIPE_COMPLETE": f"complete_{shell}",
-        "_TYPER_COMPLETE_ARGS": line,
-        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(line.count(" ")),
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "bpipe"],
-        env={**os.environ, **words},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    # The zsh of some typers has a colon escaped.
-    return re.findall(r"[\w:./-]+", done.stdout.replace("\\\\:", ":"))
-
-
-@pytest.mark.parametrize(
-    ("shell", "paths"),
-    [
-        ("bash", ["unix:./a.sock", "unix:./adir/"]),
-        ("zsh", ["unix:./a.sock", "unix:./adir/"]),
-        ("fish", ["unix:./a.sock", "unix:./adir/"]),
-    ],
-)
-def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
-    shell: str, paths: list[str], tmp_path: Path
-) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "a.sock"))
-    (tmp_path / "afile").touch()
-    (tmp_path / "adir").mkdir()
-    for command in ("connect", "listen"):
-        assert set(paths) == set(completions(shell, f"bpipe {command} unix:./a", tmp_path)) - {
-            "_arguments",
-            ":",
-        }
-        assert not any(
-            "a.sock" in each for each in completions(shell, f"bpipe {command} ./a", tmp_path)
-        )
-    assert "--send-only" in completions(shell, "bpipe connect --se", tmp_path)
-    assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
-
-
-@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
-def test_a_shell_that_cannot_complete_is_one_line(option: str, tmp_path: Path) -> None:
-    shell = tmp_path / "dash"
-    if (found := shutil.which("dash")) is None:
-        pytest.skip("dash is not installed")
-    shell.symlink_to(found)
-    command = f'"{sys.executable}" -m bpipe {option}; exit $?'
-    done = subprocess.run(
-        [str(shell), "-c", command],
-        env={**os.environ, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"bpipe: (dash|sh) cannot be told .*bash, zsh and fish can\n", done.stderr)
-
-
-def test_completion_that_cannot_be_installed_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / ".bashrc").mkdir()
-    done = subprocess.run(
-        ["bash", "-c", f'"{sys.executable}" -m bpipe --install-completion; exit $?'],
-        env={**os.environ, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"bpipe: {tmp_path}/.bashrc: is a directory\n"
 
 
 def test_what_starts_quickly_does_not_import_what_is_drawn_with() -> None:

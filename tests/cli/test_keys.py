@@ -1,16 +1,203 @@
-"""Where the secret comes from and goes to: what is refused is one line."""
+"""Which secret is meant, which files may hold one, and that a new key is for its owner only."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from bpipe.cli import keys
 from bpipe.cli.app import run
-from bpipe.cli.keys import write_key
+from bpipe.cli.keys import VARIABLE, choose_secret, credentials, load_secret, write_key
+from bpipe.cli.options import Trust
+from bpipe.errors import SecretError
+from bpipe.protocol.secret import Secret
+from bpipe.report.settings import Level, Settings
 from bpipe.run.exits import FAILED, USAGE
+
+PASSPHRASE = "seven wild geese over Uppsala"
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a variable of the environment, and this process may still leave core dumps."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(keys, "keep_out_of_dumps", lambda: None)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    write_key(tmp_path / "key")
+    return tmp_path / "key"
+
+
+@pytest.fixture
+def phrase(tmp_path: Path) -> Path:
+    path = tmp_path / "phrase"
+    path.touch(0o600)
+    path.write_text(PASSPHRASE)
+    return path
+
+
+# --- which one is meant ---
+
+
+def test_none_is_meant_where_none_is_named() -> None:
+    assert choose_secret(Trust(), Settings()) is None
+    assert choose_secret(Trust(insecure=True), Settings()) is None
+
+
+def test_the_option_wins_over_the_environment(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_key(tmp_path / "other")
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "other"))
+    for trust, file in ((Trust(key), "key"), (Trust(), "other")):
+        chosen = choose_secret(trust, Settings())
+        assert chosen is not None
+        assert chosen.key == load_secret(tmp_path / file).key
+    assert choose_secret(Trust(insecure=True), Settings()) is None
+
+
+def test_a_question_wins_over_the_environment(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, str(key))
+    asked = Secret(bytes(32))
+    monkeypatch.setattr(keys, "ask_secret", lambda: asked)
+    assert choose_secret(Trust(ask_secret=True), Settings()) is asked
+
+
+@pytest.mark.parametrize(
+    ("trust", "said"),
+    [
+        (Trust(Path("k"), ask_secret=True), "--secret and --ask-secret contradict"),
+        (Trust(Path("k"), insecure=True), "--insecure and --secret contradict"),
+        (Trust(ask_secret=True, insecure=True), "--insecure and --ask-secret contradict"),
+        (Trust(Path()), "takes the file of a secret: name one"),
+    ],
+)
+def test_what_contradicts_itself(trust: Trust, said: str) -> None:
+    with pytest.raises(typer.BadParameter, match=said):
+        choose_secret(trust, Settings())
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [(Settings(), True), (Settings(Level.QUIET), False), (Settings(log="-"), False)],
+)
+def test_a_passphrase_is_warned_of_where_that_is_read(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    phrase: Path,
+    settings: Settings,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(keys, "stderr_goes_with", lambda stdout: False)
+    assert choose_secret(Trust(phrase), settings) is not None
+    assert ("can be guessed" in capsys.readouterr().err) is warned
+
+
+def test_a_key_is_not_warned_of(capsys: pytest.CaptureFixture[str], key: Path) -> None:
+    choose_secret(Trust(key), Settings())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("trust", "named", "said"),
+    [
+        (Trust(), "", ""),
+        (Trust(insecure=True), "/k", "--insecure"),
+        (Trust(ask_secret=True), "/k", "--ask-secret"),
+        (Trust(Path("/k")), "/other", "--secret /k"),
+        (Trust(), "/k", "--secret /k"),
+        (Trust(Path("/a b")), "", "--secret '/a b'"),
+        (Trust(Path("/home/me/k")), "", "--secret ~/k"),
+        (Trust(Path("~/k")), "", "--secret ~/k"),
+        (Trust(Path("/dev/fd/63")), "", "--secret FILE"),
+    ],
+)
+def test_what_the_other_end_has_to_be_given(
+    monkeypatch: pytest.MonkeyPatch, trust: Trust, named: str, said: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    if named:
+        monkeypatch.setenv(VARIABLE, named)
+    assert credentials(trust) == said
+
+
+# --- files ---
+
+
+def test_a_secret_can_come_from_a_pipe() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, PASSPHRASE.encode())
+    os.close(writer)
+    os.fchmod(reader, 0o600)
+    assert load_secret(Path(f"/dev/fd/{reader}")).guessable
+    os.close(reader)
+
+
+def test_the_secret_itself_is_not_repeated() -> None:
+    with pytest.raises(SecretError, match="and not the secret itself") as caught:
+        load_secret(Path("bpipe1:R4aTzQmVx0yWcE3nLkJh5gUdSbF7oIpA9tXrC2vN8wM"))
+    assert "R4aTzQ" not in str(caught.value)
+
+
+def test_a_home_directory_that_no_shell_has_seen(
+    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_secret(Path("~/key")).key == load_secret(key).key
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_a_new_key_is_for_its_owner_and_overwrites_nothing(tmp_path: Path, words: bool) -> None:
+    path = tmp_path / "key"
+    before = os.umask(0o777)
+    try:
+        write_key(path, words=words)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    content = path.read_text()
+    assert content.endswith("\n")
+    assert content.startswith("bpipe1:") is not words
+    load_secret(path)
+    with pytest.raises(FileExistsError):
+        write_key(path)
+    assert path.read_text() == content
+
+
+def test_a_key_that_cannot_be_written_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="input/output"):
+        write_key(tmp_path / "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_is_no_core_dump_of_a_process_that_has_a_secret() -> None:
+    program = """
+import resource
+from pathlib import Path
+from bpipe.cli.keys import keep_out_of_dumps
+keep_out_of_dumps()
+assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)
+filter = Path("/proc/self/coredump_filter")
+assert not filter.exists() or int(filter.read_text(), 16) == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
+
+
+# --- what is refused is one line ---
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -130,7 +130,7 @@ def test_what_is_sent_when_nothing_is_named(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "link").symlink_to("a.py")
-    found = {name for name, _ in demo._files(tmp_path, everything=False)}
+    found = {name for name, _ in demo.files_under(tmp_path, everything=False)}
     assert found == {"a.py", "d/f.py"}
-    everything = {name for name, _ in demo._files(tmp_path, everything=True)}
+    everything = {name for name, _ in demo.files_under(tmp_path, everything=True)}
     assert everything == {"a.py", "test/b.py", "site-packages/c.py", "d/__pycache__/e", "d/f.py"}

@@ -7,11 +7,9 @@ from dataclasses import replace
 import pytest
 
 from bpipe.report import narrator as module
-from bpipe.report.events import Event
-from bpipe.report.narrator import MOST, PERIOD, Losses, Narrator
-from bpipe.report.reporter import Reporter
-from bpipe.report.settings import Level
+from bpipe.report.narrator import LOSS_PERIOD, MOST, Losses, Narrator
 from bpipe.status import State, Status
+from tests.support.outputs import Recorder
 from tests.support.statuses import BEFORE
 
 UP = replace(BEFORE, state=State.CONNECTED, links=1)
@@ -19,17 +17,6 @@ DOWN = replace(UP, state=State.RECONNECTING, cause="reset", away=0.0)
 AGAIN = replace(UP, links=2, cause="reset", away=4.2)
 NOBODY = replace(BEFORE, cause="nobody", attempts=1)
 LEFT = replace(BEFORE, cause="closed")  # as a listener has it whose caller was never heard
-
-
-class Recorder(Reporter):
-    """Remembers what is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
-        line = event.words()
-        self.lines.append(line if level is Level.NORMAL else f"({line})")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +88,7 @@ def test_of_a_loop_of_losses_the_first_are_told_and_then_how_many_there_were(
         narrator.look(replace(AGAIN, links=links + 1))
     told = [line.partition(":")[0].partition(" to ")[0] for line in recorder.lines]
     assert told == ["connected", *MOST * ["connection lost", "connected again"]]
-    now = PERIOD
+    now = LOSS_PERIOD
     narrator.sum_up()
     assert recorder.lines[-1] == (
         f"the connection was lost {1000 - MOST} more times in the last minute; now connected"
@@ -116,7 +103,7 @@ def test_a_loss_that_lasts_is_told_with_the_count(monkeypatch: pytest.MonkeyPatc
     for links in range(1, MOST + 2):
         narrator.look(replace(UP, links=links))
         narrator.look(replace(DOWN, links=links))
-    now = PERIOD
+    now = LOSS_PERIOD
     narrator.sum_up()
     assert recorder.lines[-1] == (
         "the connection was lost 1 more time in the last minute; now reconnecting"

@@ -1,6 +1,8 @@
-"""A pipe as it is before anything has happened; tests say what else there is."""
+"""Pipes at one moment: before anything has happened, and as people know them."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from bpipe.status import State, Status
 
@@ -27,3 +29,48 @@ BEFORE = Status(
     attempts=0,
     retry_in=0.5,
 )
+
+MIB = 1 << 20
+SENDING = replace(
+    BEFORE,
+    state=State.CONNECTED,
+    peer="far.example:7000",
+    buffer_size=64 * MIB,
+    written=500 * MIB,
+    confirmed=480 * MIB,
+    links=4,
+    round_trip=0.023,
+    retry_in=0.0,
+)
+CALLING = replace(
+    SENDING,
+    state=State.CONNECTING,
+    written=0,
+    confirmed=0,
+    links=0,
+    cause="connection refused",
+    gives_up_in=27.9,
+    attempts=2,
+    retry_in=0.4,
+)
+AWAY = replace(
+    SENDING,
+    state=State.RECONNECTING,
+    outage=42.7,
+    away=42.7,
+    gives_up_in=86357.3,
+    cause="no answer from far.example:7000",
+    attempts=16,
+    retry_in=0.4,
+    round_trip=None,
+    refused=0,
+)
+RECEIVING = replace(
+    SENDING, written=0, confirmed=0, received=300 * MIB, delivered=290 * MIB, finished=True
+)
+EMPTY = replace(SENDING, written=0, confirmed=0, links=1)
+# As listen sees it: nobody can be called.
+LISTENING = replace(
+    CALLING, peer="localhost:7000", cause="", gives_up_in=None, attempts=0, retry_in=None
+)
+CALLER_AWAY = replace(AWAY, cause="reset", attempts=0, retry_in=None)

@@ -1,0 +1,144 @@
+"""What the shells are told when the tab key is pressed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bpipe.cli.completion import complete_path, complete_when
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where there is one of each."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("a.sock")
+        Path("afile").touch()
+        Path("adir").mkdir()
+        Path("a dir").mkdir()
+        Path("a;dir").mkdir()
+        Path("agone").symlink_to("nowhere")
+        yield tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("unix:a", ["unix:a.sock", "unix:adir/"]),
+        ("unix:./a", ["unix:./a.sock", "unix:./adir/"]),
+        ("unix:adir", ["unix:adir/"]),
+        ("unix:x", []),
+        ("unix:[a", []),
+        ("a", []),
+        ("", []),
+    ],
+)
+def test_sockets_and_folders_are_offered_and_nothing_that_has_to_be_quoted(
+    folder: Path, typed: str, offered: list[str]
+) -> None:
+    assert complete_path(typed) == offered
+
+
+def test_a_home_directory_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert complete_path("unix:~/a.") == [f"unix:{folder}/a.sock"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("", ["auto", "always", "never"]), ("a", ["auto", "always"]), ("n", ["never"]), ("x", [])],
+)
+def test_the_words_of_the_status_line(typed: str, offered: list[str]) -> None:
+    assert complete_when(typed) == offered
+
+
+# --- what a shell is told ---
+
+
+def completions(shell: str, line: str, folder: Path) -> list[str]:
+    """What this shell is told when the tab key is pressed after ``line``."""
+    words = {
+        "_BPIPE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "bpipe"],
+        env={**os.environ, **words},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    # The zsh of some typers has a colon escaped.
+    return re.findall(r"[\w:./-]+", done.stdout.replace("\\\\:", ":"))
+
+
+@pytest.mark.parametrize(
+    ("shell", "paths"),
+    [
+        ("bash", ["unix:./a.sock", "unix:./adir/"]),
+        ("zsh", ["unix:./a.sock", "unix:./adir/"]),
+        ("fish", ["unix:./a.sock", "unix:./adir/"]),
+    ],
+)
+def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
+    shell: str, paths: list[str], tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "a.sock"))
+    (tmp_path / "afile").touch()
+    (tmp_path / "adir").mkdir()
+    for command in ("connect", "listen"):
+        assert set(paths) == set(completions(shell, f"bpipe {command} unix:./a", tmp_path)) - {
+            "_arguments",
+            ":",
+        }
+        assert not any(
+            "a.sock" in each for each in completions(shell, f"bpipe {command} ./a", tmp_path)
+        )
+    assert "--send-only" in completions(shell, "bpipe connect --se", tmp_path)
+    assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_a_shell_that_cannot_complete_is_one_line(option: str, tmp_path: Path) -> None:
+    shell = tmp_path / "dash"
+    if (found := shutil.which("dash")) is None:
+        pytest.skip("dash is not installed")
+    shell.symlink_to(found)
+    command = f'"{sys.executable}" -m bpipe {option}; exit $?'
+    done = subprocess.run(
+        [str(shell), "-c", command],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"bpipe: (dash|sh) cannot be told .*bash, zsh and fish can\n", done.stderr)
+
+
+def test_completion_that_cannot_be_installed_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -m bpipe --install-completion; exit $?'],
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"bpipe: {tmp_path}/.bashrc: is a directory\n"

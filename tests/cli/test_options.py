@@ -1,0 +1,83 @@
+"""What each group of options means for those below, and which contradict each other."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import typer
+
+from bpipe.cli.options import Direction, Report, Tuning, Where
+from bpipe.ends.streams import Directions
+from bpipe.errors import AddressError
+from bpipe.protocol.patience import Limits
+from bpipe.report.settings import Level, Settings, When
+
+
+@pytest.mark.parametrize(
+    ("where", "address", "meant", "family"),
+    [
+        (Where(), "far:7", "far:7", socket.AF_UNSPEC),
+        (Where(port="8"), "far", "far:8", socket.AF_UNSPEC),
+        (Where(ipv4=True), "far:7", "far:7", socket.AF_INET),
+        (Where(ipv6=True), "far:7", "far:7", socket.AF_INET6),
+        (Where(), "/tmp/s", "unix:/tmp/s", socket.AF_UNSPEC),
+    ],
+)
+def test_where(where: Where, address: str, meant: str, family: int) -> None:
+    parsed = where.parse(address)
+    assert str(parsed) == meant
+    assert parsed.family == family
+
+
+@pytest.mark.parametrize(
+    ("where", "address"), [(Where(port="x"), "far"), (Where(port="1"), "far:2"), (Where(), "a:b:c")]
+)
+def test_no_address(where: Where, address: str) -> None:
+    with pytest.raises(AddressError):
+        where.parse(address)
+
+
+def test_which_directions() -> None:
+    assert Direction().directions() == Directions()
+    assert Direction(send_only=True).directions() == Directions(send_only=True)
+    assert Direction(recv_only=True).directions() == Directions(recv_only=True)
+
+
+def test_limits() -> None:
+    assert Tuning().limits() == Limits()
+    tuning = Tuning(connect_timeout=1.0, give_up_after=2.0, heartbeat=3.0)
+    assert tuning.limits() == Limits(3.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("report", "level"),
+    [
+        (Report(quiet=True), Level.QUIET),
+        (Report(), Level.NORMAL),
+        (Report(verbose=1), Level.VERBOSE),
+        (Report(verbose=2), Level.TRACE),
+        (Report(verbose=9), Level.TRACE),
+    ],
+)
+def test_the_level(report: Report, level: Level) -> None:
+    assert report.settings().level is level
+
+
+def test_what_is_told() -> None:
+    report = Report(When.NEVER, 5, "log", 2.0)
+    assert report.settings() == Settings(Level.NORMAL, When.NEVER, 5, "log", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda: Where(ipv4=True, ipv6=True).parse("far"), "--ipv4 and --ipv6 contradict"),
+        (lambda: Direction(True, True).directions(), "leave nothing to do"),
+        (lambda: Report(verbose=1, quiet=True).settings(), "--verbose and --quiet contradict"),
+    ],
+)
+def test_what_contradicts_itself(ask: object, said: str) -> None:
+    assert callable(ask)
+    with pytest.raises(typer.BadParameter, match=said):
+        ask()
