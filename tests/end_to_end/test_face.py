@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 from typing import Any
@@ -92,6 +93,15 @@ def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) ->
     screen.wait_last(r"\$")
 
 
+def drawn_once(rows: list[str], width: int) -> bool:
+    """Whether the line is there, once, below what was said, with one empty row between."""
+    *above, empty, last = ["", "", *rows]
+    narrow, wide = r"connected\s+\S.*", r"connected to .*elapsed \d+s"
+    said = re.fullmatch(r"123456789bpipe: connected to [\d.:]+", "".join(above))
+    clear = said is not None and all(above[2:]) and not empty
+    return clear and re.fullmatch(narrow if width < 100 else wide, last) is not None
+
+
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="needs a terminal that wraps anew")
 def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_path: Path) -> None:
     """Also while it is resized faster than the line is drawn, and in its history.
@@ -106,27 +116,16 @@ def test_a_terminal_that_wraps_its_lines_anew_keeps_no_rest_of_it(far: Far, tmp_
     def rows() -> list[str]:
         return do("capture-pane", "-p", "-S", "-").rstrip().split("\n")
 
-    def drawn(width: int) -> bool:
-        """Whether the line is there, once, below what was said, with one empty row between."""
-        *above, empty, last = ["", "", *rows()]
-        narrow, wide = r"connected\s+\S.*", r"connected to .*elapsed \d+s"
-        said = re.fullmatch(r"123456789bpipe: connected to [\d.:]+", "".join(above))
-        return (
-            said is not None
-            and all(above[2:])
-            and not empty
-            and bool(re.fullmatch(narrow if width < 100 else wide, last))
-        )
-
     command = far.command.replace("bpipe", f"{sys.executable} -m bpipe", 1)
     do("new-session", "-d", "-x", "150", "-y", "20", f"seq 9; {command}; read")
     try:
         producer = far.produce()
-        until(lambda: drawn(150), lambda: str(rows()))
+        until(lambda: drawn_once(rows(), 150), lambda: str(rows()))
         for final in (60, 150, 40):
             for width in (97, 150, 40, 120, final):
                 do("resize-window", "-x", str(width), "-y", "20")
-            until(lambda width=final: drawn(width), lambda: str(rows()))  # type: ignore[misc]
+            check = partial(lambda width: drawn_once(rows(), width), final)
+            until(check, lambda: str(rows()))
         producer.finish()
         until(lambda: "alldelivered" in "".join(rows()).replace(" ", ""), lambda: str(rows()))
         said = [row.split()[1] for row in rows() if row.startswith("bpipe: ")]
@@ -291,10 +290,9 @@ def test_always_is_for_those_who_read_stderr_elsewhere(start: Start, far: Far) -
     arguments: list[Any] = ["--send-only", "--status", "always", "--heartbeat", "0.2"]
     caller = start.bpipe("connect", far.proxy.address, *arguments, stdin=PIPE)
     producer = caller.feed(None)
-    far.consumer.wait_count(10 * MIB)
+    caller.wait_line(r"connected.*sent .*/s")
     producer.finish()
     assert finish(caller, far.listener) == [0, 0]
-    assert re.search(r"connected.*sent .*/s", caller.text)
 
 
 def test_a_percentage_and_the_time_that_is_left(terminal: Open, far: Far) -> None:
