@@ -18,7 +18,7 @@ from bpipe.errors import LinkLost, NotConnected
 from bpipe.net import connectors
 from bpipe.net.address import Address, parse
 from bpipe.net.backoff import Backoff
-from bpipe.net.connectors import connector
+from bpipe.net.connectors import Connection, Tcp, connector
 from bpipe.net.dialer import Dialer
 from bpipe.net.resolve import Endpoint
 from bpipe.protocol.patience import Limits
@@ -36,6 +36,7 @@ from bpipe.protocol.wire import (
     pack_verdict,
     unpack_hello,
 )
+from tests.support.listening import serving
 
 
 def dialling(
@@ -149,6 +150,42 @@ def test_each_address_of_a_name_has_its_turn(monkeypatch: pytest.MonkeyPatch) ->
         asyncio.run(dial_until(Address("both", port), look))
     for peer in accepted:
         peer.close()
+
+
+class Noting(Tcp):
+    """A connector that notes which connections were good."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(address)
+        self.good: list[str] = []
+
+    def prefer(self, connection: Connection) -> None:
+        self.good.append(connection.peer)
+
+
+def test_only_a_connection_over_which_somebody_has_greeted_is_preferred() -> None:
+    async def check() -> None:
+        async with serving() as at:
+            calls = Noting(Address("127.0.0.1", at.port))
+            session = Session(1000)
+            dialer = Dialer(session, calls, Backoff(0.05))
+            link = await dialer.next_link()
+            assert calls.good == [f"127.0.0.1:{at.port}"]
+            link.fail(LinkLost("enough"))
+            await dialer.close()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            calls = Noting(Address(*server.getsockname()))
+            dialer = Dialer(Session(1000), calls, Backoff(0.05))
+            search = asyncio.ensure_future(dialer.next_link())
+            for _ in range(2):
+                (await asyncio.get_running_loop().sock_accept(server))[0].close()
+            assert calls.good == []
+            search.cancel()
+            await asyncio.wait([search])
+            await dialer.close()
+
+    asyncio.run(asyncio.wait_for(check(), 20))
 
 
 def test_who_accepts_and_says_nothing_does_not_hold_up_the_search() -> None:
