@@ -9,8 +9,10 @@ CUTS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
+PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
+	tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
-.PHONY: help style fix types quick all cover house sim soak fuzz bench clean
+.PHONY: help style fix types quick all cover portable house sim soak fuzz bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -42,6 +44,10 @@ cover: $(VENV)/made ## whether the tests of the protocol go through every branch
 	$(BIN)/coverage run -m pytest -q tests/protocol --ignore=tests/protocol/test_model.py \
 		--ignore=tests/protocol/test_fuzz.py
 	$(BIN)/coverage report
+
+portable: $(VENV)/made ## the tests of what may differ from one Python, or one typer, to another
+	$(BIN)/pytest -q -m 'not slow' $(PORTABLE)
+	$(BIN)/pytest -q -m portable tests/end_to_end
 
 house: $(VENV)/made ## measure the rules of the house; where: make house ARGS=--where
 	$(BIN)/python -m tests.house $(ARGS)

@@ -26,6 +26,7 @@ def handles(program: Program, number: int) -> bool:
     return found is not None and bool(int(found[1], 16) & 1 << (number - 1))
 
 
+@pytest.mark.portable
 @pytest.mark.parametrize(
     ("victim", "name"),
     [
