@@ -9,6 +9,7 @@ CUTS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
+TWO = -n 2 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
@@ -38,7 +39,7 @@ quick: $(VENV)/made ## the tests that need a minute or two; some only: make quic
 	$(BIN)/pytest -q -m 'not slow' --ignore=tests/end_to_end --ignore=tests/simulation $(TESTS)
 
 all: style types $(VENV)/made ## style, types, every test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q $(TWO)
 
 cover: $(VENV)/made ## whether the tests of the protocol go through every branch of it
 	$(BIN)/coverage run -m pytest -q tests/protocol --ignore=tests/protocol/test_model.py \
@@ -46,8 +47,8 @@ cover: $(VENV)/made ## whether the tests of the protocol go through every branch
 	$(BIN)/coverage report
 
 portable: $(VENV)/made ## the tests of what may differ from one Python, or one typer, to another
-	$(BIN)/pytest -q -m 'not slow' $(PORTABLE)
-	$(BIN)/pytest -q -m portable tests/end_to_end
+	$(BIN)/pytest -q $(TWO) -m 'not slow' $(PORTABLE)
+	$(BIN)/pytest -q $(TWO) -m portable tests/end_to_end
 
 house: $(VENV)/made ## measure the rules of the house; where: make house ARGS=--where
 	$(BIN)/python -m tests.house $(ARGS)

@@ -163,7 +163,7 @@ def test_a_silent_connection_is_replaced_when_a_new_one_is_answered(
     why = r"nothing was heard for (\d\.\d) s, and a new connection is answered"
     silence = re.search(why, sending.wait_line(why))
     assert silence is not None
-    assert 1.2 <= float(silence[1]) < 3  # what was sent is owed an answer, whatever the heartbeat
+    assert 1.2 <= float(silence[1]) < 5  # what was sent is owed an answer, whatever the heartbeat
     sending.wait_back(SOON)
     producer.finish()
     assert consumer.wait_end() == producer.written

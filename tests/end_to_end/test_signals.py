@@ -123,7 +123,7 @@ def test_a_second_signal_ends_at_once(start: Start, path: Path, name: str) -> No
 
     until(ended, "its end")
     assert sending.wait() == -signal.Signals[name]
-    assert time.monotonic() - first < (0.8 if name == "SIGINT" else 1.8)  # two is its patience
+    assert time.monotonic() - first < 1.8  # two is its patience
 
 
 @pytest.mark.slow

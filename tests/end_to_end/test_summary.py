@@ -68,7 +68,7 @@ def terminate(start: Start, far: Far, screen: Screen) -> None:
             True,
             give_up,
             4,
-            r"ADDRESS: gave up after [12] s without a connection: \S.*; "
+            r"ADDRESS: gave up after \d s without a connection: \S.*; "
             rf"{SAFE} bytes are confirmed, {AWAY} more are not; {AGAIN}",
         ),
         (

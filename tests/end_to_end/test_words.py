@@ -134,7 +134,7 @@ def test_whoever_waits_for_a_listener_is_told_why(start: Start) -> None:
     loud = start.bpipe("connect", f"127.0.0.1:{port}", "--connect-timeout", "30")
     line = loud.wait_line("trying")
     assert re.fullmatch(
-        rf"bpipe: 127\.0\.0\.1:{port}: connection refused; trying for 2[78]s more", line
+        rf"bpipe: 127\.0\.0\.1:{port}: connection refused; trying for 2\ds more", line
     )
     assert caller.lines == []
 
@@ -237,7 +237,7 @@ def test_the_cause_is_shown_from_the_first_moment(terminal: Open) -> None:
     screen = terminal(80)
     screen.enter(f"bpipe connect localhost:{port} < /dev/null")
     screen.wait_last(r"connecting( to \S+)?  (attempt \d+ now  )?connection refused  .*")
-    screen.wait_line(rf"bpipe: localhost:{port}: connection refused; trying for 2[78]s more")
+    screen.wait_line(rf"bpipe: localhost:{port}: connection refused; trying for 2\ds more")
     screen.press("\x03")
     screen.wait_last(r"\$")
     assert not any(re.match("connecting", line) for line in screen.lines), screen.lines

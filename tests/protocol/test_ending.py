@@ -248,7 +248,7 @@ def test_every_transition_of_the_table_is_driven_below() -> None:
     assert set(ALLOWED) == set(STEPS)
 
 
-@pytest.mark.parametrize(("before", "after"), ALLOWED)
+@pytest.mark.parametrize(("before", "after"), STEPS)
 def test_a_session_takes_every_step_of_the_table(before: Phase, after: Phase) -> None:
     session = in_phase(before)
     change = session.change
