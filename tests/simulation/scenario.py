@@ -50,6 +50,7 @@ class Scenario:
         self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
         self.secret = SECRET if seed % 4 == 3 else None
         self.piped = seed % 3 == 2
+        self.doubtful = seed % 50 == 13  # greetings that arrive after their link is given up
         self.weather = self._make_weather()
         self.network = Network(self.world, self.weather, self._note, type(begin(self.secret)))
         self.strangers = Loop(self.world, "strangers")
@@ -65,6 +66,8 @@ class Scenario:
         self.judge.peaceful = self.weather.peaceful
         self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
         self._plan_disturbances()
+        if self.doubtful:
+            self.callee.cue_heard(self._slow_down)
         if log is not None:
             for end in self.ends:
                 end.engine.session.trace_to(self._tracer(end))
@@ -123,7 +126,19 @@ class Scenario:
                 until = since + rng.choice((0.3, 3.0, 10.0, 30.0)) * rng.random()
                 weather.away.append((since, until))
                 since = until
+        if self.doubtful:
+            self._make_doubtful(weather)
         return weather
+
+    def _make_doubtful(self, weather: Weather) -> None:
+        """The first connection falls silent in one direction, and all later ones are slow."""
+        weather.latency, weather.stragglers, weather.hiccups = (0.001, 0.01), 0.0, 0.0
+        weather.fates, weather.faulty, weather.at_seams, weather.reach = [Fate.DEAF], 1.0, 0.0, 4000
+        weather.away = []
+
+    def _slow_down(self) -> None:
+        """From now on every connection is late, and none fails."""
+        self.weather.faulty, self.weather.stragglers = 0.0, 1.0
 
     def _make_plan(self) -> Plan:
         rng = self.rng
@@ -134,7 +149,7 @@ class Scenario:
                 give_up_after=rng.choice((3.0, 20.0)),
                 linger=rng.choice((1.0, 30.0)),
             )
-        return Plan(
+        plan = Plan(
             length=rng.choice((0, 1, 100, 3000, 10000)),
             buffer_size=rng.choice((1, 17, 600, 5000, 60000)),
             limits=limits,
@@ -144,6 +159,11 @@ class Scenario:
             consume_every=rng.choice((0.001, 0.05, 0.5)),
             appetite=rng.choice((10, 1000, 60000)),
         )
+        if self.doubtful:
+            plan.limits = limits._replace(heartbeat=2.0)
+            plan.length, plan.buffer_size, plan.appetite = 10000, 5000, 100
+            plan.produce_every, plan.consume_every = 0.05, 0.2
+        return plan
 
     def _plan_disturbances(self) -> None:
         rng = self.rng
