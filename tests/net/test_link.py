@@ -268,6 +268,7 @@ def test_close_writes_everything_and_waits_for_the_peer(pair: Pair) -> None:
             assert not closing.done()
             far.close()
             await closing
+            assert str(link.lost.result()) == "closed"
             # A frame that has begun has come whole.
             frames = decode(heard)
             assert sum(len(frame.payload) for frame in frames) == session.writer.high > 0
