@@ -132,6 +132,7 @@ def test_a_run_with_everything_that_there_is_to_say(
         ("bpipe.protocol.session", "Session", "settle", KEY),
         ("bpipe.engine", "Engine", "status", KEY),
     ],
+    ids=lambda value: {KEY: "key", PASSPHRASE: "passphrase"}.get(value, value),
 )
 def test_a_failure_inside(
     start: Start, text: str, file: str, module: str, owner: str, name: str
