@@ -15,7 +15,7 @@ from typing import IO, Final
 
 import pytest
 
-PATIENCE: Final = 20.0  # seconds until a condition that does not come is a failure
+PATIENCE: Final = 40.0  # seconds until a condition that does not come is a failure
 SOON: Final = 3.0  # seconds for what is to happen within one: these machines are noisy
 MIB: Final = 1 << 20
 
