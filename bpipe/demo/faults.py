@@ -73,6 +73,24 @@ class _Connection:
             return _CHUNK
         return min(max(self.cut.offset - offset, 0), _CHUNK)
 
+    def inherit(self, cut: Cut) -> bool:
+        """Whether this cut of another one is to come here; not where there is one, or was."""
+        if self.cut is not None or self.broken:
+            return False
+        self.cut = cut
+        return True
+
+    def break_with(self, fault: Fault) -> None:
+        """The cut has come."""
+        for sock in (self.caller, self.callee):
+            with contextlib.suppress(OSError):
+                if fault is Fault.RESET:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    sock.close()
+                elif fault is Fault.EOF:
+                    sock.shutdown(socket.SHUT_WR)  # closed later: unread input would be a reset
+        self.cut, self.broken = None, True
+
     def close(self) -> None:
         self.caller.close()
         self.callee.close()
@@ -188,11 +206,8 @@ class FaultProxy:
         return True
 
     def _leave_over(self, cut: Cut) -> None:
-        for connection in reversed(self._live):
-            if connection.cut is None and not connection.broken:
-                connection.cut = cut
-                return
-        self._left_over.append(cut)
+        if not any(connection.inherit(cut) for connection in reversed(self._live)):
+            self._left_over.append(cut)
 
     async def _relay_both(self, connection: _Connection, tamper: _TamperOne) -> None:
         """Forward both directions until they end, or until a cut that ends them."""
@@ -244,14 +259,7 @@ class FaultProxy:
         return True
 
     def _break(self, connection: _Connection, cut: Cut) -> None:
-        for sock in (connection.caller, connection.callee):
-            with contextlib.suppress(OSError):
-                if cut.fault is Fault.RESET:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                    sock.close()
-                elif cut.fault is Fault.EOF:
-                    sock.shutdown(socket.SHUT_WR)  # closed later: unread input would be a reset
-        connection.cut, connection.broken = None, True
+        connection.break_with(cut.fault)
         self.made.append(cut)
         self._on_cut(cut)
 
