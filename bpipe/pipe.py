@@ -1,6 +1,7 @@
 """BackedPipe: a byte stream in each direction that outlives its connections, for programs.
 
-What drives it is in ``engine.py``. The command line, which feeds and drains it from threads, works
+What drives it is in ``engine.py``. Who only calls does not load what listens, nor the other way
+round. The command line, which feeds and drains it from threads, works
 with that.
 """
 
@@ -14,12 +15,7 @@ from typing import Final
 from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, SessionEnded
 from bpipe.net.address import EVERYWHERE, Address, parse, require_callable
-from bpipe.net.backoff import Backoff
-from bpipe.net.bind import bind
 from bpipe.net.clock import clock as system_clock
-from bpipe.net.connectors import connector
-from bpipe.net.dialer import Dialer
-from bpipe.net.listener import Listener
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
@@ -216,6 +212,10 @@ async def connect(
     users of this one, where the system tells of them. ``retry_max`` caps the delay between two
     attempts, in seconds. Raises AddressError for an address that cannot be used.
     """
+    from bpipe.net.backoff import Backoff
+    from bpipe.net.connectors import connector
+    from bpipe.net.dialer import Dialer
+
     anywhere = insecure or secret is not None
     where = _address(address)
     require_callable(where)
@@ -241,6 +241,9 @@ async def listen(
     secret every address of this machine. Raises AddressError for an address that cannot be used,
     OSError if it cannot be bound.
     """
+    from bpipe.net.bind import bind
+    from bpipe.net.listener import Listener
+
     where = _address(address)
     if secret is not None and not where.host and where.path is None:
         where = where._replace(host=EVERYWHERE)

@@ -11,7 +11,6 @@ from tests.simulation.scenario import run_seed
 SEEDS = 2000  # that a mutant may survive, at most
 MISTAKES = ("TypeError", "AttributeError", "NameError")  # of a mutant that does not fit any more
 FIRST = {  # else 0; chosen where that would take long
-    "a session that gave way leaves its outage to the next caller": 4300,
     "a done end that leaves before it could say so, and whose peer waits in vain": 2300,
     "a producer that is never cut although the far consumer has gone": 1700,
     "a done end that reports the ABORT which it hears": 1100,

@@ -178,9 +178,3 @@ def _leave_an_outage_behind(patch: Patch) -> None:
         self.patience.outage_since = since
 
     patch.setattr(Session, "restart", forgetful)
-
-
-@mutant
-def _lose_a_link_unseen(patch: Patch) -> None:
-    """a link that is lost before the engine has taken it, of which nobody is told"""
-    patch.setattr(Link, "watch", lambda self, drive: None)
