@@ -1,8 +1,7 @@
 """BackedPipe: a byte stream in each direction that outlives its connections, for programs.
 
-What drives it is in ``engine.py``. Who only calls does not load what listens, nor the other way
-round. The command line, which feeds and drains it from threads, works
-with that.
+What drives it is in ``engine.py``. The command line, which feeds and drains it from threads, works
+with that. Who only calls does not load what listens, nor the other way round.
 """
 
 from __future__ import annotations
