@@ -51,15 +51,21 @@ def held(pipe: IO[bytes]) -> int:
 
 
 class Producer:
-    """A thread that writes test data: ``total`` bytes, or without an end. Closes its file."""
+    """A thread that writes test data: ``total`` bytes, or without an end. Closes its file.
 
-    def __init__(self, file: IO[bytes], total: int | None, offset: int = 0) -> None:
+    With a ``pause`` (seconds, after each piece) it leaves the processor to others.
+    """
+
+    def __init__(
+        self, file: IO[bytes], total: int | None, offset: int = 0, pause: float = 0.0
+    ) -> None:
         self.written = 0
         self.broken = False  # nobody reads any more
         self.ended = False
         self._file = file
         self._total = total
         self._offset = offset
+        self._pause = pause
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -71,6 +77,8 @@ class Producer:
                     step = min(_STEP, left)
                     data = pattern(self._offset + self.written, step)
                     self.written += os.write(self._file.fileno(), data)
+                    if self._pause:
+                        time.sleep(self._pause)
                 self.broken = False
         finally:
             self.ended = True
@@ -94,7 +102,7 @@ class Producer:
         before = -1
         while before != self.written:
             before = self.written
-            time.sleep(0.15)
+            time.sleep(0.3)  # a thread may get no turn for long on a busy machine
         assert not self.ended, "a producer that was to be stuck has ended"
 
     def wait_broken(self, patience: float = PATIENCE) -> None:

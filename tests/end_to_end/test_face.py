@@ -168,7 +168,7 @@ def test_suspended_in_the_background_and_back(terminal: Open, far: Far) -> None:
     assert any(re.match(r"\[1\]\+  Stopped", line) for line in screen.lines), screen.lines
     count = far.consumer.count
     screen.enter("bg")
-    far.consumer.wait_count(count + 100 * MIB)
+    far.consumer.wait_count(count + 20 * MIB)
     screen.enter("kill -USR1 %1; wait -n x 2>&-")
     screen.wait_line(r"(\$ )*bpipe: connected \S+; sent .*")
     assert not any(re.search(DRAWN, line) for line in screen.lines), screen.lines
@@ -187,7 +187,7 @@ def test_a_paused_terminal_does_not_hold_up_the_data(terminal: Open, far: Far, h
     producer = far.produce()
     screen.wait_last(CONNECTED)
     screen.press("\x13")
-    far.consumer.wait_count(far.consumer.count + 200 * MIB)
+    far.consumer.wait_count(far.consumer.count + 40 * MIB)  # most of a second
     if held:
         producer.finish()
         assert far.consumer.wait_end() == producer.written
