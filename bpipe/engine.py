@@ -213,14 +213,15 @@ class Engine:
         self.session.settle(self._clock())
         if self.link is not None:
             self.link.flush()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait, and tell those who look."""
         if self.ending.phase is Phase.OVER and not self._over.done():
             self._over.set_result(None)
         self._set_timer()
         if not self._change.done():
             self._change.set_result(None)
-        self._tell()
-
-    def _tell(self) -> None:
         assert not self._telling, "an observer drives: it has to have that called"
         self._telling = True
         try:
@@ -296,4 +297,4 @@ class Engine:
         """An error outside the protocol ends the pipe for everybody who waits."""
         error = None if supervisor.cancelled() else supervisor.exception()
         self.session.leave(SessionEnded(f"bpipe failed: {error or 'cancelled'}"))
-        self.drive()
+        self._tell()
