@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("reproducible")
+
+for number in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what is in the background,
+    if signal.getsignal(number) is signal.SIG_IGN:  # and so would every process that a test starts
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)
