@@ -9,11 +9,11 @@ CUTS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
-TWO = -n 2 --dist worksteal
+SPREAD = -n 3 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
-.PHONY: help style fix types quick all cover portable house sim soak fuzz bench clean
+.PHONY: help style fix types quick all cover smoke portable house sim soak fuzz bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -39,16 +39,18 @@ quick: $(VENV)/made ## the tests that need a minute or two; some only: make quic
 	$(BIN)/pytest -q -m 'not slow' --ignore=tests/end_to_end --ignore=tests/simulation $(TESTS)
 
 all: style types $(VENV)/made ## style, types, every test
-	$(BIN)/pytest -q $(TWO)
+	$(BIN)/pytest -q $(SPREAD)
 
 cover: $(VENV)/made ## whether the tests of the protocol go through every branch of it
 	$(BIN)/coverage run -m pytest -q tests/protocol --ignore=tests/protocol/test_model.py \
 		--ignore=tests/protocol/test_fuzz.py
 	$(BIN)/coverage report
 
-portable: $(VENV)/made ## the tests of what may differ from one Python, or one typer, to another
-	$(BIN)/pytest -q $(TWO) -m 'not slow' $(PORTABLE)
-	$(BIN)/pytest -q $(TWO) -m portable tests/end_to_end
+smoke: $(VENV)/made ## real processes, one of each kind
+	$(BIN)/pytest -q -m smoke tests/end_to_end
+
+portable: smoke ## what may differ from one Python to another, or from one typer
+	$(BIN)/pytest -q $(SPREAD) -m 'not slow' $(PORTABLE)
 
 house: $(VENV)/made ## measure the rules of the house; where: make house ARGS=--where
 	$(BIN)/python -m tests.house $(ARGS)

@@ -16,8 +16,8 @@ settings.register_profile(
 )
 settings.load_profile("reproducible")
 
-for number in (signal.SIGINT, signal.SIGHUP):  # a shell ignores them for what is in the background,
-    if signal.getsignal(number) is signal.SIG_IGN:  # and so would every process that a test starts
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):  # a shell ignores them for what is
+    if signal.getsignal(number) is signal.SIG_IGN:  # in the background, and so would each bpipe
         signal.signal(number, signal.SIG_DFL)
 
 

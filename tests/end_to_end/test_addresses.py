@@ -50,7 +50,7 @@ def test_tcp(start: Start, listen: list[str], connect: list[str]) -> None:
     assert finish(caller, listener) == [0, 0]
 
 
-@pytest.mark.portable
+@pytest.mark.smoke
 def test_a_relative_path_and_a_stale_socket(start: Start, path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))

@@ -45,7 +45,7 @@ def test_a_consumer_that_leaves_while_nothing_moves_ends_both(start: Start, path
     assert "closed its pipe" in near.text
 
 
-@pytest.mark.portable
+@pytest.mark.smoke
 @WAYS
 def test_the_answer_comes_after_the_request_has_ended(
     start: Start, path: Path, near: str, far: str

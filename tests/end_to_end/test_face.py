@@ -21,7 +21,7 @@ from tests.end_to_end.screen import CONNECTED, DRAWN, Far, Open
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.portable
+@pytest.mark.smoke
 def test_an_outage_at_sixty_columns(terminal: Open, far: Far) -> None:
     screen = terminal(60)
     screen.enter(far.command)

@@ -24,7 +24,7 @@ def events(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.portable
+@pytest.mark.smoke
 def test_the_log_tells_an_outage_and_the_totals(start: Start, tmp_path: Path) -> None:
     logs = tmp_path / "listener", tmp_path / "caller"
     listener = start.bpipe(

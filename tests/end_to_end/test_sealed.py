@@ -23,7 +23,6 @@ QUICK = ("--heartbeat", "100ms")
 EAGER = (*QUICK, "--retry-max", "10ms")
 
 
-@pytest.mark.portable
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_cuts_anywhere(start: Start, key: Path, path: Path, kind: str) -> None:

@@ -17,7 +17,7 @@ from tests.end_to_end.helpers import Start
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.portable
+@pytest.mark.smoke
 def test_a_secret_of_words_is_asked_for_on_the_terminal_beside_the_data(
     start: Start, console: Console, tmp_path: Path
 ) -> None:

@@ -74,8 +74,9 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.portable
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "shell", [pytest.param("bash", marks=pytest.mark.smoke), *list(SHELLS)[1:]]
+)
 def test_the_tab_key_offers_sockets_and_runs_nothing(
     terminal: Open, tmp_path: Path, hostile: Path, shell: str
 ) -> None:
@@ -126,7 +127,6 @@ def test_a_question_that_is_asked_in_the_background_and_stopped(
     assert "correct" not in screen.output.decode()
 
 
-@pytest.mark.portable
 def test_the_demonstration_has_a_status_line_and_leaves_nothing_of_it(
     terminal: Open, tmp_path: Path
 ) -> None:

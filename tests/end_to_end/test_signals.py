@@ -26,11 +26,10 @@ def handles(program: Program, number: int) -> bool:
     return found is not None and bool(int(found[1], 16) & 1 << (number - 1))
 
 
-@pytest.mark.portable
 @pytest.mark.parametrize(
     ("victim", "name"),
     [
-        ("sender", "SIGINT"),
+        pytest.param("sender", "SIGINT", marks=pytest.mark.smoke),
         ("sender", "SIGHUP"),
         ("receiver", "SIGINT"),
         ("receiver", "SIGTERM"),
