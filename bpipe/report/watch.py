@@ -55,6 +55,7 @@ class Watch:
         self._stdin_is_terminal = streams.stdin_is_terminal
         self._waits_for_stdin = sends and not directions.send_only  # then it is what is waited for
         self._hinted = False  # that may be told
+        self._concluded = False
 
     def open(self, address: str, *, listens: bool) -> None:
         """Open the log, if there is to be one; LogError if that cannot be. Tell that it starts."""
@@ -159,7 +160,9 @@ class Watch:
         asyncio.get_running_loop().call_later(interval, report)
 
     def report(self, level: Level) -> None:
-        """Tell where things stand."""
+        """Tell where things stand, if it is not told yet how they ended."""
+        if self._concluded:
+            return
         status = self._engine.status()
         view = self._meter.view(status, clock())
         away = status.state in (State.CONNECTING, State.RECONNECTING)
@@ -187,6 +190,7 @@ class Watch:
         self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
+        self._concluded = True
         self._narrator.sum_up()
         self._narrator.look(status)
         size, totals = self._meter.size, self._totals(status)

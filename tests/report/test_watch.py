@@ -309,6 +309,17 @@ def test_the_last_line(failure: bpipe.SessionEnded | None, interrupted: bool, li
     assert concludes(Level.QUIET) == ([] if quiet else [found])
 
 
+def test_nothing_is_told_after_the_last_line() -> None:
+    async def check(watch: Watch) -> None:
+        async with pair() as (caller, _):
+            watch.begin(caller.engine, listens=False)
+            watch.conclude(None, BEFORE, 0, interrupted=False)
+            watch.report(Level.QUIET)  # a timer, or a signal that has come late
+
+    (line,) = said(check)
+    assert line == "bpipe: done; both streams were empty"
+
+
 def test_a_run_that_cannot_begin_is_one_line() -> None:
     async def check(watch: Watch) -> None:
         assert watch.refuse(2, "a bad address", "address") == 2
