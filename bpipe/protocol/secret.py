@@ -18,6 +18,7 @@ from typing import Final
 
 KEY_SIZE: Final = 32  # bytes
 SHORTEST_PASSPHRASE: Final = 12  # characters
+LONGEST_NAME: Final = 255  # bytes
 
 _PREFIX: Final = "bpipe1:"
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # of Crockford's base 32: no i, l, o, u
@@ -34,34 +35,39 @@ _SCRYPT_MEMORY: Final = 256 << 20  # bytes: N and r below need half of it
 class Secret:
     """What proves that an end belongs here, made of bytes that nobody can guess.
 
-    ``key`` is what goes into a greeting (32 bytes). ``guessable`` tells that it is made of a
-    passphrase of which nobody knows how good it is.
+    Ends that share it, and the ``name`` of their pipe, belong together: one secret serves many
+    pipes, and a call for one is not answered by another. ``key`` goes into a greeting, and with
+    ``mac_key`` its first message is authenticated (32 bytes each). ``guessable`` tells that it is
+    made of a passphrase of which nobody knows how good it is.
     """
 
-    __slots__ = ("guessable", "key")
+    __slots__ = ("guessable", "key", "mac_key")
 
-    def __init__(self, secret: bytes, *, guessable: bool = False) -> None:
-        self.key = hkdf(b"bpipe/1 key", secret, 1)[0]
+    def __init__(self, secret: bytes, name: str = "", *, guessable: bool = False) -> None:
+        info = normalize_name(name)
+        self.key = hkdf(b"bpipe/1 key", secret, 1, info)[0]
+        self.mac_key = hkdf(b"bpipe/1 mac", secret, 1, info)[0]
         self.guessable = guessable
 
     @classmethod
-    def parse(cls, data: bytes) -> Secret:
+    def parse(cls, data: bytes, name: str = "") -> Secret:
         """The secret that a file with this content means; ValueError if it means none.
 
-        A passphrase takes some tenths of a second and 128 MiB of memory (scrypt, RFC 7914), and so
-        do words.
+        ``name`` is that of the pipe. A passphrase takes some tenths of a second and 128 MiB of
+        memory (scrypt, RFC 7914), and so do words.
         """
+        salt = _SCRYPT_SALT + normalize_name(name)
         try:
             text = data.decode("utf-8-sig")  # without the mark that some editors put first
         except UnicodeDecodeError:
             raise ValueError("is not text: a key is made by bpipe keygen") from None
         text = text.removesuffix("\n").removesuffix("\r")
         if _PREFIX in text.lower():  # a key, or what was meant to be one
-            return cls(_parse_key(text))
+            return cls(_parse_key(text), name)
         if not text:
             raise ValueError("is empty: bpipe keygen makes a key")
         if (words := _parse_words(text)) is not None:
-            return cls(_stretch(words.encode()))
+            return cls(_stretch(words.encode(), salt), name)
         # As RFC 8265 has it: one passphrase, whatever keyboard it was typed on.
         text = unicodedata.normalize("NFC", text)
         if len(text) < SHORTEST_PASSPHRASE:
@@ -69,7 +75,7 @@ class Secret:
                 f"is too short: a passphrase has at least {SHORTEST_PASSPHRASE} characters,"
                 " and bpipe keygen makes a key"
             )
-        return cls(_stretch(text.encode()), guessable=True)
+        return cls(_stretch(text.encode(), salt), name, guessable=True)
 
     def __repr__(self) -> str:
         return "Secret(...)"
@@ -78,13 +84,24 @@ class Secret:
         raise TypeError("a secret is not to be copied out of its process")
 
 
-def hkdf(salt: bytes, material: bytes, count: int) -> list[bytes]:
-    """``count`` keys of 32 bytes: HKDF-SHA256 without info (RFC 5869)."""
+def hkdf(salt: bytes, material: bytes, count: int, info: bytes = b"") -> list[bytes]:
+    """``count`` keys of 32 bytes: HKDF-SHA256 (RFC 5869)."""
     chaining = hmac.digest(salt, material, "sha256")
     keys = [b""]
     for number in range(1, count + 1):
-        keys.append(hmac.digest(chaining, keys[-1] + bytes([number]), "sha256"))
+        keys.append(hmac.digest(chaining, keys[-1] + info + bytes([number]), "sha256"))
     return keys[1:]
+
+
+def normalize_name(name: str) -> bytes:
+    """The name of a pipe as it goes into its keys: UTF-8, NFC. ValueError if it cannot be one."""
+    try:
+        data = unicodedata.normalize("NFC", name).encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not text") from None
+    if len(data) > LONGEST_NAME:
+        raise ValueError(f"is longer than {LONGEST_NAME} bytes")
+    return data
 
 
 def generate() -> str:
@@ -109,10 +126,10 @@ def _conceal_run(found: re.Match[str]) -> str:
     return found[0] if _parse_words(found[0]) is None else _CONCEALED
 
 
-def _stretch(passphrase: bytes) -> bytes:
+def _stretch(passphrase: bytes, salt: bytes) -> bytes:
     work = {"n": 1 << 17, "r": 8, "p": 1, "maxmem": _SCRYPT_MEMORY}
     try:
-        return hashlib.scrypt(passphrase, salt=_SCRYPT_SALT, dklen=KEY_SIZE, **work)
+        return hashlib.scrypt(passphrase, salt=salt, dklen=KEY_SIZE, **work)
     except ValueError:  # so it is told, and the numbers are right
         raise MemoryError("a passphrase takes 128 MiB for a moment") from None
 

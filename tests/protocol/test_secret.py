@@ -46,16 +46,21 @@ def stretched(passphrase: bytes) -> bytes:
 @pytest.fixture
 def unstretched(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is stretched is what counts; the work costs half a second each time."""
-    monkeypatch.setattr(secret, "_stretch", lambda text: text)
+    monkeypatch.setattr(secret, "_stretch", lambda text, salt: text)
 
 
 # --- keys ---
 
 
-@given(salt=st.binary(max_size=80), material=st.binary(max_size=80), count=st.integers(1, 5))
-def test_hkdf_is_that_of_rfc_5869(salt: bytes, material: bytes, count: int) -> None:
-    whole = HKDF(SHA256(), 32 * count, salt=salt, info=b"").derive(material)
-    assert b"".join(hkdf(salt, material, count)) == whole
+@given(
+    salt=st.binary(max_size=80),
+    material=st.binary(max_size=80),
+    count=st.integers(1, 5),
+    info=st.binary(max_size=80),
+)
+def test_hkdf_is_that_of_rfc_5869(salt: bytes, material: bytes, count: int, info: bytes) -> None:
+    whole = HKDF(SHA256(), 32 * count, salt=salt, info=info).derive(material)
+    assert b"".join(hkdf(salt, material, count, info)) == whole
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -209,6 +214,35 @@ def test_neither_a_key_nor_words_can_be_guessed() -> None:
 )
 def test_what_is_said_does_not_have_a_secret_in_it(text: str, shown: str) -> None:
     assert conceal(text) == shown
+
+
+# --- the name of the pipe ---
+
+
+def test_each_pipe_has_keys_of_its_own() -> None:
+    keys = [(each.key, each.mac_key) for each in (Secret(RAW), Secret(RAW, "a"), Secret(RAW, "b"))]
+    assert len({key for pair in keys for key in pair}) == 6
+    assert Secret.parse(LINE.encode(), "a").key == keys[1][0]
+
+
+def test_a_name_is_the_same_from_whatever_keyboard() -> None:
+    composed, decomposed = "B\u00fccher", "Bu\u0308cher"
+    assert Secret(RAW, decomposed).mac_key == Secret(RAW, composed).mac_key
+
+
+def test_a_passphrase_is_stretched_for_each_name() -> None:
+    kdf = Scrypt(salt=b"bpipe/1 passphraseB\xc3\xbccher", length=32, n=2**17, r=8, p=1)
+    expected = Secret(kdf.derive(PASSPHRASE.encode()), "B\u00fccher")
+    assert Secret.parse(PASSPHRASE.encode(), "B\u00fccher").key == expected.key
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("x" * 256, "longer than 255 bytes"), ("\udcff", "not text")]
+)
+def test_what_cannot_be_a_name(name: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        Secret(RAW, name)
+    assert Secret(RAW, "x" * 255)
 
 
 # --- passphrases ---
