@@ -43,9 +43,11 @@ ROUND_TRIPS: Final = 3  # times as long as the first, if that is more
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
 _ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is sealed
-    True: ("is it bpipe, with the same secret?", "secret"),
+    True: ("is it bpipe, with the same secret and --name?", "secret"),
     False: ("is it bpipe, and without a secret?", "stranger"),
 }
+_AGAIN: Final = 3  # greetings that nobody has answered; a sealed one is not told of another version
+_VERSION: Final = " And of the same version?"
 
 
 class Dialer:
@@ -78,6 +80,7 @@ class Dialer:
         self._answered: int | None = None  # the one that goes on alone
         self._link: Link | None = None  # the one that was found last
         self._watch: asyncio.Task[None] | None = None  # over it
+        self._unheard = 0  # greetings that nobody has answered
         session.patience.calling(clock())
 
     @property
@@ -202,7 +205,11 @@ class Dialer:
         """What is said of it: in the first greetings it may not be bpipe that is there."""
         if self._session.established:
             return error
-        advice, code = _ADVICE[self._session.secret is not None]
+        self._unheard += 1
+        sealed = self._session.secret is not None
+        advice, code = _ADVICE[sealed]
+        if sealed and self._unheard >= _AGAIN:
+            advice += _VERSION
         return LinkLost(f"{self.name}: {error}; {advice}", code)
 
     def _go_on_alone(self, number: int, accepted: bool) -> None:

@@ -12,14 +12,19 @@ from typing import Final
 
 from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected
 from bpipe.protocol.ending import Phase, not_connected
+from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Admission, Hello, Opening
+from bpipe.protocol.wire import Admission, Hello, Opening, Verdict
 
 BUSY: Final = (
-    "busy: the listener is serving another session; if that one is dead, press ^C there,"
-    " or have it give up sooner (--give-up-after)"
+    "busy: the listener is serving another session, heard {} s ago; if that one is dead, press ^C"
+    " there, or have it give up sooner (--give-up-after)"
 )
 ELSEWHERE: Final = "the peer stands elsewhere in the stream"
+OTHER_VERSION: Final = "the listener speaks another version of bpipe's protocol"
+
+_FOREIGN: Final = (Admission.UNKNOWN, Admission.VERSION)  # what somebody else would say, too
+_PASSING: Final = (Admission.STALE, Admission.FULL)  # the next attempt may be answered otherwise
 
 
 class Caller:
@@ -32,6 +37,7 @@ class Caller:
         self._new_id = new_id
         self._opened = False  # a CONFIRM for this id may have arrived: RESUME from now on
         self._may_be_ours = False  # who is served there: an id was given up after its CONFIRM
+        self._row: tuple[int, float] | None = None  # of such refusals: after which link, since when
 
     def hello(self) -> Hello:
         """The first message of the next greeting."""
@@ -62,33 +68,46 @@ class Caller:
         elif not session.established and session.patience.one_try:
             session.leave(not_connected(cause))
 
-    def refused(self, admission: Admission) -> None:
+    def refused(self, verdict: Verdict, now: float) -> None:
         """The answerer said no.
 
-        STALE means nothing: the next attempt has a higher epoch. Nor does anything while there is a
-        link, which may still be good: a name can lead to somebody else.
+        That means nothing while there is a link, which may still be good: a name can lead to
+        somebody else. So can a call, where somebody is in the way; hence the right one is called
+        for a while, although another one says that it does not know this session.
         """
-        session = self.session
-        if session.over or session.attached or admission is Admission.STALE:
+        session, admission = self.session, verdict.admission
+        if session.over or session.attached or admission in _PASSING:
             return
         if not session.established:
-            self._refused_early(admission)
-        elif admission is Admission.BUSY:
-            pass  # somebody else answers there now
-        elif session.phase is not Phase.UP:
-            session.leave(session.verdict())
-        elif admission is Admission.UNKNOWN:
-            session.leave(session.lost("the peer no longer knows this session"))
-        else:
-            session.leave(session.lost(ELSEWHERE))
+            self._refused_early(verdict)
+        elif admission is Admission.RANGE:
+            self._leave(ELSEWHERE)
+        elif admission in _FOREIGN and self._row_lasts(now):
+            self._leave("the peer no longer knows this session")
 
-    def _refused_early(self, admission: Admission) -> None:
+    def _leave(self, why: str) -> None:
+        """The session cannot go on; that makes no difference to an end that is done, or fails."""
+        session = self.session
+        session.leave(session.lost(why) if session.phase is Phase.UP else session.verdict())
+
+    def _row_lasts(self, now: float) -> bool:
+        """Whether it was heard for long enough, since the last link, that nobody knows us."""
+        session = self.session
+        if self._row is None or self._row[0] != session.history.links:
+            self._row = session.history.links, now
+        patience = UNKNOWN_FOR if session.phase is Phase.UP else UNKNOWN_LINGER
+        return now - self._row[1] >= patience
+
+    def _refused_early(self, verdict: Verdict) -> None:
+        admission = verdict.admission
         if admission is Admission.UNKNOWN:
             self.session.identify(None)  # nothing was consumed there: a new OPEN is safe
             self._may_be_ours = True
         elif admission is Admission.BUSY and self._may_be_ours:
             pass  # its link is dead, then: it gives way when that is noticed
         elif admission is Admission.BUSY:
-            self.session.leave(Busy(BUSY))
+            self.session.leave(Busy(BUSY.format(verdict.position.received)))
+        elif admission is Admission.VERSION:
+            self.session.leave(NotConnected(OTHER_VERSION, "version"))
         else:
             self.session.leave(NotConnected(ELSEWHERE))

@@ -19,15 +19,12 @@ from bpipe.protocol.ending import MOVING
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.history import Loss
 from bpipe.protocol.liveness import Liveness
+from bpipe.protocol.pace import Pace
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import LARGEST_PAYLOAD, Header, Kind, Stop
-from bpipe.protocol.writer import Piece
+from bpipe.protocol.wire import Header, Kind, Stop
 
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
-SMALLEST_FRAME: Final = 16 << 10  # the first DATA payload on a link
-QUICK_FRAME: Final = 0.05  # seconds: a frame that went out faster lets the next be twice as long
-SLOW_FRAME: Final = 0.2  # seconds: one that took longer lets the next be half as long
 
 
 class Channel:
@@ -36,15 +33,14 @@ class Channel:
     def __init__(self, session: Session, frames: Frames, now: float) -> None:
         frames.join(session.reader)
         self.liveness = Liveness(session.patience.limits.heartbeat, now)
-        self.frame_size = SMALLEST_FRAME
         self._session = session
         self._reader = session.reader
         self._writer = session.writer
         self._ending = session.ending
         self._frames = frames
+        self._pace = Pace()
         self._progress = False  # a byte of a stream, or an ACK that moved, came over this link
         self._lent: Views = []  # what goes out next; begun, so it has to go out whole
-        self._frame_began: float | None = None
         self._ack_due = True  # an ACK is the first thing said on every link, after STOP
         self._ack_at: float | None = None
         self._stop_due = True
@@ -71,9 +67,7 @@ class Channel:
             if small := self._small_frames(now):
                 self._lent.append(memoryview(small))
             if self._session.established and self._ending.phase in MOVING:
-                piece = self._writer.next_frame(self.frame_size)
-                if piece is not None:
-                    self._lend(piece, now)
+                self._lend_stream(now)
         return self._lent
 
     def sent(self, count: int, now: float) -> None:
@@ -87,21 +81,11 @@ class Channel:
         if lent:
             lent[0] = lent[0][count:]
             return
-        if self._frame_began is not None:
-            self._pace(now - self._frame_began)
         if self._mark_lent and self._told_at is None:
             self._told_at = now
         if self._bye_lent:
             self._ending.wrote_bye()
             self._session.settle(now)
-
-    def _pace(self, took: float) -> None:
-        """A slow link is not to be stuck behind one huge frame, which took so many seconds."""
-        self._frame_began = None
-        if took < QUICK_FRAME:
-            self.frame_size = min(self.frame_size * 2, LARGEST_PAYLOAD)
-        elif took > SLOW_FRAME:
-            self.frame_size = max(self.frame_size // 2, SMALLEST_FRAME)
 
     def _consider_ack(self, moved: int, now: float) -> None:
         """An ACK is due at once for the end mark, or for a quarter of what either end can hold.
@@ -143,9 +127,12 @@ class Channel:
             small += self._pack(Kind.BYE, 0)
         return small
 
-    def _lend(self, piece: Piece, now: float) -> None:
-        """This of the stream goes out next."""
-        self._frame_began = now
+    def _lend_stream(self, now: float) -> None:
+        """The next frame of the stream goes out, if there is one."""
+        writer = self._writer
+        piece = writer.next_frame(self._pace.limit(writer.sent, writer.acked, now))
+        if piece is None:
+            return
         if piece.kind is Kind.FIN:
             self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, how=piece.how)))
             return
@@ -182,6 +169,7 @@ class Channel:
         finally:
             if self._reader.received > before:
                 self._progress = True
+                self.liveness.verified(now)
                 self._session.progressed(now)
 
     @property
@@ -205,6 +193,7 @@ class Channel:
 
     def _hear(self, header: Header, now: float) -> None:
         """A frame has come; the payload of DATA has gone, or goes, straight to the reader."""
+        self.liveness.verified(now)
         kind, length, number, how, _ = header
         session = self._session
         if session.trace is not None:
@@ -235,13 +224,13 @@ class Channel:
         if kind is Kind.STOP:
             self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
             self._session.patience.asked(now)
-        elif kind is Kind.BYE:
+        elif kind is Kind.BYE and not number:
             self._ending.hear_bye()
         elif kind is Kind.ABORT:
             self._ending.hear_abort(number, self._frames.message)
             self._reader.discard()
         else:
-            raise ProtocolError(f"{kind.name} after the greeting")
+            raise ProtocolError(f"{kind.name} that may not be said")
 
     # --- time ---
 

@@ -30,7 +30,7 @@ class Frames:
         self.missing = 0  # bytes of the body that is arriving
         self.passing = False  # they are payload, and need not be seen here
         self.message = b""  # of the last frame that was not DATA; only an ABORT has one
-        self._header = bytearray(HEADER_SIZE)
+        self._header = bytearray(self.size)
         self._header_view = memoryview(self._header)
         self._filled = 0  # bytes of it
         self._coming: Header | None = None  # of the body
@@ -53,8 +53,8 @@ class Frames:
 
     # --- in ---
 
-    def unpack(self, data: bytes) -> Header:
-        """A whole frame without payload; only in a greeting, which reads no more than that."""
+    def unpack(self, data: bytes | bytearray) -> Header:
+        """What a header says, or a whole frame without payload, as those of a greeting are."""
         return unpack_header(data)
 
     def incoming(self) -> Views:
@@ -87,7 +87,7 @@ class Frames:
         Of a DATA frame the header is enough. Raises LinkLost for what nobody may send.
         """
         self._filled += count
-        if self._filled < HEADER_SIZE:
+        if self._filled < self.size:
             return None
         self._filled = 0
         return self._begin()
@@ -99,7 +99,7 @@ class Frames:
 
     def _begin(self) -> Header | None:
         """A header is there."""
-        header = unpack_header(self._header)
+        header = self.unpack(self._header)
         self.missing = header.length
         if header.kind is Kind.DATA:
             self._reader.check(header.number, header.length)

@@ -23,16 +23,27 @@ from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.wire import Admission, Header, Hello, Kind, Opening, Position, Verdict
+from bpipe.protocol.wire import (
+    NOWHERE,
+    Admission,
+    Header,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    Verdict,
+    pack_verdict,
+)
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
 
-_NOWHERE: Final = Position(0, 0, 0)
 _REFUSALS: Final = {
     Admission.UNKNOWN: "the listener does not know this session",
     Admission.STALE: "the listener has seen a later greeting",
     Admission.RANGE: "the listener stands at another place in the stream",
     Admission.BUSY: "the listener is busy",
+    Admission.VERSION: "the listener speaks another version of bpipe's protocol",
+    Admission.FULL: "the listener serves as many callers as it may",
 }
 
 
@@ -127,7 +138,7 @@ class CallerGreeting(Greeting):
         self.session = caller.session
         self._caller = caller
         self._tell_answered = answered
-        self._answerer = _NOWHERE
+        self._answerer = NOWHERE
         self._stated = self.session.reader.received
         hello = self._handshake.pack_hello(caller.hello())
         self._say(hello, self._handshake.verdict_size)
@@ -137,14 +148,14 @@ class CallerGreeting(Greeting):
             raise LinkLost("the session is over")
         if self._frames is None:
             resume_secret = self.session.resume_secret
-            self._hear_verdict(self._handshake.unpack_verdict(message, resume_secret))
+            self._hear_verdict(self._handshake.unpack_verdict(message, resume_secret), now)
         else:
             self._hear_ready(self._frames, self._frames.unpack(message), now)
 
-    def _hear_verdict(self, verdict: Verdict) -> None:
+    def _hear_verdict(self, verdict: Verdict, now: float) -> None:
         if verdict.admission is not Admission.OK:
             self._tell_answered(False)
-            self._caller.refused(verdict.admission)
+            self._caller.refused(verdict, now)
             raise LinkLost(_REFUSALS[verdict.admission])
         if self.session.reader.received != self._stated:
             raise LinkLost("the session has moved on during the greeting")
@@ -180,13 +191,20 @@ class AnswererGreeting(Greeting):
         self.done = self.channel is not None and not self._out
 
     def _hear_part(self, part: bytearray) -> None:
-        if self.hello is None:
+        if self.hello is not None or self.finished:
+            return
+        if self._handshake.is_other_version(part):
+            self._refuse(pack_verdict(Verdict(Admission.VERSION, NOWHERE)))
+        else:
             self._handshake.check_hello(part)
 
     def _hear(self, message: bytes, now: float) -> None:
-        if self.hello is None or self._frames is None:
-            self._hear_hello(self._unpack_hello(message))
+        if self.hello is None:
+            self._hear_part(bytearray(message))
+            if not self.finished:
+                self._hear_hello(self._unpack_hello(message), now)
             return
+        assert self._frames is not None
         if self._frames.unpack(message) != Header(Kind.CONFIRM, 0, 0):
             raise ProtocolError("a greeting without CONFIRM")
         self.session = self._sessions.admit(self.hello, self._handshake.resume_secret)
@@ -201,15 +219,22 @@ class AnswererGreeting(Greeting):
         self._sessions.remember(message)
         return hello
 
-    def _hear_hello(self, hello: Hello) -> None:
+    def _hear_hello(self, hello: Hello, now: float) -> None:
         self.hello = hello
-        admission, session = self._sessions.judge(hello)
-        self.session = session
-        self.finished = session is None
-        position = _NOWHERE if session is None else session.position
-        resume_secret = b"" if session is None else session.resume_secret
+        admission, self.session = self._sessions.judge(hello)
+        if self.session is None:
+            silence = self._sessions.silence(now) if admission is Admission.BUSY else 0
+            refusal = Verdict(admission, NOWHERE._replace(received=silence))
+            self._refuse(self._handshake.pack_verdict(refusal, b""))
+            return
+        resume_secret = self.session.resume_secret
         if hello.opening is Opening.OPEN:
             resume_secret = b""  # of one that it replaces
-        verdict = self._handshake.pack_verdict(Verdict(admission, position), resume_secret)
+        verdict = Verdict(admission, self.session.position)
+        packed = self._handshake.pack_verdict(verdict, resume_secret)
         self._frames = self._handshake.frames(caller=False)
-        self._say(verdict, 0 if self.finished else self._frames.size)
+        self._say(packed, self._frames.size)
+
+    def _refuse(self, verdict: bytes) -> None:
+        self.finished = True
+        self._say(verdict, 0)

@@ -13,6 +13,7 @@ from bpipe.protocol.wire import (
     Hello,
     Verdict,
     check_hello_prefix,
+    is_other_version,
     pack_hello,
     pack_verdict,
     unpack_hello,
@@ -27,6 +28,10 @@ class Handshake:
     hello_size = HELLO_SIZE  # bytes
     verdict_size = VERDICT_SIZE
     frame_size = Frames.size  # of CONFIRM and of READY
+
+    def is_other_version(self, data: bytes | bytearray) -> bool:
+        """Whether an M1 that begins like this is to be told that it is of another version."""
+        return is_other_version(data)
 
     def check_hello(self, data: bytes | bytearray) -> None:
         """ProtocolError as soon as these first bytes cannot become an M1 that is answered."""

@@ -7,6 +7,8 @@ from typing import Final
 from bpipe.errors import LinkLost
 
 SILENCE: Final = 3  # heartbeats without a byte from the peer that end a link
+UNVERIFIED: Final = 10  # heartbeats without anything whole from the peer that do, or
+UNVERIFIED_FOR: Final = 30.0  # seconds, if that is more
 ACK_AFTER: Final = 1.0  # seconds of hearing bytes without having sent any: then an ACK is due
 OWED: Final = ACK_AFTER + 0.25  # seconds without an answer that put a link in doubt
 
@@ -22,6 +24,7 @@ class Liveness:
         self._heartbeat = heartbeat
         self._sent_at = now
         self.heard_at = now  # a byte from the peer, or the greeting
+        self._verified_at = now  # a whole frame, or a byte of the stream that counts
         self._pinged_at = now
         self._unanswered_since: float | None = None  # bytes heard since this end last sent any
         self._asked_at: float | None = None  # bytes sent since the peer was last heard
@@ -43,6 +46,10 @@ class Liveness:
         if self._unanswered_since is None:
             self._unanswered_since = now
 
+    def verified(self, now: float) -> None:
+        """What came was something that the peer has said, and not only bytes."""
+        self._verified_at = now
+
     def ping(self, now: float) -> int:
         """The token for the PING that is sent now."""
         self.ping_due = False
@@ -58,10 +65,12 @@ class Liveness:
     def tick(self, now: float) -> bool:
         """Look at the clock; returns whether an ACK is due as a sign of life.
 
-        Raises LinkLost when the peer was silent for too long.
+        Raises LinkLost when the peer was silent for too long, or a frame does not end.
         """
         if now >= self.heard_at + SILENCE * self._heartbeat:
             raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
+        if now >= self._verified_at + max(UNVERIFIED * self._heartbeat, UNVERIFIED_FOR):
+            raise LinkLost(f"nothing whole was heard for {now - self._verified_at:.1f} s")
         if now >= max(min(self._sent_at, self.heard_at), self._pinged_at) + self._heartbeat:
             self.ping_due = True
             self._pinged_at = now

@@ -8,6 +8,8 @@ GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while t
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark,
 # and for an end that has it to say: it has to be there as long as the other waits
+UNKNOWN_FOR: Final = 30.0  # seconds of hearing that nobody knows the session: then it is believed
+UNKNOWN_LINGER: Final = 2.0  # the same, by an end to which it makes no difference any more
 QUESTION: Final = 2.0  # seconds for a producer to end where the far consumer has gone
 
 

@@ -2,15 +2,19 @@
 
 The greeting is a Noise handshake whose prologue is the plain head of M1; the second key that goes
 into it is the session's resume secret where the caller resumes and is accepted, so only who
-belongs to the session can finish such a greeting. A frame's header stays readable and is
-authenticated; its payload is encrypted, and a tag of 16 bytes follows it.
+belongs to the session can finish such a greeting. Before the handshake's first message stands a
+MAC of it: AES-GCM does not commit to one key, so without it one message could be made that is right
+under several, and would try as many guesses at once; and junk costs no more than a hash.
 
-Nothing of what comes is believed before its tag has verified: until then whatever is wrong with
-it is Forged, which ends the link, and never a ProtocolError, which would count against the peer.
+A frame's header is sealed by itself, and so is its payload, each under the next number of its
+direction: nothing of a header is believed, no length and no kind, before its tag has verified.
+Until then whatever is wrong is Forged, which ends the link, and never a ProtocolError, which would
+count against the peer.
 """
 
 from __future__ import annotations
 
+import hmac
 from typing import Final
 
 from bpipe.errors import Forged, ProtocolError
@@ -38,6 +42,8 @@ from bpipe.protocol.wire import (
     unpack_verdict,
 )
 
+MAC_SIZE: Final = 16
+
 _NO_SECRET: Final = bytes(KEY_SIZE)  # the second key of a greeting that resumes nothing
 
 
@@ -45,7 +51,7 @@ class SealedHandshake(Handshake):
     """The messages of one greeting under a secret."""
 
     sealed = True
-    hello_size = HELLO_SIZE + PUBLIC_SIZE + TAG_SIZE
+    hello_size = HELLO_SIZE + MAC_SIZE + PUBLIC_SIZE + TAG_SIZE
     verdict_size = VERDICT_SIZE + PUBLIC_SIZE + TAG_SIZE
     frame_size = HEADER_SIZE + TAG_SIZE
 
@@ -57,13 +63,23 @@ class SealedHandshake(Handshake):
         packed = pack_hello(hello, sealed=True)
         head, rest = packed[:HEAD_SIZE], packed[HEAD_SIZE:]
         self._noise = NoiseState(head, self._secret.key)
-        return head + self._noise.write_first(rest)
+        message = self._noise.write_first(rest)
+        return head + self._mac(head + message) + message
 
     def unpack_hello(self, data: bytes) -> Hello:
         self.check_hello(data)
         head, rest = data[:HEAD_SIZE], data[HEAD_SIZE:]
+        mac, message = rest[:MAC_SIZE], rest[MAC_SIZE:]
+        if not hmac.compare_digest(mac, self._mac(head + message)):
+            raise Forged("the peer has another secret")
         self._noise = NoiseState(head, self._secret.key)
-        return unpack_hello(head + self._noise.read_first(rest), sealed=True)
+        return unpack_hello(head + self._noise.read_first(message), sealed=True)
+
+    def _mac(self, data: bytes) -> bytes:
+        return hmac.digest(self._secret.mac_key, data, "sha256")[:MAC_SIZE]
+
+    def is_other_version(self, data: bytes | bytearray) -> bool:
+        return False  # who cannot be known is told nothing
 
     def pack_verdict(self, verdict: Verdict, resume_secret: bytes) -> bytes:
         assert self._noise is not None
@@ -108,73 +124,70 @@ class SealedFrames(Frames):
         self._receiving = receiving
         self._outgoing = memoryview(b"")  # the last DATA frame that was packed
         self._incoming = memoryview(b"")  # the body that is arriving
-        self._associated = b""  # its header: the next one may arrive together with its last bytes
 
     # --- out ---
 
     def pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
-        header = pack_frame(kind, number, message, how)[:HEADER_SIZE]
-        return header + self._sending.encrypt(header, message)
+        frame = pack_frame(kind, number, message, how)
+        sealed = self._sending.encrypt(b"", frame[:HEADER_SIZE])
+        return sealed + self._sending.encrypt(b"", message) if message else sealed
 
     def pack_data(self, number: int, payload: memoryview) -> Views:
-        size = self.size + len(payload)
+        size = self.size + len(payload) + TAG_SIZE
         if len(self._outgoing) < size:
             self._outgoing = memoryview(bytearray(size))
         header = pack_data_header(number, len(payload))
-        self._outgoing[:HEADER_SIZE] = header
-        self._sending.encrypt_into(header, payload, self._outgoing[HEADER_SIZE:size])
+        self._outgoing[: self.size] = self._sending.encrypt(b"", header)
+        self._sending.encrypt_into(b"", payload, self._outgoing[self.size : size])
         return [self._outgoing[:size]]
 
     # --- in ---
 
-    def unpack(self, data: bytes) -> Header:
-        self._receiving.decrypt(data[:HEADER_SIZE], data[HEADER_SIZE:])
-        return unpack_header(data[:HEADER_SIZE])
+    def unpack(self, data: bytes | bytearray) -> Header:
+        return unpack_header(self._receiving.decrypt(b"", data))
 
     def receive_body(self, count: int) -> Header | None:
         self.missing -= count
-        return None if self.missing else self._verify()
+        return None if self.missing else self._open()
 
-    def _begin(self) -> None:
-        try:
-            self._coming = unpack_header(self._header)
-        except ProtocolError as error:
-            raise Forged(str(error)) from None
-        self._associated = bytes(self._header)
-        self.missing = self._coming.length + TAG_SIZE
+    def _begin(self) -> Header | None:
+        header = self.unpack(self._header)
+        if not header.length:
+            self.message = b""
+            return header
+        if header.kind is Kind.DATA:
+            self._reader.check(header.number, header.length)
+        self._coming = header
+        self.missing = header.length + TAG_SIZE
         if len(self._incoming) < self.missing:
             self._incoming = memoryview(bytearray(self.missing))
+        return None
 
     def _body(self) -> Views:
         assert self._coming is not None
         size = self._coming.length + TAG_SIZE
         return [self._incoming[size - self.missing : size]]
 
-    def _verify(self) -> Header:
+    def _open(self) -> Header:
         """The whole body is there."""
         header = self._coming
         assert header is not None
         body = self._incoming[: header.length + TAG_SIZE]
-        if header.kind is not Kind.DATA:
-            self.message = self._receiving.decrypt(self._associated, body)
-            return header
-        try:
-            self._reader.check(header.number, header.length)
-        except ProtocolError:
-            self._receiving.decrypt(self._associated, body)  # the peer's error, or a forgery
-            raise
-        self._open(body)
+        if header.kind is Kind.DATA:
+            self._open_payload(body, header.length)
+        else:
+            self.message = self._receiving.decrypt(b"", body)
         return header
 
-    def _open(self, body: memoryview) -> None:
-        """Decrypt the payload to where it belongs."""
-        reader, length = self._reader, len(body) - TAG_SIZE
+    def _open_payload(self, body: memoryview, length: int) -> None:
+        """Decrypt it to where it belongs."""
+        reader = self._reader
         views = reader.lend(length)
         if len(views) == 1 and len(views[0]) == length:
-            self._receiving.decrypt_into(self._associated, body, views[0])
+            self._receiving.decrypt_into(b"", body, views[0])
             reader.receive(length)
             return
-        rest = memoryview(self._receiving.decrypt(self._associated, body))
+        rest = memoryview(self._receiving.decrypt(b"", body))
         while rest:
             for view in reader.lend(len(rest)):
                 view[:] = rest[: len(view)]

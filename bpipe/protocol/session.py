@@ -28,7 +28,7 @@ from bpipe.protocol.history import History, Loss
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
-from bpipe.protocol.wire import Position, Reason
+from bpipe.protocol.wire import Position, Reason, possible
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
@@ -58,6 +58,8 @@ class Session:
         self.channel: Driver | None = None  # over the link that is attached
         self.history = History()
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
+        self.heard_at = 0.0  # when the peer was heard last
+        self._peer: Position | None = None  # what it has stated last
         self.change = 0  # is raised with everything but counts of bytes
         self.trace: Callable[[str, str], None] | None = None  # see `log`
         self.if_missed = ""  # what to say if there was more for it
@@ -97,7 +99,7 @@ class Session:
     @property
     def replaceable(self) -> bool:
         """Whether an answerer's session gives way to a new OPEN: nobody was ever heard in it."""
-        return self.channel is None and not self.established and not self.over
+        return self.channel is None and not self.established and self.phase is Phase.UP
 
     @property
     def waits_until(self) -> float | None:
@@ -126,17 +128,19 @@ class Session:
         """An answerer's session, in which nobody was heard, begins anew for another caller."""
         self.writer.restart()
         self.patience.outage_ended()
-        self.history, self.fruitless = History(), 0
+        self.history, self.fruitless, self._peer = History(), 0, None
 
     def fits(self, position: Position) -> bool:
-        """Whether a peer that says it stands there can be resumed."""
-        window = self.writer.window or position.window
-        return position.window == window >= 1 and self.writer.holds(*position[:2])
+        """Whether a peer that says it stands there, with these terms, can be resumed."""
+        delivered, received, *terms = position
+        if self._peer is not None and terms != list(self._peer[2:]):
+            return False
+        return possible(position) and self.writer.holds(delivered, received)
 
     def attach(self, channel: Driver, position: Position, now: float) -> None:
         """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
         assert self.channel is None
-        self.channel = channel
+        self.channel, self._peer, self.heard_at = channel, position, now
         self.changed()
         self.history.attached(self.writer.high - position.received, now)
         self.writer.resume(position.received, position.window)
@@ -173,6 +177,7 @@ class Session:
     def heard(self, now: float, *, crossed: bool = False) -> None:
         """The peer has said something. ``crossed``: past whatever was in flight, both ways."""
         self.established = True
+        self.heard_at = now
         patience, writer = self.patience, self.writer
         if patience.outage_since is not None and (
             crossed or (writer.sent == writer.acked and not writer.sendable)
@@ -183,6 +188,7 @@ class Session:
     def progressed(self, now: float) -> None:
         """A byte of a stream, or an ACK that moved, has come."""
         self.fruitless = 0
+        self.heard_at = now
         if self.patience.outage_since is not None:
             self.patience.outage_ended()
         if self.reader.gone and self.reader.missed:
@@ -236,8 +242,8 @@ class Session:
         self.changed()
         self.ending.begin_abort(reason, message, now, self.patience.limits.linger)
         self.reader.discard()
-        if not self.established and not self.attached:
-            self.leave(self.failure)
+        if not self.history.links:
+            self.leave(self.failure)  # there is nobody who could be told
 
     def deliver_mark(self) -> None:
         """The consumer was closed after its last byte."""

@@ -12,7 +12,7 @@ from typing import Final
 from bpipe.errors import Forged, LinkLost
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Admission, Hello, Opening
+from bpipe.protocol.wire import NEEDS, Admission, Hello, Opening, possible
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 
@@ -57,6 +57,10 @@ class Sessions:
 
         Changes nothing.
         """
+        if hello.position.needs & ~NEEDS:
+            return Admission.VERSION, None
+        if hello.slot:
+            return Admission.STALE, None  # a session has one link here, so there is no such slot
         known = next((each for each in self._sessions if each.id == hello.session), None)
         if hello.opening is Opening.OPEN:
             if known is not None:
@@ -72,8 +76,13 @@ class Sessions:
         session = next((each for each in self._sessions if each.replaceable), None)
         if session is None:
             return Admission.BUSY, None
-        fresh = hello.position[:2] == (0, 0) and hello.position.window >= 1
+        fresh = hello.position[:2] == (0, 0) and possible(hello.position)
         return (Admission.OK, session) if fresh else (Admission.RANGE, None)
+
+    def silence(self, now: float) -> int:
+        """For how many seconds those were not heard who have the sessions."""
+        quiet = [now - each.heard_at for each in self._sessions if each.history.links]
+        return int(max(0.0, min(quiet, default=0.0)))
 
     def admit(self, hello: Hello, resume_secret: bytes) -> Session:
         """CONFIRM has come: judge again, and close the old link of the session that it gets.

@@ -2,8 +2,8 @@
 
 A frame is a 16-byte header, ``kind u8 | how u8 | status u8 | zero u8 | length u32 | number u64``,
 and ``length`` bytes of payload. Only DATA and ABORT have a payload; ``how`` and ``status`` are 0
-but in FIN and STOP. This module knows the shape of what is
-said; whether it may be said now is for those who hold the state.
+but in FIN, STOP and BYE. This module knows the shape of what is said; whether it may be said now is
+for those who hold the state.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Ended(enum.IntEnum):
     EXITED = 1  # a program; `status` is its exit status
     KILLED = 2  # a program; `status` is the signal
     CUT = 3  # there was more, or the producer had not ended when it was stopped
+    RUNNING = 4  # a program whose output has ended, and which goes on: BYE tells how it ends
 
 
 class Stop(enum.IntEnum):
@@ -69,11 +70,12 @@ def _word(kind: Kind, how: int = 0, status: int = 0) -> int:
 _MEANINGS: Final = {
     **{_word(kind): (kind, 0, 0) for kind in Kind},
     **{
-        _word(Kind.FIN, how, status): (Kind.FIN, how, status)
+        _word(kind, how, status): (kind, how, status)
+        for kind in (Kind.FIN, Kind.BYE)
         for how in (Ended.EXITED, Ended.KILLED)
         for status in range(how is Ended.KILLED, 256)
     },
-    _word(Kind.FIN, Ended.CUT): (Kind.FIN, Ended.CUT, 0),
+    **{_word(Kind.FIN, how): (Kind.FIN, how, 0) for how in (Ended.CUT, Ended.RUNNING)},
     _word(Kind.STOP, Stop.CONSUMER_GONE): (Kind.STOP, Stop.CONSUMER_GONE, 0),
 }
 _PAYLOADS: Final = {
@@ -138,16 +140,31 @@ class Admission(enum.IntEnum):
     OK = 0
     UNKNOWN = 1  # no such session
     STALE = 2  # an epoch that is not above the last attached one, or OPEN of a known session
-    RANGE = 3  # offsets that cannot be
+    RANGE = 3  # numbers that cannot be
     BUSY = 4  # somebody else has this listener
+    VERSION = 5  # another version is spoken here, or less of this one
+    FULL = 6  # too many others have this listener
+
+
+MOST_LINKS: Final = 8  # of one session
 
 
 class Position(NamedTuple):
-    """Where one end stands in the stream that it reads, and how much of it it can hold."""
+    """What one end states of itself: where it stands in the stream that it reads, and its terms.
+
+    What is not an offset never changes during a session.
+    """
 
     delivered: int
     received: int
-    window: int
+    window: int  # the most that it can hold, in bytes
+    links: int = 1  # that it would have at once
+    needs: int = 0  # bits: what the session has to have for it
+
+
+def possible(position: Position) -> bool:
+    """Whether any end can have terms like these."""
+    return position.window >= 1 and 1 <= position.links <= MOST_LINKS
 
 
 class Hello(NamedTuple):
@@ -157,6 +174,8 @@ class Hello(NamedTuple):
     session: bytes
     epoch: int
     position: Position
+    slot: int = 0  # which of its links this is to be
+    live: int = 0  # bits: the slots in which it has links
 
 
 class Verdict(NamedTuple):
@@ -167,31 +186,50 @@ class Verdict(NamedTuple):
 
 
 VERSION: Final = 1
+NEEDS: Final = 0  # the bits of `needs` that this program can serve
+NOWHERE: Final = Position(0, 0, 0, 0)  # of an end that refuses
 _MAGIC: Final = b"bpip"
-_HEAD: Final = struct.Struct(">4sBBBx")
-_HELLO: Final = struct.Struct(">16sQQQQ")
-_VERDICT: Final = struct.Struct(">BQQQQ")
+_PREFIX_SIZE: Final = 8  # of M1 in every version: what says which version it is
+_VERSION_AT: Final = 4
+_SEALED_AT: Final = 6
+_HEAD: Final = struct.Struct(">4sBBBx16s")
+_HELLO: Final = struct.Struct(">QBBBBIQQQ")
+_VERDICT: Final = struct.Struct(">BBBBIQQQ")
 
-HEAD_SIZE: Final = _HEAD.size  # of M1; it is plain on every link
+HEAD_SIZE: Final = _HEAD.size  # of M1; it is in the clear on every link
 HELLO_SIZE: Final = HEAD_SIZE + _HELLO.size
 VERDICT_SIZE: Final = _VERDICT.size
 
 
 def pack_hello(hello: Hello, *, sealed: bool = False) -> bytes:
     """M1; on a link that is sealed, before everything after its head is."""
-    head = _HEAD.pack(_MAGIC, VERSION, hello.opening, sealed)
-    return head + _HELLO.pack(hello.session, hello.epoch, *hello.position)
+    head = _HEAD.pack(_MAGIC, VERSION, hello.opening, sealed, hello.session)
+    delivered, received, window, links, needs = hello.position
+    terms = hello.slot, links, hello.live, needs, 0
+    return head + _HELLO.pack(hello.epoch, *terms, delivered, received, window)
+
+
+def is_other_version(data: bytes | bytearray) -> bool:
+    """Whether an M1 that begins like this is one of another version, on a link without a secret."""
+    known = data[:_VERSION_AT] == _MAGIC and len(data) >= _PREFIX_SIZE
+    return known and data[_VERSION_AT] != VERSION and not data[_SEALED_AT]
 
 
 def check_hello_prefix(data: bytes | bytearray, *, sealed: bool = False) -> None:
-    """ProtocolError as soon as these first bytes cannot become an M1 that we answer."""
-    head = bytes(data[:HEAD_SIZE])
-    fixed = _MAGIC + bytes([VERSION])
-    if not fixed.startswith(head[: len(fixed)]):
-        raise ProtocolError("the peer does not speak bpipe, version 1")
+    """ProtocolError as soon as these first bytes cannot become an M1 that we answer.
+
+    One of another version may, until ``is_other_version`` can tell.
+    """
+    head = bytes(data[:_PREFIX_SIZE])
+    if not _MAGIC.startswith(head[: len(_MAGIC)]):
+        raise ProtocolError("the peer does not speak bpipe")
+    if head[_VERSION_AT : _VERSION_AT + 1] not in (b"", bytes([VERSION])):
+        if sealed or len(head) == _PREFIX_SIZE:
+            raise ProtocolError(f"the peer does not speak version {VERSION} of bpipe's protocol")
+        return
     if (head[5:6] and head[5] not in list(Opening)) or head[7:8] not in (b"", b"\0"):
         raise ProtocolError("the peer's greeting is malformed")
-    if head[6:7] not in (b"", bytes([sealed])):
+    if head[_SEALED_AT : _SEALED_AT + 1] not in (b"", bytes([sealed])):
         raise ProtocolError(
             "the peer uses no secret, and this end does"
             if sealed
@@ -202,19 +240,32 @@ def check_hello_prefix(data: bytes | bytearray, *, sealed: bool = False) -> None
 def unpack_hello(data: bytes | bytearray, *, sealed: bool = False) -> Hello:
     """The M1 in these bytes; ProtocolError if it is none."""
     check_hello_prefix(data, sealed=sealed)
-    session, epoch, *position = _HELLO.unpack(data[HEAD_SIZE:])
-    return Hello(Opening(data[5]), session, epoch, Position(*position))
+    *_, opening, _, session = _HEAD.unpack(data[:HEAD_SIZE])
+    epoch, slot, links, live, needs, zero, *place = _HELLO.unpack(data[HEAD_SIZE:])
+    if zero:
+        raise ProtocolError("the peer's greeting is malformed")
+    position = Position._make([*place, links, needs])
+    return Hello(Opening(opening), session, epoch, position, slot, live)
 
 
 def pack_verdict(verdict: Verdict) -> bytes:
     """M2; on a link that is sealed, before everything after its first byte is."""
     answer = Answer.ACCEPT if verdict.admission is Admission.OK else Answer.REFUSE
-    return _VERDICT.pack(answer, verdict.admission, *verdict.position)
+    delivered, received, window, links, needs = verdict.position
+    terms = links, needs, 0
+    return _VERDICT.pack(answer, verdict.admission, *terms, delivered, received, window)
 
 
 def unpack_verdict(data: bytes | bytearray) -> Verdict:
-    """The M2 in these bytes; ProtocolError if it is none."""
-    answer, status, *position = _VERDICT.unpack(data)
+    """The M2 in these bytes; ProtocolError if it is none. What else a refusal says is not judged.
+
+    Needs that are not known here are a refusal, too: this end cannot serve them.
+    """
+    answer, status, links, needs, zero, *place = _VERDICT.unpack(data)
     if status not in list(Admission) or answer != (Answer.REFUSE if status else Answer.ACCEPT):
-        raise ProtocolError("the peer does not speak bpipe, version 1")
-    return Verdict(Admission(status), Position(*position))
+        raise ProtocolError("the peer does not speak bpipe")
+    if answer == Answer.ACCEPT and zero:
+        raise ProtocolError("the peer's greeting is malformed")
+    if answer == Answer.ACCEPT and needs & ~NEEDS:
+        return Verdict(Admission.VERSION, NOWHERE)
+    return Verdict(Admission(status), Position._make([*place, links, needs]))

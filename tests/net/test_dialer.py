@@ -110,19 +110,27 @@ def test_it_greets_whoever_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("secret", "advice"),
-    [(Secret(bytes(32)), "is it bpipe, with the same secret?"), (None, "and without a secret?")],
+    ("secret", "times", "advice"),
+    [
+        (Secret(bytes(32)), 1, "is it bpipe, with the same secret and --name?"),
+        (Secret(bytes(32)), 3, "And of the same version?"),
+        (None, 3, "and without a secret?"),
+    ],
 )
-def test_what_may_be_wrong_with_one_who_does_not_answer(secret: Secret | None, advice: str) -> None:
+def test_what_may_be_wrong_with_one_who_does_not_answer(
+    secret: Secret | None, times: int, advice: str
+) -> None:
     async def check() -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.setblocking(False)
             session, dialer = dialling(Address(*server.getsockname()), secret=secret)
             search = asyncio.ensure_future(dialer.next_link())
             loop = asyncio.get_running_loop()
-            peer, _ = await loop.sock_accept(server)
-            assert await loop.sock_recv(peer, 1000)
-            peer.close()
+            for _ in range(times):
+                assert not str(session.history.last_cause).endswith("And of the same version?")
+                peer, _ = await loop.sock_accept(server)
+                assert await loop.sock_recv(peer, 1000)
+                peer.close()
             async with asyncio.timeout(10):
                 while advice not in str(session.history.last_cause):
                     await asyncio.sleep(0.01)

@@ -15,13 +15,16 @@ from bpipe.errors import (
     SessionLost,
 )
 from bpipe.protocol.caller import Caller
+from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
+    NOWHERE,
     Admission,
     Hello,
     Opening,
     Position,
     Reason,
+    Verdict,
 )
 from tests.support.loopback import take
 from tests.support.peer import (
@@ -52,6 +55,11 @@ def numbered() -> Caller:
     """Who calls for a session, whose ids are counted."""
     numbers = itertools.count(1)
     return Caller(make(), lambda: bytes([next(numbers)]) * 16)
+
+
+def refuse(caller: Caller, admission: Admission, now: float = NOW) -> None:
+    """The answerer says no."""
+    caller.refused(Verdict(admission, NOWHERE), now)
 
 
 def test_a_caller_opens_until_it_has_confirmed_and_resumes_from_then_on() -> None:
@@ -90,7 +98,7 @@ def test_a_caller_that_is_unknown_before_its_first_ready_opens_anew() -> None:
     caller.hello()
     caller.confirming(b"a secret")
     caller.hello()
-    caller.refused(Admission.UNKNOWN)
+    refuse(caller, Admission.UNKNOWN)
     assert caller.hello() == Hello(Opening.OPEN, bytes([2]) * 16, 1, Position(0, 0, 100))
     assert caller.session.resume_secret == b""
 
@@ -99,23 +107,19 @@ def never_up(_: Session) -> None:
     """The first greeting is under way."""
 
 
-UNKNOWN, STALE, RANGE, BUSY = list(Admission)[1:]
+UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = list(Admission)[1:]
 
 
 @pytest.mark.parametrize(
     ("admission", "before", "failure", "text"),
     [
-        (UNKNOWN, interrupted, SessionLost, "no longer knows this session; 0 bytes are confirmed"),
-        (UNKNOWN, lacking_the_ack_of_the_mark, SessionLost, "all 3 bytes are, but not their end"),
-        (UNKNOWN, all_done, None, ""),
-        (UNKNOWN, cut_short, PipeClosed, "stopped reading"),
-        (UNKNOWN, aborted, LocalAbort, "disk full"),
+        (VERSION, never_up, NotConnected, "speaks another version"),
         (RANGE, never_up, NotConnected, "stands elsewhere"),
         (RANGE, interrupted, SessionLost, "stands elsewhere"),
         (RANGE, all_done, None, ""),
         (RANGE, cut_short, PipeClosed, "stopped reading"),
         (RANGE, aborted, LocalAbort, "disk full"),
-        (BUSY, never_up, Busy, "serving another session"),
+        (BUSY, never_up, Busy, "serving another session, heard 0 s ago"),
     ],
 )
 def test_a_refusal_that_ends_the_session(
@@ -123,8 +127,66 @@ def test_a_refusal_that_ends_the_session(
 ) -> None:
     session = make(b"abc")
     before(session)
-    Caller(session).refused(admission)
+    refuse(Caller(session), admission)
     assert_over(session, failure, text)
+
+
+@pytest.mark.parametrize("admission", [UNKNOWN, VERSION])
+@pytest.mark.parametrize(
+    ("before", "seconds", "failure", "text"),
+    [
+        (interrupted, UNKNOWN_FOR, SessionLost, "knows this session; 0 bytes are confirmed"),
+        (
+            lacking_the_ack_of_the_mark,
+            UNKNOWN_FOR,
+            SessionLost,
+            "all 3 bytes are, but not their end",
+        ),
+        (all_done, UNKNOWN_LINGER, None, ""),
+        (cut_short, UNKNOWN_LINGER, PipeClosed, "stopped reading"),
+        (aborted, UNKNOWN_LINGER, LocalAbort, "disk full"),
+    ],
+)
+def test_that_nobody_knows_the_session_is_believed_when_it_was_heard_for_long_enough(
+    admission: Admission,
+    before: Callable[[Session], None],
+    seconds: float,
+    failure: Failure,
+    text: str,
+) -> None:
+    session = make(b"abc")
+    before(session)
+    caller = Caller(session)
+    for when in (0, seconds / 2, seconds - 0.1):
+        refuse(caller, admission, NOW + when)
+        assert not session.over
+    refuse(caller, admission, NOW + seconds)
+    assert_over(session, failure, text)
+
+
+def test_silence_and_other_refusals_neither_end_a_row_nor_make_it_longer() -> None:
+    session = make()
+    interrupted(session)
+    caller = Caller(session)
+    caller.attempt_failed(LinkLost("no answer"))
+    refuse(caller, BUSY, NOW - UNKNOWN_FOR)
+    refuse(caller, UNKNOWN, NOW)
+    caller.attempt_failed(LinkLost("no answer"))
+    refuse(caller, STALE, NOW + UNKNOWN_FOR)
+    assert not session.over
+    refuse(caller, UNKNOWN, NOW + UNKNOWN_FOR)
+    assert session.over
+
+
+def test_a_link_ends_a_row_of_refusals() -> None:
+    session = make()
+    interrupted(session)
+    caller = Caller(session)
+    refuse(caller, UNKNOWN, NOW)
+    attach(session)
+    lose(session)
+    refuse(caller, UNKNOWN, NOW + UNKNOWN_FOR)
+    assert not session.over
 
 
 @pytest.mark.parametrize("admission", [UNKNOWN, RANGE, BUSY])
@@ -132,11 +194,11 @@ def test_a_refusal_beside_a_link_means_nothing_as_long_as_there_is_one(
     admission: Admission,
 ) -> None:
     session = up()
-    Caller(session).refused(admission)
+    refuse(Caller(session), admission)
     assert not session.over
     lose(session)
-    Caller(session).refused(admission)
-    assert session.over is (admission is not BUSY)
+    refuse(Caller(session), admission)
+    assert session.over is (admission is RANGE)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +209,7 @@ def test_a_refusal_beside_a_link_means_nothing_as_long_as_there_is_one(
         (STALE, interrupted),
         (STALE, all_done),
         (STALE, aborted),
+        (FULL, never_up),
         (BUSY, interrupted),
         (BUSY, aborted),
     ],
@@ -156,7 +219,7 @@ def test_a_refusal_after_which_the_next_attempt_may_succeed(
 ) -> None:
     session = make(b"abc")
     before(session)
-    Caller(session).refused(admission)
+    refuse(Caller(session), admission)
     assert not session.over
 
 
@@ -165,8 +228,8 @@ def test_a_busy_listener_may_be_serving_an_id_that_was_given_up() -> None:
     caller = numbered()
     caller.hello()
     caller.confirming(b"")
-    caller.refused(UNKNOWN)
-    caller.refused(BUSY)
+    refuse(caller, UNKNOWN)
+    refuse(caller, BUSY)
     assert not caller.session.over
 
 

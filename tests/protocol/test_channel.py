@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol.channel import ACK_DELAY, QUICK_FRAME, SLOW_FRAME, SMALLEST_FRAME
+from bpipe.protocol.channel import ACK_DELAY
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import HEADER_SIZE, LARGEST_PAYLOAD, Position, Reason
+from bpipe.protocol.wire import HEADER_SIZE, Kind, Position, Reason
 from tests.support.loopback import decode, drain, feed, write
 from tests.support.peer import (
     ABORT,
@@ -82,65 +82,24 @@ def test_nothing_is_lent_when_there_is_nothing_to_say() -> None:
 # --- how big a frame is ---
 
 
-def sending(frame_size: int = SMALLEST_FRAME) -> Session:
-    """A session that can say as much as it likes."""
+def test_a_frame_is_no_larger_than_what_its_link_has_carried_within_a_second() -> None:
     session = make(buffer_size=1 << 26)
     join(session, Position(0, 0, 1 << 26), Frames())
     drain(channel(session), NOW)
-    while channel(session).frame_size < frame_size:
-        send_frame(session, 0)
-    return session
-
-
-def send_frame(session: Session, seconds: float) -> int:
-    """Send a frame of the stream that takes so long; returns how large the next may be."""
-    link = channel(session)
-    write(session, bytes(10))
-    link.sent(sum(map(len, link.outgoing(NOW))), NOW + seconds)
-    return link.frame_size
-
-
-def test_frames_start_small_and_double_up_to_the_cap_while_the_link_is_quick() -> None:
-    session = sending()
-    sizes = [channel(session).frame_size] + [send_frame(session, 0) for _ in range(8)]
-    assert sizes == [(16 << 10) << min(doubled, 6) for doubled in range(9)]
-    assert sizes[-1] == LARGEST_PAYLOAD
-
-
-def test_frames_halve_down_to_the_smallest_while_the_link_is_slow() -> None:
-    session = sending(4 * SMALLEST_FRAME)
-    sizes = [send_frame(session, SLOW_FRAME + 0.01) for _ in range(3)]
-    assert sizes == [2 * SMALLEST_FRAME, SMALLEST_FRAME, SMALLEST_FRAME]
-
-
-@pytest.mark.parametrize("seconds", [QUICK_FRAME + 0.01, SLOW_FRAME - 0.01])
-def test_a_frame_that_is_neither_quick_nor_slow_changes_nothing(seconds: float) -> None:
-    session = sending(4 * SMALLEST_FRAME)
-    assert send_frame(session, seconds) == 4 * SMALLEST_FRAME
-
-
-def test_frames_without_a_payload_do_not_count_as_quick() -> None:
-    session = sending()
-    hear(session, PING(1))
-    assert said(session) == [PONG(1)]
-    assert channel(session).frame_size == SMALLEST_FRAME
-
-
-def test_a_frame_is_timed_until_its_last_byte() -> None:
-    session = sending(4 * SMALLEST_FRAME)
-    write(session, bytes(10))
-    link = channel(session)
-    assert sum(map(len, link.outgoing(NOW))) == HEADER_SIZE + 10
-    link.sent(1, NOW)
-    link.sent(HEADER_SIZE + 9, NOW + SLOW_FRAME + 0.01)
-    assert link.frame_size == 2 * SMALLEST_FRAME
-
-
-def test_no_frame_is_larger_than_its_link_has_shown_to_be_quick_enough_for() -> None:
-    session = sending()
     write(session, bytes(100_000))
-    sizes = [len(frame.payload) for frame in decode(drain(channel(session), NOW))]
-    assert sizes == [SMALLEST_FRAME, 2 * SMALLEST_FRAME, 100_000 - 3 * SMALLEST_FRAME]
+    assert sizes(session) == [16 << 10] * 6 + [100_000 - 6 * (16 << 10)]
+    hear(session, ACK(50_000))
+    write(session, bytes(100_000))
+    assert sizes(session) == [50_000, 50_000]
+    lose(session)
+    join(session, Position(50_000, 50_000, 1 << 26), Frames())
+    assert sizes(session)[0] == 16 << 10
+
+
+def sizes(session: Session) -> list[int]:
+    """Of the frames of the stream that are said now."""
+    frames = decode(drain(channel(session), NOW))
+    return [len(frame.payload) for frame in frames if frame.kind is Kind.DATA]
 
 
 # --- acknowledgements ---

@@ -9,16 +9,18 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import (
     HEADER_SIZE,
+    NOWHERE,
     Admission,
     Kind,
-    Position,
     Verdict,
     pack_frame,
     pack_hello,
+    pack_verdict,
     unpack_verdict,
 )
 from tests.support.answering import ID, OTHER, Listener, opening, resuming
 from tests.support.loopback import (
+    SECRET,
     Frame,
     decode,
     drain,
@@ -29,7 +31,7 @@ from tests.support.loopback import (
 from tests.support.peer import NOW, channel, lose, said
 
 CONFIRM = pack_frame(Kind.CONFIRM, 0)
-OK, UNKNOWN, STALE, RANGE, BUSY = Admission
+OK, UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = Admission
 
 
 @plain_and_sealed
@@ -115,7 +117,7 @@ def test_a_caller_that_opens_without_confirming_takes_nothing_from_the_next() ->
     ("data", "why"),
     [
         (b"G", "does not speak bpipe"),
-        (b"bpip\2", "does not speak bpipe"),
+        (b"bpip\2\1\1\0", "does not speak version 1"),
         (b"bpip\1\1\1", "uses a secret"),
         (b"bpip\1\3", "malformed"),
         (pack_hello(opening()).replace(b"\1\1\0\0", b"\1\1\0\1"), "malformed"),
@@ -154,6 +156,33 @@ def test_a_caller_that_is_refused_is_told_so_and_nothing_of_the_session() -> Non
     listener.serve()
     greeting, caller = listener.greet(opening(OTHER))
     assert greeting.session is None
-    assert caller.read(drain(greeting, NOW)) == Verdict(BUSY, Position(0, 0, 0))
+    assert caller.read(drain(greeting, NOW)) == Verdict(BUSY, NOWHERE)
     assert greeting.finished
     assert not any(greeting.incoming())
+
+
+@plain_and_sealed
+def test_who_finds_another_there_is_told_how_long_that_one_was_not_heard(
+    secret: Secret | None,
+) -> None:
+    listener = Listener(secret=secret)
+    listener.serve()
+    greeting, caller = listener.greet(opening(OTHER), NOW + 7.9)
+    assert caller.read(drain(greeting, NOW)) == Verdict(BUSY, NOWHERE._replace(received=7))
+
+
+@pytest.mark.parametrize("rest", [b"", bytes(56), bytes(200)])
+def test_another_version_is_told_that_this_end_does_not_speak_it(rest: bytes) -> None:
+    greeting = Listener().knock()
+    room = sum(map(len, greeting.incoming()))
+    feed(greeting, (b"bpip\2\7\0\0" + rest)[:room], NOW)
+    assert greeting.finished
+    assert drain(greeting, NOW) == pack_verdict(Verdict(VERSION, NOWHERE))
+    assert not any(greeting.incoming())
+
+
+def test_another_version_is_told_nothing_by_who_has_a_secret() -> None:
+    greeting = Listener(secret=SECRET).knock()
+    with pytest.raises(ProtocolError, match="does not speak version 1"):
+        feed(greeting, b"bpip\2\7\0\0", NOW)
+    assert drain(greeting, NOW) == b""

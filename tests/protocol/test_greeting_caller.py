@@ -28,7 +28,7 @@ from tests.support.loopback import (
 from tests.support.peer import NOW, hear, lose, said
 
 CONFIRM = pack_frame(Kind.CONFIRM, 0)
-OK, UNKNOWN, STALE, RANGE, BUSY = Admission
+OK, UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = Admission
 
 
 def calling(written: bytes = b"") -> Caller:
@@ -106,6 +106,8 @@ def test_a_caller_opens_again_when_it_has_not_confirmed() -> None:
         (STALE, "has seen a later greeting", None),
         (RANGE, "stands at another place", NotConnected),
         (BUSY, "is busy", Busy),
+        (VERSION, "speaks another version", NotConnected),
+        (FULL, "as many callers as it may", None),
     ],
 )
 def test_a_refusal_ends_the_link_and_the_session_decides(
@@ -124,6 +126,8 @@ def test_a_refusal_ends_the_link_and_the_session_decides(
     [
         verdict(position=Position(0, 1, 100)),
         verdict(position=Position(0, 0, 0)),
+        verdict(position=Position(0, 0, 1, links=0)),
+        verdict(position=Position(0, 0, 1, links=9)),
         verdict() + ready(1),
         verdict() + pack_frame(Kind.CONFIRM, 0),
         verdict() + pack_frame(Kind.ACK, 0),

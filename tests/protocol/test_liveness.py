@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LinkLost
-from bpipe.protocol.liveness import OWED, Liveness
+from bpipe.protocol.liveness import OWED, UNVERIFIED_FOR, Liveness
 
 START = 100.0
 
@@ -57,6 +57,28 @@ def test_a_peer_that_is_silent_for_three_heartbeats_is_dead_and_not_before() -> 
     liveness.tick(START + 6.99)
     with pytest.raises(LinkLost, match=r"nothing was heard for 6\.0 s"):
         liveness.tick(START + 7)
+
+
+@pytest.mark.parametrize(("heartbeat", "seconds"), [(2, UNVERIFIED_FOR), (5, 50)])
+def test_bytes_that_never_make_a_frame_do_not_keep_a_link_for_ever(
+    heartbeat: float, seconds: float
+) -> None:
+    liveness = make(heartbeat)
+    for verified in (False, True, False):
+        began = liveness.heard_at
+        if verified:
+            liveness.verified(began)
+        now = began
+        while now < began + seconds - heartbeat:
+            now += heartbeat
+            liveness.heard(now)
+            if not verified or now < began + seconds - heartbeat:
+                liveness.tick(now)
+        if verified:
+            liveness.verified(now)
+    liveness.heard(now + heartbeat)
+    with pytest.raises(LinkLost, match="nothing whole was heard"):
+        liveness.tick(now + heartbeat)
 
 
 def test_it_is_the_heartbeat_of_this_end_that_counts() -> None:

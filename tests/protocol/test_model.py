@@ -237,6 +237,7 @@ class Model(RuleBasedStateMachine):
                 self.link.ends[side].lose(LinkLost("closed"), now)
                 self.link.arrive(1 - side, now)
         if self.link.ends[CALLER].cause is not None and not self.sessions[CALLER].over:
+            self.pair.now += 1.0  # between two calls that are refused
             self.pair.connect()
         else:
             deadlines = [deadline(session) for session in self.sessions]

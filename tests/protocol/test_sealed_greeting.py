@@ -11,7 +11,6 @@ from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
-    HEAD_SIZE,
     Admission,
     Answer,
     Hello,
@@ -81,7 +80,7 @@ def test_a_message_with_any_bit_flipped_is_refused_and_nothing_changes(
         was = states(pair)
         exchange(link, message, flip(bit))
         victim = link.ends[1 - FROM[message]]
-        plain = message == M1 and bit < 8 * HEAD_SIZE
+        plain = message == M1 and bit < 8 * 8  # before the session
         assert type(victim.cause) is (ProtocolError if plain else Forged)
         assert victim.greeting.channel is None
         assert drain(victim.greeting, NOW) == b""
@@ -228,7 +227,8 @@ def test_who_does_not_know_the_secret_gets_not_one_byte(step: int) -> None:
     pair = fresh()
     was = states(pair)
     hello = Hello(Opening.OPEN, b"i" * 16, 1, START)
-    for message in (Stranger(hello, OTHER).hello, pack_hello(hello, sealed=True) + bytes(48)):
+    junk = pack_hello(hello, sealed=True) + bytes(SIZES[M1])
+    for message in (Stranger(hello, OTHER).hello, junk[: SIZES[M1]]):
         greeting = AnswererGreeting(pair.table, NOW)
         with pytest.raises(Forged):
             feed(greeting, message, NOW, step)

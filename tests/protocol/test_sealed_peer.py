@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import struct
 
 import pytest
@@ -15,17 +16,37 @@ from tests.support.greetings import NOW, WINDOW, fresh, held, knock
 from tests.support.loopback import drain, feed, take
 from tests.support.oracle import Oracle
 
-K = HKDF(SHA256(), 32, salt=b"bpipe/1 key", info=b"").derive(bytes(range(32)))
+K, KM = (
+    HKDF(SHA256(), 32, salt=salt, info=b"").derive(bytes(range(32)))
+    for salt in (b"bpipe/1 key", b"bpipe/1 mac")
+)
+ID = b"i" * 16
+
+
+def head(opening: int) -> bytes:
+    return b"bpip" + bytes([1, opening, 1, 0]) + ID
+
+
+def hello(oracle: Oracle, opening: int, epoch: int, window: int) -> bytes:
+    """M1."""
+    message = oracle.write(struct.pack(">QBBBB4xQQQ", epoch, 0, 1, 0, 0, 0, 0, window))
+    return head(opening) + mac(head(opening) + message) + message
+
+
+def mac(data: bytes) -> bytes:
+    return hmac.digest(KM, data, "sha256")[:16]
 
 
 def say(oracle: Oracle, kind: int, number: int, payload: bytes = b"") -> bytes:
     header = struct.pack(">B3xIQ", kind, len(payload), number)
-    return header + bytes(oracle.sending.encrypt_with_ad(header, payload))
+    sealed = bytes(oracle.sending.encrypt_with_ad(b"", header))
+    return sealed + (bytes(oracle.sending.encrypt_with_ad(b"", payload)) if payload else b"")
 
 
 def hear(oracle: Oracle, data: bytes) -> tuple[int, int, bytes]:
-    kind, length, number = struct.unpack(">B3xIQ", data[:16])
-    payload = oracle.receiving.decrypt_with_ad(data[:16], data[16:])
+    header = oracle.receiving.decrypt_with_ad(b"", data[:32])
+    kind, length, number = struct.unpack(">B3xIQ", header)
+    payload = oracle.receiving.decrypt_with_ad(b"", data[32:]) if length else b""
     assert len(payload) == length
     return kind, number, payload
 
@@ -52,14 +73,13 @@ def test_another_implementation_calls_and_resumes() -> None:
     pair = fresh()
     resume_secret = bytes(32)
     for opening, epoch, received in ((1, 1, 0), (2, 2, 3), (2, 9, 6)):
-        head = b"bpip" + bytes([1, opening, 1, 0])
-        oracle = Oracle(head, [K, resume_secret], caller=True)
+        oracle = Oracle(head(opening), [K, resume_secret], caller=True)
         greeting = knock(pair)
-        hello = struct.pack(">16sQQQQ", b"i" * 16, epoch, 0, 0, WINDOW)
-        feed(greeting, head + oracle.write(hello), NOW)
+        feed(greeting, hello(oracle, opening, epoch, WINDOW), NOW)
         answer = drain(greeting, NOW)
         assert answer[0] == 1
-        assert struct.unpack(">QQQQ", oracle.read(answer[1:])) == (0, received, received, WINDOW)
+        said = struct.unpack(">BBB4xQQQ", oracle.read(answer[1:]))
+        assert said == (0, 1, 0, received, received, WINDOW)
         if opening == 1:
             resume_secret = oracle.derive(b"bpipe/1 resume")
         feed(greeting, say(oracle, 9, 0), NOW)
@@ -72,12 +92,14 @@ def test_another_implementation_answers_and_is_resumed() -> None:
     resume_secret = bytes(32)
     for opening, epoch, received in ((1, 1, 0), (2, 2, 3), (2, 3, 6)):
         greeting = CallerGreeting(caller, NOW)
-        hello = drain(greeting, NOW)
-        assert hello[:8] == b"bpip" + bytes([1, opening, 1, 0])
-        oracle = Oracle(hello[:8], [K, resume_secret], caller=False)
-        said = struct.unpack(">16sQQQQ", oracle.read(hello[8:]))
-        assert said[1:] == (epoch, received, received, WINDOW)
-        feed(greeting, b"\1" + oracle.write(struct.pack(">QQQQ", 0, 0, 0, WINDOW)), NOW)
+        first = drain(greeting, NOW)
+        assert first[:8] == head(opening)[:8]
+        oracle = Oracle(first[:24], [K, resume_secret], caller=False)
+        assert first[24:40] == mac(first[:24] + first[40:])
+        said = struct.unpack(">QBBBB4xQQQ", oracle.read(first[40:]))
+        assert said == (epoch, 0, 1, 0, 0, received, received, WINDOW)
+        verdict = struct.pack(">BBB4xQQQ", 0, 1, 0, 0, 0, WINDOW)
+        feed(greeting, b"\1" + oracle.write(verdict), NOW)
         if opening == 1:
             resume_secret = oracle.derive(b"bpipe/1 resume")
         assert hear(oracle, drain(greeting, NOW)) == (9, 0, b"")
@@ -87,11 +109,10 @@ def test_another_implementation_answers_and_is_resumed() -> None:
 
 @pytest.mark.parametrize("opening", Opening)
 def test_another_implementation_is_refused(opening: Opening) -> None:
-    head = b"bpip" + bytes([1, opening, 1, 0])
-    oracle = Oracle(head, [K, bytes(32)], caller=True)
+    oracle = Oracle(head(opening), [K, bytes(32)], caller=True)
     greeting = knock(held())
-    feed(greeting, head + oracle.write(struct.pack(">16sQQQQ", b"i" * 16, 5, 0, 0, 1)), NOW)
+    feed(greeting, hello(oracle, opening, 5, 1), NOW)
     answer = drain(greeting, NOW)
     admission = Admission.BUSY if opening is Opening.OPEN else Admission.UNKNOWN
     assert answer[0] == 2
-    assert struct.unpack(">QQQQ", oracle.read(answer[1:])) == (admission, 0, 0, 0)
+    assert oracle.read(answer[1:]) == bytes([admission]) + bytes(30)

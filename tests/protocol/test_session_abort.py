@@ -7,6 +7,7 @@ from bpipe.errors import (
     LocalAbort,
     PeerAborted,
     PipeClosed,
+    ProtocolError,
     SessionEnded,
 )
 from bpipe.protocol.caller import Caller
@@ -14,9 +15,11 @@ from bpipe.protocol.ending import Phase
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     LARGEST_MESSAGE,
+    NOWHERE,
     Admission,
     Kind,
     Reason,
+    Verdict,
 )
 from tests.support.loopback import Frame, take, write
 from tests.support.peer import (
@@ -112,7 +115,7 @@ def test_the_aborter_reads_on_and_keeps_nothing_and_acknowledges_nothing() -> No
     deliver_mark(session)
     assert session.reader.buffered == 0
     assert said(session, NOW + 0.5) == []
-    assert session.position == (0, 51, 100)
+    assert session.position[:3] == (0, 51, 100)
 
 
 def test_an_abort_that_is_crossed_by_another_is_not_said_to_be_unanswered() -> None:
@@ -234,6 +237,27 @@ def test_an_abort_without_anybody_who_could_know_of_the_session_ends_it_at_once(
     assert isinstance(session.failure, LocalAbort)
 
 
+def test_an_answerer_that_has_heard_no_frame_says_its_abort_when_its_caller_is_back() -> None:
+    """The caller has had READY: it would call for a day."""
+    session = make()
+    attach(session, caller=False)
+    lose(session)
+    session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+    assert (session.over, session.replaceable) == (False, False)
+    attach(session, caller=False)
+    assert said(session) == [ACK(0), ABORT(2, b"disk full")]
+    hear(session, BYE(0))
+    assert_over(session, LocalAbort, "disk full")
+
+
+def test_a_bye_has_no_number() -> None:
+    session = up()
+    session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+    with pytest.raises(ProtocolError):
+        hear(session, BYE(5))
+    assert not session.over
+
+
 CUT_SHORT = pytest.mark.parametrize(("cut_short", "failure"), [(False, None), (True, PipeClosed)])
 
 
@@ -281,7 +305,7 @@ def test_an_end_that_is_over_ignores_what_comes_later() -> None:
     said(session)
     hear(session, BYE(0))
     session.abort(Reason.INTERRUPTED, "interrupted", NOW)
-    Caller(session).refused(Admission.RANGE)
+    Caller(session).refused(Verdict(Admission.RANGE, NOWHERE), NOW)
     Caller(session).attempt_failed(LinkLost("no answer"))
     session.leave(SessionEnded("a bug"))
     tick(session, NOW + 10_000)

@@ -114,7 +114,7 @@ def test_half_a_header_on_one_link_does_not_leak_into_the_next(size: int) -> Non
 def test_half_a_payload_is_kept_and_the_next_link_brings_the_rest() -> None:
     session = up()
     feed(channel(session), DATA(0, b"abcdef").encode()[:-2], NOW)
-    assert session.position == (0, 4, 100)
+    assert session.position[:2] == (0, 4)
     next_link(session)
     hear(session, DATA(4, b"ef"))
     assert take(session) == b"abcdef"

@@ -10,6 +10,7 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import REMEMBERED, Sessions
 from bpipe.protocol.wire import (
+    NOWHERE,
     Admission,
     Hello,
     Kind,
@@ -27,7 +28,7 @@ from tests.support.loopback import (
 from tests.support.peer import NOW, attach, hear, lose, said
 
 CONFIRM = pack_frame(Kind.CONFIRM, 0)
-OK, UNKNOWN, STALE, RANGE, BUSY = Admission
+OK, UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = Admission
 
 
 def fresh(_: Listener) -> None:
@@ -68,6 +69,13 @@ def ended_unheard(listener: Listener) -> None:
         (fresh, opening(), OK),
         (fresh, opening(position=Position(0, 0, 1)), OK),
         (fresh, opening(position=Position(0, 0, 0)), RANGE),
+        (fresh, opening(position=Position(0, 0, 1, links=0)), RANGE),
+        (fresh, opening(position=Position(0, 0, 1, links=8)), OK),
+        (fresh, opening(position=Position(0, 0, 1, links=9)), RANGE),
+        (fresh, opening(position=Position(0, 0, 1, needs=1)), VERSION),
+        (fresh, opening(position=Position(0, 0, 1, needs=128)), VERSION),
+        (fresh, opening()._replace(slot=1), STALE),
+        (fresh, opening()._replace(live=3), OK),
         (fresh, opening(position=Position(0, 1, 100)), RANGE),
         (fresh, opening(position=Position(1, 1, 100)), RANGE),
         (fresh, resuming(2), UNKNOWN),
@@ -85,6 +93,9 @@ def ended_unheard(listener: Listener) -> None:
         (serving, resuming(6), OK),
         (serving, resuming(6, Position(1, 1, 100)), RANGE),
         (serving, resuming(6, Position(0, 0, 99)), RANGE),
+        (serving, resuming(6, START._replace(links=2)), RANGE),
+        (serving, resuming(6, START._replace(needs=1)), VERSION),
+        (serving, resuming(6)._replace(slot=1), STALE),
         (attached, opening(OTHER), BUSY),
         (attached, resuming(5), STALE),
         (attached, resuming(6), OK),
@@ -103,7 +114,7 @@ def test_the_answerer_judges(
     greeting, caller = listener.greet(hello)
     verdict = caller.read(drain(greeting, NOW))
     assert verdict.admission is admission
-    assert verdict.position == (START if admission is OK else (0, 0, 0))
+    assert verdict.position == (START if admission is OK else NOWHERE)
     assert greeting.finished is (admission is not OK)
     assert greeting.channel is None
     assert (state(listener.session), listener.drops) == was

@@ -10,6 +10,7 @@ from bpipe.protocol.wire import (
     HELLO_SIZE,
     LARGEST_MESSAGE,
     LARGEST_PAYLOAD,
+    NOWHERE,
     VERDICT_SIZE,
     Admission,
     Ended,
@@ -22,6 +23,7 @@ from bpipe.protocol.wire import (
     Stop,
     Verdict,
     check_hello_prefix,
+    is_other_version,
     pack_data_header,
     pack_frame,
     pack_hello,
@@ -31,10 +33,11 @@ from bpipe.protocol.wire import (
     unpack_verdict,
 )
 
-HELLO = Hello(Opening.RESUME, bytes(range(16)), 3, Position(4, 5, 6))
-VERDICT = Verdict(Admission.OK, Position(4, 5, 6))
+HELLO = Hello(Opening.RESUME, bytes(range(16)), 3, Position(4, 5, 6, 7), 8, 9)
+VERDICT = Verdict(Admission.OK, Position(4, 5, 6, 7))
 U64 = st.integers(0, 2**64 - 1)
-POSITIONS = st.builds(Position, U64, U64, U64)
+U8 = st.integers(0, 255)
+POSITIONS = st.builds(Position, U64, U64, U64, U8, st.just(0))
 
 
 def header(kind: int, length: int, number: int = 0, padding: bytes = bytes(3)) -> bytes:
@@ -126,14 +129,22 @@ def test_any_16_bytes_are_a_header_or_a_protocol_error(data: bytes) -> None:
         (Kind.FIN, 0x020000, None),  # there is no signal 0
         (Kind.FIN, 0x030000, (Ended.CUT, 0)),
         (Kind.FIN, 0x030100, None),
-        (Kind.FIN, 0x040000, None),
+        (Kind.FIN, 0x040000, (Ended.RUNNING, 0)),
+        (Kind.FIN, 0x040100, None),
+        (Kind.FIN, 0x050000, None),
         (Kind.FIN, 0x010001, None),
         (Kind.STOP, 0x010000, (Stop.CONSUMER_GONE, 0)),
         (Kind.STOP, 0x020000, None),
+        (Kind.BYE, 0x01FF00, (Ended.EXITED, 255)),
+        (Kind.BYE, 0x020F00, (Ended.KILLED, 15)),
+        (Kind.BYE, 0x020000, None),
+        (Kind.BYE, 0x030000, None),
         (Kind.ACK, 0x010000, None),
     ],
 )
-def test_a_fin_and_a_stop_say_how(kind: Kind, word: int, meaning: tuple[int, int] | None) -> None:
+def test_a_fin_a_stop_and_a_bye_say_how(
+    kind: Kind, word: int, meaning: tuple[int, int] | None
+) -> None:
     data = header(kind, 0, 7, padding=word.to_bytes(3, "big"))
     if meaning is None:
         with pytest.raises(ProtocolError, match="unknown kind"):
@@ -147,18 +158,28 @@ def test_a_fin_and_a_stop_say_how(kind: Kind, word: int, meaning: tuple[int, int
 
 
 def test_a_hello_on_the_link() -> None:
-    numbers = b"".join(number.to_bytes(8, "big") for number in (3, 4, 5, 6))
-    assert pack_hello(HELLO) == b"bpip\1\2\0\0" + HELLO.session + numbers
-    assert len(pack_hello(HELLO)) == HELLO_SIZE == 56
+    epoch, *numbers = (number.to_bytes(8, "big") for number in (3, 4, 5, 6))
+    terms = bytes([8, 7, 9, 0]) + bytes(4)
+    packed = b"bpip\1\2\0\0" + HELLO.session + epoch + terms + b"".join(numbers)
+    assert pack_hello(HELLO) == packed
+    assert len(packed) == HELLO_SIZE == 64
 
 
 @given(
-    st.sampled_from(Opening), st.binary(min_size=16, max_size=16), U64, POSITIONS, st.integers(0)
+    st.builds(
+        Hello,
+        st.sampled_from(Opening),
+        st.binary(min_size=16, max_size=16),
+        U64,
+        st.builds(Position, U64, U64, U64, U8, U8),
+        U8,
+        U8,
+    ),
+    st.integers(0),
 )
 def test_a_hello_comes_back_and_each_part_of_it_is_the_beginning_of_one(
-    opening: Opening, session: bytes, epoch: int, position: Position, cut: int
+    hello: Hello, cut: int
 ) -> None:
-    hello = Hello(opening, session, epoch, position)
     packed = pack_hello(hello)
     check_hello_prefix(packed[: cut % HELLO_SIZE])
     assert unpack_hello(packed) == hello
@@ -167,8 +188,7 @@ def test_a_hello_comes_back_and_each_part_of_it_is_the_beginning_of_one(
 @pytest.mark.parametrize(
     ("at", "byte", "why"),
     [
-        *((at, 0xFF, "does not speak bpipe, version 1") for at in range(5)),
-        (4, 2, "does not speak bpipe, version 1"),
+        *((at, 0xFF, "does not speak bpipe") for at in range(4)),
         (5, 0, "malformed"),
         (5, 3, "malformed"),
         (6, 1, "uses a secret"),
@@ -185,14 +205,49 @@ def test_a_wrong_byte_in_a_hello_is_noticed_when_it_comes(at: int, byte: int, wh
         unpack_hello(packed)
 
 
+def test_bytes_that_have_to_be_zero_are_part_of_a_greeting() -> None:
+    for at in range(36, 40):
+        packed = bytearray(pack_hello(HELLO))
+        packed[at] = 1
+        with pytest.raises(ProtocolError, match="malformed"):
+            unpack_hello(packed)
+    for at in range(4, 8):
+        packed = bytearray(pack_verdict(VERDICT))
+        packed[at] = 1
+        with pytest.raises(ProtocolError, match="malformed"):
+            unpack_verdict(packed)
+
+
+def test_another_version_is_told_from_junk_as_soon_as_it_can_be() -> None:
+    other = b"bpip\2\7\0\0" + bytes(56)
+    for count in range(8):
+        assert not is_other_version(other[:count])
+        check_hello_prefix(other[:count])
+    for count in (8, 64):
+        assert is_other_version(other[:count])
+        with pytest.raises(ProtocolError, match="does not speak version 1"):
+            check_hello_prefix(other[:count])
+    assert not is_other_version(pack_hello(HELLO))
+    assert not is_other_version(b"bpip\2\7\1\0")  # who has a secret is told nothing
+    assert not is_other_version(b"HTTP/1.1")
+
+
+def test_who_has_a_secret_hears_of_no_other_version_than_its_own() -> None:
+    with pytest.raises(ProtocolError, match="does not speak version 1"):
+        check_hello_prefix(b"bpip\2", sealed=True)
+
+
 def test_a_verdict_on_the_link() -> None:
     numbers = b"".join(number.to_bytes(8, "big") for number in (4, 5, 6))
-    assert pack_verdict(VERDICT) == b"\1" + bytes(8) + numbers
-    assert (
-        pack_verdict(VERDICT._replace(admission=Admission.BUSY))
-        == b"\2" + bytes(7) + b"\4" + numbers
-    )
-    assert len(pack_verdict(VERDICT)) == VERDICT_SIZE == 33
+    assert pack_verdict(VERDICT) == bytes([1, 0, 7, 0, 0, 0, 0, 0]) + numbers
+    busy = VERDICT._replace(admission=Admission.BUSY)
+    assert pack_verdict(busy) == bytes([2, 4, 7, 0, 0, 0, 0, 0]) + numbers
+    assert len(pack_verdict(VERDICT)) == VERDICT_SIZE == 32
+
+
+def test_needs_that_this_end_does_not_know_are_a_refusal() -> None:
+    needy = VERDICT._replace(position=Position(4, 5, 6, needs=1))
+    assert unpack_verdict(pack_verdict(needy)) == Verdict(Admission.VERSION, NOWHERE)
 
 
 @given(st.sampled_from(Admission), POSITIONS)
@@ -202,8 +257,8 @@ def test_a_verdict_comes_back(admission: Admission, position: Position) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "admission"), [(1, 1), (1, 4), (2, 0), (0, 0), (3, 1), (2, 5), (2, 1 << 63)]
+    ("answer", "admission"), [(1, 1), (1, 4), (2, 0), (0, 0), (3, 1), (2, 7), (2, 255)]
 )
 def test_a_verdict_that_contradicts_itself_is_a_protocol_error(answer: int, admission: int) -> None:
     with pytest.raises(ProtocolError, match="does not speak bpipe"):
-        unpack_verdict(bytes([answer]) + admission.to_bytes(8, "big") + bytes(24))
+        unpack_verdict(bytes([answer, admission]) + bytes(30))

@@ -22,7 +22,7 @@ from bpipe.protocol.session import Session
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network
 
-PATTERN = random.Random(0).randbytes(1 << 16)
+PATTERN = random.Random(0).randbytes(1 << 18)
 
 _HERE = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
 

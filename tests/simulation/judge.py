@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
-from bpipe.protocol.patience import UNCONFIRMED_LINGERS
+from bpipe.protocol.patience import UNCONFIRMED_LINGERS, UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.wire import Reason
 from bpipe.protocol.writer import BackedWriter
@@ -28,6 +28,7 @@ class Judge:
         self.quick = True  # the path is not slow
         self.stopped = False  # somebody takes no more
         self.broken = False  # somebody aborts, or is killed
+        self.astray = False  # for a while, somebody answers who does not know the session
         self.paused = False  # a process is stopped for a while, and hears of nothing meanwhile
         self.successor: End | None = None  # it does not know the session that was there
         self.former: End | None = None  # a caller that was killed before this one came
@@ -56,7 +57,7 @@ class Judge:
     def aborted(self, end: End, reason: Reason, *, attached: bool) -> None:
         """This end aborts; ``attached``: over a link that both ends have."""
         self._aborter, self._reason, self._aborted_at = end, reason, self._world.now
-        self._known = end.session.established or end.session.attached
+        self._known = end.session.history.links > 0
         if attached and self.steady:
             self._heard_by = self._world.now + ABORTED_WITHIN
 
@@ -68,6 +69,8 @@ class Judge:
     def calm(self) -> None:
         """Nothing fails any more: an abort that was not answered will be."""
         if any(self._is_leaving(end) for end in self._ends) or self._aborter is None:
+            return
+        if self.astray:
             return
         if all(end.session.established for end in self._ends):
             self._heard_by = self._heard_by or self._world.now + PATIENCE
@@ -152,6 +155,7 @@ class Judge:
                 raise Wrong(f"{other.name} never heard of the abort")
         waited = (end.over_at or self._world.now) - self._aborted_at
         limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.patience.limits.linger
+        limit = min(limit, UNKNOWN_LINGER) if self.astray else limit
         gone = other.killed or (other.over_at or end.over_at or 0) < (end.over_at or 0)
         if end.over_at is None or heard or gone or not self._known:
             return
@@ -201,12 +205,17 @@ class Judge:
         """Whether it has waited for long enough, and the other end as well, if it has left."""
         if "gave up" in str(near.pipe.failure) and not _waited(near, _patience(near)):
             return False
+        if _is_forgotten(near) and not _waited(near, UNKNOWN_FOR):
+            return False
+        if self.astray and (_is_forgotten(near) or _is_forgotten(far)):
+            return True
         if self.broken or not self.patient or self._left_early():
             return True
         left = far.over_at is not None and far.over_at <= (near.over_at or 0)
         linger = far.session.patience.limits.linger * (
             1 if far.session.history.told else UNCONFIRMED_LINGERS
         )
+        linger = min(linger, UNKNOWN_LINGER) if self.astray else linger
         return left and far.session.done and _waited(far, linger)
 
     def _left_early(self) -> bool:
@@ -239,6 +248,11 @@ def _look_at_cursors(near: End, far: End, writer: BackedWriter, reader: BackedRe
         raise Wrong(f"{near.name} holds more than its buffer")
     if reader.buffered > far.plan.buffer_size:
         raise Wrong(f"{far.name} holds more than its buffer")
+
+
+def _is_forgotten(end: End) -> bool:
+    """Whether it reports that its peer does not know it any more."""
+    return "no longer knows" in str(end.pipe.failure)
 
 
 def _wanted(end: End) -> int:

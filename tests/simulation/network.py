@@ -94,11 +94,22 @@ class Network:
         self.log = log
         self.recorded: list[bytearray] = []  # what callers said first, in each connection
         self._listening: ListeningSocket | None = None
+        self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
+        self._astray_until = 0.0
 
     def listen(self, loop: Loop) -> ListeningSocket:
         """The listening socket of this process."""
         self._listening = ListeningSocket(loop)
         return self._listening
+
+    def listen_elsewhere(self, loop: Loop) -> ListeningSocket:
+        """That of a process which is not the one that is called."""
+        self._elsewhere = ListeningSocket(loop)
+        return self._elsewhere
+
+    def lead_astray(self, until: float) -> None:
+        """Up to this time, connections end there."""
+        self._astray_until = until
 
     async def connect(self, loop: Loop) -> Socket:
         """Dial; ConnectionRefusedError if nobody listens, and waits while the path is away."""
@@ -122,7 +133,8 @@ class Network:
 
     def _arrive(self, loop: Loop, answer: Any, back: float) -> None:
         """The SYN is there: the connection exists on the listener's side from now on."""
-        listening = self._listening
+        astray = self.world.now < self._astray_until
+        listening = self._elsewhere if astray else self._listening
         if listening is None or listening.closed or listening.loop.ended:
             self.world.at(self.world.now + back, self._settle, answer, None, loop)
             return

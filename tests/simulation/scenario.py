@@ -28,7 +28,7 @@ from bpipe.protocol.wire import Hello, Kind, Opening, Position, Reason, pack_fra
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.loop import Loop, World
-from tests.simulation.network import Fate, Network, Weather
+from tests.simulation.network import Fate, ListeningSocket, Network, Weather
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 PEACEFUL_WITHIN = 10.0  # seconds: the same, where nothing has ever failed
@@ -51,6 +51,8 @@ class Scenario:
         self.secret = SECRET if seed % 4 == 3 else None
         self.piped = seed % 3 == 2
         self.doubtful = seed % 50 == 13  # greetings that arrive after their link is given up
+        self.slow = seed % 100 in (57, 83)  # much to send, and a path that takes long for it
+        self.astray = seed % 20 in (4, 11)  # for a while, somebody else is called
         self.weather = self._make_weather()
         self.network = Network(self.world, self.weather, self._note, type(begin(self.secret)))
         self.strangers = Loop(self.world, "strangers")
@@ -60,14 +62,22 @@ class Scenario:
         self.caller, self.callee = self.ends = self._make_ends()
         self.successor: End | None = None  # a new process where the listener was
         self.former: End | None = None  # a caller that was killed, and after which another comes
+        self.elsewhere: End | None = None  # somebody who listens, too, and knows no session
         self._expected = False  # that one has not come yet
         self.judge = Judge(self.world, self.caller, self.callee)
-        self.judge.patient = self.patient
+        self.judge.patient, self.judge.astray = self.patient, self.astray
         self.judge.peaceful = self.weather.peaceful
         self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
-        self._plan_disturbances()
+        if self.slow:
+            self._plan_an_abort()
+        else:
+            self._plan_disturbances()
         if self.doubtful:
             self.callee.cue_heard(self._slow_down)
+        if self.astray:
+            self.judge.peaceful = False
+            self.elsewhere = self._make_elsewhere()
+            self.caller.cue_heard(self._lead_astray)
         if log is not None:
             for end in self.ends:
                 end.engine.session.trace_to(self._tracer(end))
@@ -82,9 +92,18 @@ class Scenario:
         caller = End("caller", self.world, b, seeds[1], lambda s: self._dial(s, backoff))
         return caller, callee
 
+    def _make_elsewhere(self) -> End:
+        plan = Plan(length=0, buffer_size=100, limits=Limits(), secret=self.secret)
+        return End("elsewhere", self.world, plan, self.rng, self._stray)
+
     def _listen(self, session: Session) -> LinkSource:
-        loop: Any = asyncio.get_running_loop()
-        bound = Bound(cast(Any, [self.network.listen(loop)]), "simulated")
+        return self._accept(session, self.network.listen)
+
+    def _stray(self, session: Session) -> LinkSource:
+        return self._accept(session, self.network.listen_elsewhere)
+
+    def _accept(self, session: Session, listen: Callable[[Any], ListeningSocket]) -> LinkSource:
+        bound = Bound(cast(Any, [listen(asyncio.get_running_loop())]), "simulated")
         clock = self.world.clock
         return Listener(bound, anywhere=True, secret=self.secret, clock=clock).source(session)
 
@@ -128,6 +147,11 @@ class Scenario:
                 since = until
         if self.doubtful:
             self._make_doubtful(weather)
+        if self.slow:
+            weather.latency, weather.capacity = (0.1, 0.1), 2048
+            self.faults_until = self.world.now + 120.0
+            weather.faulty = weather.hiccups = weather.stragglers = 0.0
+            weather.away = []
         return weather
 
     def _make_doubtful(self, weather: Weather) -> None:
@@ -159,11 +183,30 @@ class Scenario:
             consume_every=rng.choice((0.001, 0.05, 0.5)),
             appetite=rng.choice((10, 1000, 60000)),
         )
+        if self.slow:
+            plan.length, plan.buffer_size, plan.appetite = 200_000, 400_000, 60_000
+            plan.produce_every, plan.consume_every = 0.001, 0.001
         if self.doubtful:
             plan.limits = limits._replace(heartbeat=2.0)
             plan.length, plan.buffer_size, plan.appetite = 10000, 5000, 100
             plan.produce_every, plan.consume_every = 0.05, 0.2
         return plan
+
+    def _plan_an_abort(self) -> None:
+        """It has to be heard soon, however much else is under way."""
+        self.judge.broken = True
+        aborter, reason = self.rng.choice(self.ends), self.rng.choice(list(Reason)[:3])
+        aborter.cue(self.rng.randint(1, 150_000), self._abort, aborter, reason)
+
+    def _lead_astray(self) -> None:
+        """The next calls are answered by somebody who does not know the session."""
+        rng, since = self.rng, self.world.now
+        for _ in range(rng.randint(1, 3)):
+            since += rng.choice((0.0, 1.0, 10.0)) * rng.random()
+            until = since + rng.choice((1.0, 3.0, 25.0, 25.0))
+            self.world.at(since, self.network.lead_astray, until)
+            self.world.at(since, self._in, rng.choice(self.ends), "force_reconnect")
+            since = until
 
     def _plan_disturbances(self) -> None:
         rng = self.rng
@@ -315,6 +358,7 @@ class Scenario:
         self.ends = (self.caller, self.callee)
         before, self.judge = self.judge, Judge(self.world, *self.ends)
         self.judge.patient, self.judge.paused = before.patient, before.paused
+        self.judge.astray = before.astray
         self.judge.peaceful, self.judge.broken, self.judge.stopped = False, True, before.stopped
         self.judge.former = self.former
         if self._log is not None:
@@ -380,6 +424,7 @@ class Scenario:
         self._note("=", "the faults are over")
         calm = max(self.world.now, self.began)
         self.weather.calm(calm)
+        self.network.lead_astray(calm)
         for end in self.ends:
             end.plan.consume_every = end.plan.produce_every = 0.01
             end.plan.appetite = 60000
@@ -433,7 +478,7 @@ class Scenario:
 
     def dispose(self) -> None:
         """Let go of everything."""
-        for end in (*self.ends, self.successor, self.former):
+        for end in (*self.ends, self.successor, self.former, self.elsewhere):
             if end is not None:
                 end.loop.dispose()
         self.strangers.dispose()

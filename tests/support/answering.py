@@ -46,12 +46,12 @@ class Listener:
         """A fresh link, over which nothing has come."""
         return AnswererGreeting(self.table, NOW)
 
-    def greet(self, hello: Hello) -> tuple[AnswererGreeting, Stranger]:
+    def greet(self, hello: Hello, now: float = NOW) -> tuple[AnswererGreeting, Stranger]:
         """A fresh link, and who calls; the first message has come."""
         resume_secret = self.session.resume_secret if hello.opening is Opening.RESUME else b""
         caller = Stranger(hello, self.session.secret, resume_secret)
         greeting = self.knock()
-        feed(greeting, caller.hello, NOW)
+        feed(greeting, caller.hello, now)
         return greeting, caller
 
     def admit(self, hello: Hello) -> Stranger:

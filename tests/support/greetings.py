@@ -27,7 +27,7 @@ OTHER = Secret(b"another secret")
 WINDOW = 300
 START = Position(0, 0, WINDOW)
 M1, M2, M3, M4 = MESSAGES = range(4)
-SIZES = (104, 81, 32, 32)
+SIZES = (128, 80, 32, 32)
 FROM = (CALLER, LISTENER, CALLER, LISTENER)
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from bpipe.errors import LinkLost
 from bpipe.net.link import Link
-from bpipe.protocol import patience
+from bpipe.protocol import caller, patience
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.ending import Ending, Phase
 from bpipe.protocol.patience import Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Admission, Ended, Reason
+from bpipe.protocol.wire import Admission, Ended, Reason, Verdict
 from bpipe.protocol.writer import BackedWriter
 from tests.simulation.mutants.registry import Patch, begin, mutant
 
@@ -139,13 +139,77 @@ def _open_anew(patch: Patch) -> None:
     """a session that was lost opened anew, as if nothing had been consumed"""
     refused = Caller.refused
 
-    def paper_over(self: Caller, admission: Admission) -> None:
-        if admission is Admission.UNKNOWN and not (self.session.done or self.session.over):
+    def paper_over(self: Caller, verdict: Verdict, now: float) -> None:
+        unknown = verdict.admission is Admission.UNKNOWN
+        if unknown and not (self.session.done or self.session.over):
             self.session.identify(None)
         else:
-            refused(self, admission)
+            refused(self, verdict, now)
 
     patch.setattr(Caller, "refused", paper_over)
+
+
+@mutant
+def _believe_that_nobody_knows(patch: Patch) -> None:
+    """a session given up as soon as one listener does not know it"""
+    patch.setattr(caller, "UNKNOWN_FOR", 0.0)
+
+
+@mutant
+def _believe_when_done(patch: Patch) -> None:
+    """a done end that leaves as soon as one listener does not know it"""
+    patch.setattr(caller, "UNKNOWN_LINGER", 0.0)
+
+
+@mutant
+def _report_a_refusal(patch: Patch) -> None:
+    """a refusal that changes what a done end, or an aborting one, reports"""
+
+    def leave(self: Caller, why: str) -> None:
+        self.session.leave(self.session.lost(why))
+
+    patch.setattr(Caller, "_leave", leave)
+
+
+@mutant
+def _abort_unheard(patch: Patch) -> None:
+    """an aborting listener that leaves at once, because it has heard no frame"""
+    abort = Session.abort
+
+    def hasty(self: Session, reason: Reason, message: str, now: float) -> None:
+        abort(self, reason, message, now)
+        if self.phase is Phase.ABORTING and not (self.established or self.attached):
+            self.leave(self.failure)
+
+    patch.setattr(Session, "abort", hasty)
+
+
+@mutant
+def _acknowledge_before_stop(patch: Patch) -> None:
+    """ACK of what is discarded before the STOP that says so"""
+    small_frames = Channel._small_frames
+
+    def swap(self: Any, now: float) -> bytes:
+        due, self._stop_due = self._stop_due, False
+        small = small_frames(self, now)
+        self._stop_due = due
+        return small + small_frames(self, now)
+
+    patch.setattr(Channel, "_small_frames", swap)
+
+
+@mutant
+def _acknowledge_after_the_end(patch: Patch) -> None:
+    """BYE, or ABORT, before the ACK of what is delivered"""
+    small_frames = Channel._small_frames
+
+    def swap(self: Any, now: float) -> bytes:
+        due, self._ack_due = self._ack_due, False
+        small = small_frames(self, now)
+        self._ack_due = due
+        return small + small_frames(self, now)
+
+    patch.setattr(Channel, "_small_frames", swap)
 
 
 @mutant

@@ -50,9 +50,9 @@ def _believe_an_old_hello(patch: Patch) -> None:
 
     hear_verdict = CallerGreeting._hear_verdict
 
-    def hear(self: Any, verdict: Any) -> None:
+    def hear(self: Any, verdict: Any, now: float) -> None:
         self._stated = self.session.reader.received
-        hear_verdict(self, verdict)
+        hear_verdict(self, verdict, now)
 
     patch.setattr(Dialer, "_go_on_alone", credulous)
     patch.setattr(CallerGreeting, "_hear_verdict", hear)
@@ -63,8 +63,8 @@ def _state_ready_early(patch: Patch) -> None:
     """READY stated before the old link is closed"""
     hear_hello, hear = AnswererGreeting._hear_hello, AnswererGreeting._hear
 
-    def remember(self: Any, hello: Hello) -> None:
-        hear_hello(self, hello)
+    def remember(self: Any, hello: Hello, now: float) -> None:
+        hear_hello(self, hello, now)
         if self.session is not None:
             self.early = self.session.reader.received
 

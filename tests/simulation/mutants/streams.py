@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from bpipe.protocol.pace import Pace
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Position
+from bpipe.protocol.wire import LARGEST_PAYLOAD, Position
 from bpipe.protocol.writer import BackedWriter, Piece
 from tests.simulation.mutants.registry import Patch, begin, mutant
 
@@ -89,6 +90,12 @@ def _ignore_the_window(patch: Patch) -> None:
             self.window = window
 
     patch.setattr(BackedWriter, "next_frame", greedy)
+
+
+@mutant
+def _make_frames_large(patch: Patch) -> None:
+    """a frame as large as it can be, whatever the link has carried"""
+    patch.setattr(Pace, "limit", lambda self, sent, acked, now: LARGEST_PAYLOAD)
 
 
 @mutant

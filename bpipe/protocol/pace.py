@@ -1,0 +1,35 @@
+"""Pace: how much of a stream goes into one frame of a link.
+
+A frame that has begun has to end on its link before anything else can be said there, so its end
+must not be far. How fast bytes leave this process says nothing about that: what lies between may
+swallow megabytes of them at once. What is acknowledged has arrived. So a frame is at most what left
+on its link within the last second, and is acknowledged since.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from bpipe.protocol.wire import LARGEST_PAYLOAD
+
+SMALLEST_FRAME: Final = 16 << 10  # bytes that a frame may have in any case
+SPAN: Final = 1.0  # seconds that are looked back
+
+_STEP: Final = SPAN / 8  # seconds between two notes
+
+
+class Pace:
+    """Of one link. Offsets are those of the stream, times are in seconds."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[float, int]] = deque()  # when, and what was sent until then
+
+    def limit(self, sent: int, acked: int, now: float) -> int:
+        """The most that the next frame may hold, in bytes; it begins at ``sent``."""
+        notes = self._notes
+        while notes and notes[0][0] < now - SPAN:
+            notes.popleft()
+        if not notes or now >= notes[-1][0] + _STEP:
+            notes.append((now, sent))
+        return min(LARGEST_PAYLOAD, max(SMALLEST_FRAME, acked - notes[0][1]))

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from bpipe.protocol.pace import SMALLEST_FRAME, SPAN, Pace
+from bpipe.protocol.wire import LARGEST_PAYLOAD
+
+NOW = 100.0
+MUCH = 1 << 30
+
+
+def test_nothing_that_was_only_sent_makes_a_frame_larger() -> None:
+    """A carrier may take megabytes at once, and be slow."""
+    pace = Pace()
+    for count in range(100):
+        assert pace.limit(count << 20, 0, NOW + count / 100) == SMALLEST_FRAME
+
+
+def test_a_frame_is_at_most_what_was_acknowledged_of_the_last_second() -> None:
+    pace = Pace()
+    pace.limit(1000, 1000, NOW)
+    assert pace.limit(MUCH, 1000 + SMALLEST_FRAME, NOW + 0.01) == SMALLEST_FRAME
+    assert pace.limit(MUCH, 101_000, NOW + 0.02) == 100_000
+    assert pace.limit(MUCH, MUCH, NOW + 0.03) == LARGEST_PAYLOAD
+
+
+def test_what_left_earlier_does_not_count() -> None:
+    pace = Pace()
+    pace.limit(0, 0, NOW)
+    pace.limit(200_000, 0, NOW + 0.5)
+    assert pace.limit(300_000, 300_000, NOW + SPAN) == 300_000
+    assert pace.limit(300_000, 300_000, NOW + SPAN + 0.01) == 100_000
+    assert pace.limit(300_000, 300_000, NOW + 2 * SPAN + 0.01) == SMALLEST_FRAME
+
+
+def test_a_link_that_goes_on_at_its_rate_has_frames_of_a_second_of_it_at_most() -> None:
+    """Ten thousand frames are noted by no more than a few."""
+    pace, rate, late = Pace(), 400_000, 0.1
+    for step in range(1, 10_000):
+        now = step / 1000
+        limit = pace.limit(int(rate * now), int(rate * max(0, now - late)), NOW + now)
+        assert limit <= rate * (SPAN - late) + 1
+        if now > SPAN:
+            assert limit >= rate * (SPAN - late) * 0.8
