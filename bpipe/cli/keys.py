@@ -34,41 +34,57 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 def choose_secret(trust: Trust, settings: Settings) -> Secret | None:
     """The secret that these options mean, or else the environment; None if there is none.
 
-    A passphrase is warned of, where that is to be said.
+    It is that of the pipe with the name that was given. A passphrase is warned of, where that is
+    to be said.
     """
     path = _file_of(trust)
     if path is None and not trust.ask_secret:
+        if trust.name:
+            raise typer.BadParameter(
+                f"--name is only with a secret: --secret FILE, --ask-secret or {VARIABLE}"
+            )
         return None
     keep_out_of_dumps()
-    secret = ask_secret() if path is None else load_secret(path)
+    name = trust.name or ""
+    secret = ask_secret(name) if path is None else load_secret(path, name)
     quiet = settings.level == Level.QUIET or settings.log == "-" or stderr_goes_with(1)
     if secret.guessable and not quiet:
         complain(
-            "a passphrase can be guessed by others who try many; bpipe keygen --words makes one"
-            " that cannot"
+            "a passphrase can be guessed by others who try many: have bpipe keygen --words FILE"
+            " make words, which cannot, and use them on both ends"
         )
     return secret
 
 
 def _file_of(trust: Trust) -> Path | None:
     """The file of the secret that is meant."""
-    path, named = trust.secret, os.environ.get(VARIABLE)
-    if path is None and named and not trust.ask_secret and not trust.insecure:
-        path = Path(named)
+    path, variable = trust.secret, os.environ.get(VARIABLE)
+    if path is None and variable and not trust.ask_secret and not trust.insecure:
+        path = Path(variable)
     if path is not None and trust.ask_secret:
         raise typer.BadParameter("--secret and --ask-secret contradict each other")
     if path == Path():
         raise typer.BadParameter("--secret takes the file of a secret: name one")
-    if trust.insecure and (path is not None or trust.ask_secret):
-        given = "--ask-secret" if trust.ask_secret else "--secret"
-        raise typer.BadParameter(f"--insecure and {given} contradict each other")
+    given = {"--secret": path, "--ask-secret": trust.ask_secret, "--name": trust.name}
+    for option in given:
+        if trust.insecure and given[option]:
+            raise typer.BadParameter(f"--insecure and {option} contradict each other")
     return path
 
 
 def credentials(trust: Trust) -> str:
     """What the other end has to be given as well, of these options."""
-    if trust.ask_secret or trust.insecure:
-        return "--ask-secret" if trust.ask_secret else "--insecure"
+    if trust.insecure:
+        return "--insecure"
+    secret = "--ask-secret" if trust.ask_secret else _file_option(trust)
+    if not trust.name:
+        return secret
+    # One that a terminal would not show as it is cannot be typed either.
+    return f"{secret} --name {shlex.quote(trust.name) if trust.name.isprintable() else 'TEXT'}"
+
+
+def _file_option(trust: Trust) -> str:
+    """How the other end is told the file of the secret; nothing if there is none."""
     name = str(trust.secret or os.environ.get(VARIABLE) or "")
     if name.startswith(("/dev/", "/proc/")):
         return "--secret FILE"  # <(...)
@@ -87,9 +103,10 @@ def keep_out_of_dumps() -> None:
         memory.write("0")  # Linux hands dumps to a program whatever the limit is
 
 
-def load_secret(path: Path) -> Secret:
+def load_secret(path: Path, name: str = "") -> Secret:
     """The secret in this file, which may be a pipe; then this blocks. Raises SecretError.
 
+    ``name`` is that of the pipe between the two ends.
     What is checked is what was opened, whatever the name means by now. A ``~`` that no shell has
     replaced means what it does there.
     """
@@ -112,7 +129,7 @@ def load_secret(path: Path) -> Secret:
         raise SecretError(f"the secret {path}: {explain(error)}") from None
     finally:
         os.close(opened)
-    return _parse(data, str(path))
+    return _parse(data, name, str(path))
 
 
 def _check(status: os.stat_result, path: Path) -> None:
@@ -132,28 +149,32 @@ def _read(descriptor: int) -> bytes:
     return data
 
 
-def _parse(data: bytes, name: str) -> Secret:
+def _parse(data: bytes, name: str, where: str) -> Secret:
+    """``where`` tells people which secret is meant."""
     if len(data) > LARGEST:
         raise SecretError(
-            f"the secret {name} is longer than {LARGEST} bytes: bpipe keygen makes one"
+            f"the secret {where} is longer than {LARGEST} bytes: bpipe keygen makes one"
         )
     try:
-        return Secret.parse(data)
+        return Secret.parse(data, name)
     except ValueError as error:
-        raise SecretError(f"the secret {name} {error}") from None
+        raise SecretError(f"the secret {where} {error}") from None
 
 
-def ask_secret() -> Secret:
-    """Ask on the terminal itself: stdin carries data. Raises SecretError."""
+def ask_secret(name: str = "") -> Secret:
+    """Ask on the terminal itself: stdin carries data. Raises SecretError.
+
+    ``name`` is that of the pipe.
+    """
     from bpipe.cli.prompt import ask
 
     try:
-        text = ask("Secret: ")
+        text = ask("Type the words that bpipe keygen --words made, or a passphrase.\nSecret: ")
     except OSError:
         raise SecretError("no terminal to ask for the secret on: use --secret FILE") from None
     if not text:
         raise SecretError("no secret was typed")
-    return _parse(text, "that was typed")
+    return _parse(text, name, "that was typed")
 
 
 def write_key(path: Path, *, words: bool = False) -> None:

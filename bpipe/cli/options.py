@@ -82,14 +82,30 @@ class Trust(NamedTuple):
         text(
             "--secret",
             metavar="FILE",
-            help="Encrypt, and let in only who has the same secret: a key of `bpipe keygen`, or a"
-            " passphrase. [default: the file that BPIPE_SECRET_FILE names]",
+            help="Encrypt, and let in only who has the same secret: what `bpipe keygen` made, or"
+            " a passphrase. [default: the file that BPIPE_SECRET_FILE names]",
             panel=SECRET,
         ),
     ] = None
     ask_secret: Annotated[
-        bool, flag("--ask-secret", help="Ask for the secret on the terminal.", panel=SECRET)
+        bool,
+        flag(
+            "--ask-secret",
+            help="Ask for the secret on the terminal: the words of `bpipe keygen --words`.",
+            panel=SECRET,
+        ),
     ] = False
+    name: Annotated[
+        str | None,
+        option(
+            values.name,
+            "--name",
+            "TEXT",
+            "The name of this pipe, the same on both ends: one secret serves many pipes, and none"
+            " is taken for another.",
+            panel=SECRET,
+        ),
+    ] = None
     insecure: Annotated[
         bool,
         flag(
@@ -227,16 +243,16 @@ The manual: man bpipe
 """
 CONNECT_EXAMPLES: Final = f"""\
 Examples:
-  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key
-  bpipe connect far.example:7000 --secret ~/.bpipe.key > backup.tar
+  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
+  bpipe connect far.example:7000 --secret ~/.bpipe.key --name old > old.tar
   echo question | bpipe connect unix:/run/user/1000/sum
   ssh -o ProxyCommand='bpipe connect -q %h:7000' far.example
 
 {EXIT_STATUS}"""
 LISTEN_EXAMPLES: Final = f"""\
 Examples:
-  bpipe listen :7000 --secret ~/.bpipe.key | tar x -C /dst
-  bpipe listen :7000 --secret ~/.bpipe.key < backup.tar
+  bpipe listen :7000 --secret ~/.bpipe.key --name src | tar x -C /dst
+  bpipe listen :7000 --secret ~/.bpipe.key --name old < old.tar
   bpipe listen unix:/run/user/1000/sum < answer
   bpipe listen localhost:7000 --recv-only > file
 

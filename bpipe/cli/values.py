@@ -1,4 +1,4 @@
-"""The values of options: sizes and times, as people write them."""
+"""The values of options: sizes, times and names, as people write them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,19 @@ def when(text: str) -> When:
         return When(text)
     except ValueError:
         raise ValueError(f"{text!r} is not one of {', '.join(When)}") from None
+
+
+def name(text: str) -> str:
+    """The name of a pipe."""
+    from bpipe.protocol.secret import normalize_name
+
+    try:
+        data = normalize_name(text)
+    except ValueError as error:
+        raise ValueError(f"the name {error}") from None
+    if not data:
+        raise ValueError("the name is empty: choose one, or leave --name out")
+    return text
 
 
 def pause(text: str) -> float:

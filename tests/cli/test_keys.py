@@ -67,8 +67,30 @@ def test_the_option_wins_over_the_environment(
 def test_a_question_wins_over_the_environment(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(key))
     asked = Secret(bytes(32))
-    monkeypatch.setattr(keys, "ask_secret", lambda: asked)
+    monkeypatch.setattr(keys, "ask_secret", lambda name: asked)
     assert choose_secret(Trust(ask_secret=True), Settings()) is asked
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "terminal"])
+def test_a_name_makes_another_secret_of_the_same_file(
+    key: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr("bpipe.cli.prompt.ask", lambda question: key.read_bytes())
+    if way == "environment":
+        monkeypatch.setenv(VARIABLE, str(key))
+    trust = Trust(key if way == "option" else None, ask_secret=way == "terminal")
+    names = ["disk", "etc", "e\u0301", "\u00e9"]
+    chosen = [choose_secret(trust._replace(name=name), Settings()) for name in (None, *names)]
+    made = [None if secret is None else secret.key for secret in chosen]
+    assert made == [load_secret(key, name).key for name in ("", *names)]
+    assert len(set(made)) == len(names)  # the last two are one
+
+
+@pytest.mark.parametrize("trust", [Trust(name="disk"), Trust(insecure=True, name="disk")])
+def test_a_name_is_nothing_without_a_secret(monkeypatch: pytest.MonkeyPatch, trust: Trust) -> None:
+    monkeypatch.setenv(VARIABLE, "/no/such/file" if trust.insecure else "")
+    with pytest.raises(typer.BadParameter, match="--name"):
+        choose_secret(trust, Settings())
 
 
 @pytest.mark.parametrize(
@@ -118,6 +140,15 @@ def test_a_key_is_not_warned_of(capsys: pytest.CaptureFixture[str], key: Path) -
         (Trust(Path("/home/me/k")), "", "--secret ~/k"),
         (Trust(Path("~/k")), "", "--secret ~/k"),
         (Trust(Path("/dev/fd/63")), "", "--secret FILE"),
+        (Trust(Path("/k"), name="disk"), "", "--secret /k --name disk"),
+        (Trust(name="my disk's"), "/k", "--secret /k --name 'my disk'\"'\"'s'"),
+        (
+            Trust(ask_secret=True, name="d\u00e9p\u00f4t"),
+            "",
+            "--ask-secret --name 'd\u00e9p\u00f4t'",
+        ),
+        (Trust(Path("/dev/fd/63"), name="~"), "", "--secret FILE --name '~'"),
+        (Trust(Path("/k"), name="a\x1bb\n"), "", "--secret /k --name TEXT"),
     ],
 )
 def test_what_the_other_end_has_to_be_given(

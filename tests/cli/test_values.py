@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bpipe.cli.values import buffer, duration, heartbeat, interval, pause, size, when
+from bpipe.cli.values import buffer, duration, heartbeat, interval, name, pause, size, when
 from bpipe.report.settings import When
 
 
@@ -105,6 +105,25 @@ def test_a_least_value(parse: Callable[[str], float], least: str, less: str) -> 
     assert parse(least) == duration(least)
     with pytest.raises(ValueError, match=f"too short: at least {least}"):
         parse(less)
+
+
+@pytest.mark.parametrize("text", ["disk", " ", "a b", "e\u0301", "x" * 255, "\u00e9" * 127])
+def test_a_name(text: str) -> None:
+    assert name(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "the name is empty"),
+        ("x" * 256, "the name is longer than 255 bytes"),
+        ("\u00e9" * 128, "the name is longer than 255 bytes"),
+        ("\udcff", "the name is not text"),
+    ],
+)
+def test_no_name(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        name(text)
 
 
 def test_when() -> None:

@@ -12,8 +12,8 @@ from tests.end_to_end.helpers import Bpipe, Start, finish
 
 PASSPHRASE = "correct horse battery staple"
 GUESSED = (
-    "bpipe: a passphrase can be guessed by others who try many; bpipe keygen --words makes one that"
-    " cannot"
+    "bpipe: a passphrase can be guessed by others who try many: have bpipe keygen --words FILE make"
+    " words, which cannot, and use them on both ends"
 )
 
 

@@ -125,9 +125,9 @@ def test_insecure_wins_over_the_environment(start: Start) -> None:
 @pytest.mark.parametrize(
     ("listens", "calls", "hint"),
     [
-        ("key", "other", "is it bpipe, with the same secret?"),
+        ("key", "other", "is it bpipe, with the same secret"),
         ("key", None, "is it bpipe, and without a secret?"),
-        (None, "key", "is it bpipe, with the same secret?"),
+        (None, "key", "is it bpipe, with the same secret"),
     ],
 )
 def test_another_secret_is_never_connected(
@@ -146,3 +146,29 @@ def test_another_secret_is_never_connected(
     listener.wait_line("^bpipe: 1 caller refused: ")
     assert len(listener.lines) == 2
     assert listener.running
+
+
+def test_a_call_goes_to_the_pipe_of_its_name_only(start: Start, key: Path) -> None:
+    """The listener that others have called goes on waiting, and its own caller gets in.
+
+    What it told to type is what gets in; "\u00e9" may be one character or two.
+    """
+    secret = ["--secret", str(key)]
+    listener = start.bpipe(
+        "listen", ":0", *secret, "--name", "d\u00e9p\u00f4t 1", stdin=PIPE, stdout=PIPE
+    )
+    where = f"localhost:{listener.address.rpartition(':')[2]}"
+    names = ["disk", "D\u00e9p\u00f4t 1", None]
+    for name in names:
+        named = [] if name is None else ["--name", name]
+        caller = start.bpipe("connect", where, *secret, *named, "--connect-timeout", "0")
+        assert caller.wait() == 3
+        assert "is it bpipe, with the same secret" in caller.lines[-1]
+    listener.wait_line("^bpipe: 1 caller refused: ")
+    assert not [line for line in listener.lines if "connected" in line]
+    assert listener.running
+    invitation = listener.wait_line("bpipe connect ")
+    words = shlex.split(invitation.partition("bpipe connect ")[2])
+    assert words[1:] == [*secret, "--name", "d\u00e9p\u00f4t 1"]
+    typed = [*secret, "--name", "de\u0301po\u0302t 1"]
+    exchange(listener, start.bpipe("connect", where, *typed, stdin=PIPE, stdout=PIPE))
