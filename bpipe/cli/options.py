@@ -260,8 +260,8 @@ Examples:
 EXAMPLES: Final = """\
 Example, between two machines:
   bpipe keygen ~/.bpipe.key && scp -p ~/.bpipe.key far.example:
-  far$ bpipe listen :7000 --secret ~/.bpipe.key > backup.tar
-  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key
+  far$ bpipe listen :7000 --secret ~/.bpipe.key --name src > src.tar
+  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
 
 More: bpipe connect --help, bpipe listen --help, man bpipe
 """
