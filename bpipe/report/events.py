@@ -97,7 +97,7 @@ class Refused(NamedTuple):
     def words(self) -> str:
         callers = count(self.callers, "caller")
         return (
-            f"{callers} refused: another secret, or none, or not bpipe, or another user"
+            f"{callers} refused: another secret or name, or none, or not bpipe, or another user"
             " (--insecure lets in every user)"
         )
 

@@ -164,7 +164,7 @@ def test_a_call_goes_to_the_pipe_of_its_name_only(start: Start, key: Path) -> No
         caller = start.bpipe("connect", where, *secret, *named, "--connect-timeout", "0")
         assert caller.wait() == 3
         assert "is it bpipe, with the same secret" in caller.lines[-1]
-    listener.wait_line("^bpipe: 1 caller refused: ")
+    listener.wait_line("^bpipe: 1 caller refused: another secret or name, ")
     assert not [line for line in listener.lines if "connected" in line]
     assert listener.running
     invitation = listener.wait_line("bpipe connect ")
