@@ -186,6 +186,7 @@ class Channel:
     def passed(self, count: int, now: float) -> None:
         """``count`` of them did, and the consumer has them."""
         self.liveness.heard(now)
+        self.liveness.verified(now)
         self._frames.passed(count)
         self._reader.receive_passed(count)
         self._progress = True

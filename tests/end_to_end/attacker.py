@@ -1,8 +1,9 @@
 """``python -m tests.end_to_end.attacker HOST PORT``: one who does not know the secret, and storms.
 
 It opens many connections that say nothing, and some that say a greeting byte by byte; it floods
-with junk, and with greetings of others that it has recorded. What is dropped is opened again, as
-fast as ``--rate`` allows. It ends when its stdin does, and then prints what it has seen, as JSON.
+with junk, with greetings that look right, and with those of others that it has recorded. What is
+dropped is opened again, as fast as ``--rate`` allows. It ends when its stdin does, and then prints
+what it has seen, as JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import errno
 import heapq
 import itertools
 import json
+import os
 import random
 import resource
 import select
@@ -39,6 +41,7 @@ class Kind(enum.StrEnum):
     SILENT = "silent"
     SLOW = "slow"
     JUNK = "junk"
+    FORGED = "forged"
     REPLAY = "replay"
 
 
@@ -87,12 +90,14 @@ class Attacker:
             Kind.SILENT: options.silent,
             Kind.SLOW: options.slow,
             Kind.JUNK: CROWD if options.junk else 0,
+            Kind.FORGED: CROWD if options.forged else 0,
             Kind.REPLAY: CROWD if options.replay and self._recorded else 0,
         }
         self._buckets = {
             Kind.SILENT: Bucket(options.rate, options.silent),
             Kind.SLOW: Bucket(options.rate / 5, options.slow),
             Kind.JUNK: Bucket(options.junk, 1),
+            Kind.FORGED: Bucket(options.forged, 1),
             Kind.REPLAY: Bucket(options.replay, 1),
         }
         self._held: Counter[Kind] = Counter()
@@ -128,7 +133,8 @@ class Attacker:
         text = {
             Kind.SILENT: b"",
             Kind.SLOW: _HEAD + random.randbytes(96),
-            Kind.JUNK: (_HEAD if random.random() < 0.5 else b"") + random.randbytes(200),
+            Kind.JUNK: random.randbytes(200),
+            Kind.FORGED: _HEAD + random.randbytes(120),
             Kind.REPLAY: random.choice(self._recorded or [b""]),
         }[kind]
         sock = socket.socket()
@@ -199,10 +205,13 @@ def main() -> int:
     parser.add_argument(
         "--rate", type=float, default=1000.0, help="of those that are made again, a second"
     )
-    parser.add_argument("--junk", type=float, default=0.0, help="connections a second")
-    parser.add_argument("--replay", type=float, default=0.0, help="connections a second")
+    for kind in (Kind.JUNK, Kind.FORGED, Kind.REPLAY):
+        parser.add_argument(f"--{kind}", type=float, default=0.0, help="connections a second")
     parser.add_argument("--hello", action="append", default=[], help="a recorded one, in hex")
+    parser.add_argument("--processor", type=int, default=-1, help="the only one that it uses")
     options = parser.parse_args()
+    if options.processor >= 0:
+        os.sched_setaffinity(0, {options.processor})
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     attacker = Attacker((options.host, options.port), options)

@@ -52,12 +52,14 @@ class Size(NamedTuple):
     slow: int  # connections that say five bytes a second, all at once
     rate: int  # of these, how many are made again in a second when they are dropped
     junk: int  # connections a second
+    forged: int
     replay: int
     seconds: float  # of each part
+    processor: int = -1  # the only one that the attacker uses; any: -1
 
 
-FULL: Final = Size(silent=3000, slow=200, rate=1000, junk=500, replay=500, seconds=30.0)
-SMALL: Final = Size(silent=1000, slow=100, rate=250, junk=100, replay=100, seconds=4.0)
+FULL: Final = Size(3000, 200, rate=1000, junk=250, forged=250, replay=500, seconds=30.0)
+SMALL: Final = Size(1000, 100, rate=250, junk=50, forged=50, replay=100, seconds=4.0)
 
 
 class Recorder:

@@ -66,6 +66,16 @@ def test_honest_callers_get_in_during_a_storm(key: Path) -> None:
 
 
 @pytest.mark.slow
+def test_greetings_that_look_right_keep_nobody_waiting(key: Path) -> None:
+    """A thousand of them a second, from somebody who has one processor."""
+    flood = SMALL._replace(silent=0, slow=0, junk=0, forged=1000, replay=0, processor=0)
+    outcome = storm_a_listener(flood, key)
+    assert outcome.wrong == []
+    assert outcome.seen["made"]["forged"] > 1000
+    assert outcome.p95 < NOISY  # a tenth of that where nothing else runs
+
+
+@pytest.mark.slow
 def test_a_listener_that_may_open_forty_files_serves_its_caller_all_the_same(
     start: Start, key: Path
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import time
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE
 
@@ -12,7 +14,7 @@ import pytest
 from bpipe.demo.faults import Cut, Fault
 from bpipe.protocol.sealed import SealedHandshake
 from tests.end_to_end.data import MIB, until
-from tests.end_to_end.helpers import Start, finish
+from tests.end_to_end.helpers import Proxy, Start, finish
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +23,7 @@ UP = SealedHandshake.hello_size + SealedHandshake.frame_size  # bytes of a greet
 DOWN = SealedHandshake.verdict_size + SealedHandshake.frame_size
 QUICK = ("--heartbeat", "100ms")
 EAGER = (*QUICK, "--retry-max", "10ms")
+HEARTBEAT = 1.0  # seconds, of an idle session
 
 
 @pytest.mark.slow
@@ -76,6 +79,68 @@ def test_a_flipped_bit_ends_the_link_and_not_the_session(start: Start, key: Path
     assert finish(caller, listener) == [0, 0]
     assert len(flipped) > len(places) * 9 // 10
     assert "protocol error" not in listener.text + caller.text
+
+
+@pytest.mark.parametrize("upward", [True, False])
+def test_a_flipped_bit_of_an_idle_session_is_noticed_within_a_heartbeat(
+    start: Start, key: Path, upward: bool
+) -> None:
+    """Whatever the bit: a length that has grown is not waited for."""
+    places = [0, 5, 15, 31]  # of a PING: kind, length, number, and tag
+    armed: list[int] = []
+    flipped: list[float] = []
+
+    def tamper(connection: int, up: bool, offset: int, data: bytes) -> bytes:
+        if up is not upward or not armed or offset < UP + DOWN:
+            return data
+        changed = bytearray(data)
+        changed[armed.pop()] ^= 1 << connection % 8
+        flipped.append(time.monotonic())
+        return bytes(changed)
+
+    secret = "--secret", str(key), "--heartbeat", f"{HEARTBEAT}s"
+    listener = start.bpipe("listen", "127.0.0.1:0", *secret, stdin=PIPE)
+    proxy = start.proxy(listener.address, tamper=tamper)
+    caller = start.bpipe("connect", proxy.address, *secret, "--retry-max", "10ms", stdin=PIPE)
+    caller.wait_connected()
+    for count, place in enumerate(places, start=1):
+        armed.append(place)
+        until(partial(lambda count: len(flipped) == count, count), "the flip")
+        until(partial(lambda count: proxy.faults.connections > count, count), "the next link")
+        assert time.monotonic() - flipped[-1] < HEARTBEAT
+    for end in (caller, listener):
+        end.stdin.close()
+    assert finish(caller, listener) == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["here", "there"])
+def test_a_call_that_is_led_to_another_listener_comes_back(
+    start: Start, key: Path, path: Path, name: str
+) -> None:
+    """The other one says that it knows no such session; of another name, it says nothing."""
+    front, other = path.with_name("front"), path.with_name("other")
+    secret = "--secret", str(key), "--retry-max", "50ms"
+    listener = start.bpipe("listen", str(path), *secret[:2], "--name", "here", stdout=PIPE)
+    elsewhere = start.bpipe("listen", str(other), *secret[:2], "--name", name)
+    cut = Cut(Fault.RESET, True, 3 * MIB)
+    right = start.proxy(listener.address, [cut], path.with_name("right"))
+    wrong = start.proxy(elsewhere.address, path=path.with_name("wrong"))
+
+    def lead(proxy: Proxy) -> None:
+        link = path.with_name("link")
+        link.symlink_to(proxy.address.removeprefix("unix:"))
+        link.replace(front)
+
+    lead(right)
+    caller = start.bpipe("connect", str(front), *secret, "--name", "here", stdin=PIPE)
+    caller.wait_connected()
+    lead(wrong)
+    caller.feed(8 * MIB)
+    until(lambda: wrong.faults.connections > 3, "calls that are led astray")
+    lead(right)
+    assert listener.drain().wait_end() == 8 * MIB
+    assert finish(caller, listener) == [0, 0]
+    assert elsewhere.running
 
 
 def test_a_listener_that_was_started_anew_does_not_know_the_session(
