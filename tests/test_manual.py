@@ -1,161 +1,61 @@
-"""The manual pages: the example is what bpipe really says, and the options are those it has."""
+"""The manual pages: the numbers and options are those of the program, and tables are complete.
+
+The bytes in bpipe-protocol(7) are compared in ``protocol/test_vectors.py``.
+"""
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import subprocess
-from collections import deque
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.cli.app import run
 from bpipe.cli.options import EXIT_STATUS
-from bpipe.protocol.caller import Caller
-from bpipe.protocol.driver import Driver
-from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting
-from bpipe.protocol.noise import NoiseState
-from bpipe.protocol.secret import Secret
-from bpipe.protocol.session import Session
-from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import Admission, Answer, Ended, Kind, Opening, Reason, Stop
 from bpipe.run import exits
+from tests.support.page import PROTOCOL, legends, tables
 
-PAGES: Final = Path(__file__).parent.parent / "man"
-COMMAND: Final = PAGES / "bpipe.1"
-README: Final = PAGES.parent / "README.md"
-PROTOCOL: Final = PAGES / "bpipe-protocol.7"
-
-BUFFER_SIZE: Final = 1 << 20  # bytes: the example's window
-SESSION_ID: Final = bytes(range(16))
-NOW: Final = 0.0  # the example takes no time
+COMMAND: Final = PROTOCOL.parent / "bpipe.1"
+README: Final = PROTOCOL.parent.parent / "README.md"
 
 
-# --- the example session in bpipe-protocol(7) ---
-
-
-class Said(NamedTuple):
-    """Bytes that one end has put on the link."""
-
-    by: str  # C: the caller, A: the answerer
-    data: bytes
-
-
-class End:
-    """One end of the example: a session and its greeting, driven as a link drives them.
-
-    Its consumer takes everything at once.
-    """
-
-    def __init__(self, name: str, session: Session, greeting: Greeting) -> None:
-        self.name = name
-        self.session = session
-        self.taken = b""
-        self._greeting = greeting
-
-    @property
-    def _driver(self) -> Driver:
-        if self._greeting.done and self._greeting.channel is not None:
-            return self._greeting.channel
-        return self._greeting
-
-    def say(self) -> list[Said]:
-        """Everything that there is to say now."""
-        said = []
-        while views := self._driver.outgoing(NOW):
-            said.append(Said(self.name, b"".join(views)))
-            self._driver.sent(len(said[-1].data), NOW)
-        return said
-
-    def hear(self, data: bytes) -> None:
-        """These bytes arrive."""
-        while data:
-            view = self._driver.incoming()[0]
-            count = min(len(view), len(data))
-            view[:count] = data[:count]
-            self._driver.received(count, NOW)
-            data = data[count:]
-        reader = self.session.reader
-        for view in reader.readable(BUFFER_SIZE):
-            self.taken += view
-            reader.took(len(view))
-        if reader.drained and not reader.done:
-            self.session.deliver_mark()
-            self.session.settle(NOW)
-
-
-def example(secret: Secret | None = None) -> list[Said]:
-    """What the two ends say to each other when the caller sends ``hi`` and the answerer nothing."""
-    caller_session, answerer_session = (Session(BUFFER_SIZE, secret=secret) for _ in range(2))
-    caller_session.writer.space(3)[0][:] = b"hi\n"
-    caller_session.writer.wrote(3)
-    caller_session.finish()
-    answerer_session.finish()
-    table = Sessions(lambda session: None, secret)
-    table.add(answerer_session)
-    calling = CallerGreeting(Caller(caller_session, lambda: SESSION_ID), NOW)
-    caller = End("C", caller_session, calling)
-    answerer = End("A", answerer_session, AnswererGreeting(table, NOW))
-    under_way = deque(caller.say())
-    said: list[Said] = []
-    while under_way:
-        said.append(under_way.popleft())
-        end = answerer if said[-1].by == "C" else caller
-        end.hear(said[-1].data)
-        under_way.extend(end.say())
-    assert (caller.taken, answerer.taken) == (b"", b"hi\n")
-    for session in (caller_session, answerer_session):
-        assert session.over
-        assert session.failure is None
-    return said
-
-
-def turns(said: list[Said]) -> list[Said]:
-    """The same, with what one end says in one go in one piece."""
-    return [
-        Said(by, b"".join(piece.data for piece in pieces))
-        for by, pieces in itertools.groupby(said, lambda piece: piece.by)
-    ]
-
-
-def example_in_the_page(section: str) -> list[Said]:
-    """The lines of hexadecimal digits in a section; each message begins with who says it."""
-    said: list[Said] = []
-    text = PROTOCOL.read_text().partition(f"\n.Sh {section}\n")[2].partition("\n.Sh ")[0]
-    for line in text.splitlines():
-        if match := re.match(r"([CA ]) ((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:  |$)", line):
-            by = match[1] if match[1] != " " else said[-1].by
-            said.append(Said(by, bytes.fromhex(match[2])))
-    return said
-
-
-def test_the_example_session_is_what_the_two_ends_really_say() -> None:
-    assert turns(example_in_the_page("EXAMPLES")) == turns(example())
-
-
-def test_the_sealed_example_is_what_the_two_ends_really_say(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    private = map(X25519PrivateKey.from_private_bytes, (b"\x01" * 32, b"\x02" * 32))
-    monkeypatch.setattr(
-        "bpipe.protocol.sealed.NoiseState",
-        partial(NoiseState, generate=lambda: next(private)),
-    )
-    key = re.search(r"^\.Dl (bpipe1:\S+)$", PROTOCOL.read_text(), re.MULTILINE)
-    assert key is not None
-    secret = Secret.parse(key[1].encode())
-    assert turns(example_in_the_page("WITH A SECRET")) == turns(example(secret))
+# --- the tables in bpipe-protocol(7) ---
 
 
 def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
     rows = re.findall(r"^\.It (\d+) Ta ([A-Z_]+) Ta", PROTOCOL.read_text(), re.MULTILINE)
-    numbers = [*Kind, *Ended, *Stop, *Reason, *Opening, *Answer, *Admission]
+    numbers = [*Kind, *Ended, *Opening, *Answer, *Admission, *Stop, *Reason]
     assert rows == [(str(number.value), number.name) for number in numbers]
+
+
+def test_the_tables_of_the_states_are_complete_and_explained() -> None:
+    states = legends("STATES")[0]
+    (sends,), (happens,) = tables("What it sends"), tables("What happens to it")
+    frames = [name for row in sends for name in row["frame"].split(", ")]
+    assert sorted(frames) == sorted(kind.name for kind in Kind if kind < Kind.CONFIRM)
+    events = [name for row in happens for name in row["event"].split(", ")]
+    assert len(events) == len(set(events))
+    assert {kind.name for kind in Kind} <= set(events)
+    assert {admission.name for admission in Admission} - {"OK"} <= set(events)
+    for rows in (sends, happens):
+        assert list(rows[0])[1:] == states
+    assert words_of(sends, 1) == set(legends("What it sends")[0])
+    assert words_of(happens, 1) == set(legends("What happens to it")[0])
+
+
+def test_the_other_tables_are_explained() -> None:
+    (errors,), (might,) = tables("ERRORS OF PROTOCOL"), tables("SECURITY")
+    assert words_of(errors, 1) == set(legends("ERRORS OF PROTOCOL")[0])
+    assert words_of(might, 2) - {"yes", "no"} == set(legends("SECURITY")[0])
+
+
+def words_of(rows: list[dict[str, str]], first: int) -> set[str]:
+    """What is in the cells from this column on."""
+    return {word for row in rows for word in list(row.values())[first:]}
 
 
 # --- the options in bpipe(1) ---
