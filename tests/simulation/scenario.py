@@ -24,16 +24,17 @@ from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Hello, Kind, Opening, Position, Reason, pack_frame, pack_hello
+from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_frame, pack_hello
+from bpipe.protocol.wire import Kind as FrameKind
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
+from tests.simulation.kinds import Kind, make_plan, make_weather
 from tests.simulation.loop import Loop, World
-from tests.simulation.network import Fate, ListeningSocket, Network, Weather
+from tests.simulation.network import Fate, ListeningSocket, Network
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 PEACEFUL_WITHIN = 10.0  # seconds: the same, where nothing has ever failed
 LATEST = 500.0  # the same, when one end may wait in vain for the other
-SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
 STEPS = 60_000  # more than any good world needs
 
 Log = Callable[[str, str], None]
@@ -48,12 +49,11 @@ class Scenario:
         self._log = log
         self.began = self.world.now
         self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
-        self.secret = SECRET if seed % 4 == 3 else None
-        self.piped = seed % 3 == 2
-        self.doubtful = seed % 50 == 13  # greetings that arrive after their link is given up
-        self.slow = seed % 100 in (57, 83)  # much to send, and a path that takes long for it
-        self.astray = seed % 20 in (4, 11)  # for a while, somebody else is called
-        self.weather = self._make_weather()
+        self.kind = kind = Kind.of(seed)
+        self.secret = kind.secret
+        if kind.slow:
+            self.faults_until = self.world.now + 120.0
+        self.weather = make_weather(rng, kind, self.world.now, self.faults_until)
         self.network = Network(self.world, self.weather, self._note, type(begin(self.secret)))
         self.strangers = Loop(self.world, "strangers")
         self.patient = rng.random() < 0.85
@@ -65,16 +65,16 @@ class Scenario:
         self.elsewhere: End | None = None  # somebody who listens, too, and knows no session
         self._expected = False  # that one has not come yet
         self.judge = Judge(self.world, self.caller, self.callee)
-        self.judge.patient, self.judge.astray = self.patient, self.astray
+        self.judge.patient, self.judge.astray = self.patient, kind.astray
         self.judge.peaceful = self.weather.peaceful
         self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
-        if self.slow:
+        if kind.slow:
             self._plan_an_abort()
         else:
             self._plan_disturbances()
-        if self.doubtful:
+        if kind.doubtful:
             self.callee.cue_heard(self._slow_down)
-        if self.astray:
+        if kind.astray:
             self.judge.peaceful = False
             self.elsewhere = self._make_elsewhere()
             self.caller.cue_heard(self._lead_astray)
@@ -84,7 +84,7 @@ class Scenario:
 
     def _make_ends(self) -> tuple[End, End]:
         rng = self.rng
-        a, b = self._make_plan(), self._make_plan()
+        a, b = (make_plan(rng, self.kind, patient=self.patient) for _ in range(2))
         retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
         backoff = Backoff(retry_max, seeds[2])
@@ -119,78 +119,9 @@ class Scenario:
 
     # --- what the seed chooses ---
 
-    def _make_weather(self) -> Weather:
-        rng = self.rng
-        latency = rng.choice(((0.0, 0.001), (0.0, 0.001), (0.01, 0.05), (0.1, 0.4)))
-        weather = Weather(
-            rng,
-            latency=latency,
-            capacity=rng.choice((256, 4096, 65536)),
-            chunky=rng.random() < 0.5,
-            faulty=rng.choice((0.0, 0.3, 0.7, 0.95)),
-            fates=[fate for fate in Fate if fate is not Fate.CORRUPT and rng.random() < 0.5],
-            reach=rng.choice((400, 4000, 20000)),
-            stragglers=rng.choice((0.0, 0.0, 0.2)),
-            hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
-            purging=rng.random() < 0.3,
-        )
-        if self.secret is not None and rng.random() < 0.5:
-            weather.fates.append(Fate.CORRUPT)
-        if rng.random() < 0.1:
-            weather.faulty = weather.hiccups = weather.stragglers = 0.0
-        elif rng.random() < 0.4:
-            since = self.world.now
-            while since < self.faults_until:
-                since += rng.expovariate(1 / 5)
-                until = since + rng.choice((0.3, 3.0, 10.0, 30.0)) * rng.random()
-                weather.away.append((since, until))
-                since = until
-        if self.doubtful:
-            self._make_doubtful(weather)
-        if self.slow:
-            weather.latency, weather.capacity = (0.1, 0.1), 2048
-            self.faults_until = self.world.now + 120.0
-            weather.faulty = weather.hiccups = weather.stragglers = 0.0
-            weather.away = []
-        return weather
-
-    def _make_doubtful(self, weather: Weather) -> None:
-        """The first connection falls silent in one direction, and all later ones are slow."""
-        weather.latency, weather.stragglers, weather.hiccups = (0.001, 0.01), 0.0, 0.0
-        weather.fates, weather.faulty, weather.at_seams, weather.reach = [Fate.DEAF], 1.0, 0.0, 4000
-        weather.away = []
-
     def _slow_down(self) -> None:
         """From now on every connection is late, and none fails."""
         self.weather.faulty, self.weather.stragglers = 0.0, 1.0
-
-    def _make_plan(self) -> Plan:
-        rng = self.rng
-        limits = Limits(heartbeat=rng.choice((0.5, 2.0, 2.0, 5.0)), connect_timeout=300.0)
-        if not self.patient:
-            limits = limits._replace(
-                connect_timeout=rng.choice((0.0, 3.0)),
-                give_up_after=rng.choice((3.0, 20.0)),
-                linger=rng.choice((1.0, 30.0)),
-            )
-        plan = Plan(
-            length=rng.choice((0, 1, 100, 3000, 10000)),
-            buffer_size=rng.choice((1, 17, 600, 5000, 60000)),
-            limits=limits,
-            secret=self.secret,
-            piped=self.piped,
-            produce_every=rng.choice((0.001, 0.05, 0.5)),
-            consume_every=rng.choice((0.001, 0.05, 0.5)),
-            appetite=rng.choice((10, 1000, 60000)),
-        )
-        if self.slow:
-            plan.length, plan.buffer_size, plan.appetite = 200_000, 400_000, 60_000
-            plan.produce_every, plan.consume_every = 0.001, 0.001
-        if self.doubtful:
-            plan.limits = limits._replace(heartbeat=2.0)
-            plan.length, plan.buffer_size, plan.appetite = 10000, 5000, 100
-            plan.produce_every, plan.consume_every = 0.05, 0.2
-        return plan
 
     def _plan_an_abort(self) -> None:
         """It has to be heard soon, however much else is under way."""
@@ -385,7 +316,7 @@ class Scenario:
         packed = begin(self.secret).pack_hello(hello)
         messages = [rng.randbytes(80), packed, packed[:30], b""]
         if self.callee.session.established and self.secret is None:  # else it would be let in
-            messages.append(packed + pack_frame(Kind.CONFIRM, 0))
+            messages.append(packed + pack_frame(FrameKind.CONFIRM, 0))
         messages += [  # an old greeting, word by word
             bytes(old)
             for old in self.network.recorded

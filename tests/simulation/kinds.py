@@ -1,0 +1,100 @@
+"""What kind of world a seed makes: its weather, and what its two ends have to do."""
+
+from __future__ import annotations
+
+import random
+from typing import NamedTuple
+
+from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
+from tests.simulation.ends import Plan
+from tests.simulation.network import Fate, Weather
+
+SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
+
+
+class Kind(NamedTuple):
+    """What is special in a world."""
+
+    secret: Secret | None
+    piped: bool  # what is received may go past the memory of its end
+    doubtful: bool  # greetings arrive after their link is given up
+    slow: bool  # there is much to send, and the path takes long for it
+    astray: bool  # for a while, somebody else is called
+
+    @classmethod
+    def of(cls, seed: int) -> Kind:
+        """Of the world of this seed."""
+        return cls(
+            secret=SECRET if seed % 4 == 3 else None,
+            piped=seed % 3 == 2,
+            doubtful=seed % 50 == 13,
+            slow=seed % 100 in (57, 83),
+            astray=seed % 20 in (4, 11),
+        )
+
+
+def make_weather(rng: random.Random, kind: Kind, now: float, until: float) -> Weather:
+    """How the network behaves, from now on until then."""
+    latency = rng.choice(((0.0, 0.001), (0.0, 0.001), (0.01, 0.05), (0.1, 0.4)))
+    weather = Weather(
+        rng,
+        latency=latency,
+        capacity=rng.choice((256, 4096, 65536)),
+        chunky=rng.random() < 0.5,
+        faulty=rng.choice((0.0, 0.3, 0.7, 0.95)),
+        fates=[fate for fate in Fate if fate is not Fate.CORRUPT and rng.random() < 0.5],
+        reach=rng.choice((400, 4000, 20000)),
+        stragglers=rng.choice((0.0, 0.0, 0.2)),
+        hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
+        purging=rng.random() < 0.3,
+    )
+    if kind.secret is not None and rng.random() < 0.5:
+        weather.fates.append(Fate.CORRUPT)
+    if rng.random() < 0.1:
+        weather.faulty = weather.hiccups = weather.stragglers = 0.0
+    elif rng.random() < 0.4:
+        since = now
+        while since < until:
+            since += rng.expovariate(1 / 5)
+            back = since + rng.choice((0.3, 3.0, 10.0, 30.0)) * rng.random()
+            weather.away.append((since, back))
+            since = back
+    if kind.doubtful:  # the first connection falls silent in one direction
+        weather.latency, weather.stragglers, weather.hiccups = (0.001, 0.01), 0.0, 0.0
+        weather.fates, weather.faulty, weather.at_seams, weather.reach = [Fate.DEAF], 1.0, 0.0, 4000
+        weather.away = []
+    if kind.slow:
+        weather.latency, weather.capacity = (0.1, 0.1), 2048
+        weather.faulty = weather.hiccups = weather.stragglers = 0.0
+        weather.away = []
+    return weather
+
+
+def make_plan(rng: random.Random, kind: Kind, *, patient: bool) -> Plan:
+    """What one end has to do; ``patient``: it does not give up soon."""
+    limits = Limits(heartbeat=rng.choice((0.5, 2.0, 2.0, 5.0)), connect_timeout=300.0)
+    if not patient:
+        limits = limits._replace(
+            connect_timeout=rng.choice((0.0, 3.0)),
+            give_up_after=rng.choice((3.0, 20.0)),
+            linger=rng.choice((1.0, 30.0)),
+        )
+    plan = Plan(
+        length=rng.choice((0, 1, 100, 3000, 10000)),
+        buffer_size=rng.choice((1, 17, 600, 5000, 60000)),
+        limits=limits,
+        secret=kind.secret,
+        piped=kind.piped,
+        produce_every=rng.choice((0.001, 0.05, 0.5)),
+        consume_every=rng.choice((0.001, 0.05, 0.5)),
+        appetite=rng.choice((10, 1000, 60000)),
+    )
+    if kind.slow:
+        plan.length, plan.buffer_size, plan.appetite = 200_000, 400_000, 60_000
+        plan.produce_every, plan.consume_every = 0.001, 0.001
+    if kind.doubtful:
+        plan.limits = limits._replace(heartbeat=2.0)
+        plan.length, plan.buffer_size, plan.appetite = 10000, 5000, 100
+        plan.produce_every, plan.consume_every = 0.05, 0.2
+    return plan
