@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
+from bpipe.protocol.channel import Channel
+from bpipe.protocol.liveness import SILENCE
 from bpipe.protocol.patience import UNCONFIRMED_LINGERS, UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.wire import Reason
@@ -10,6 +12,7 @@ from bpipe.protocol.writer import BackedWriter
 from tests.simulation.ends import End
 from tests.simulation.loop import World
 
+NOTICED_WITHIN = 0.1  # seconds: that it is time to give up
 ABORTED_WITHIN = 8.0  # seconds: an abort over a good link is answered
 PATIENCE = 100.0  # seconds: after the faults, an abort that was not answered has so long
 
@@ -90,10 +93,20 @@ class Judge:
             if far.loop.errors:
                 raise Wrong(f"{far.name}: {far.loop.errors[0]!r}")
             _look_at_cursors(near, far, writer, reader)
+            self._look_for_silence(near)
         if (self._callee.session.history.links, self._callee.session.id) != self._admitted[:2]:
             self._look_who_came()
         if self._heard_by is not None and self._answerable is None:
             self._look_who_hears()
+
+    def _look_for_silence(self, end: End) -> None:
+        """A link over which nothing comes is given up in time."""
+        channel = end.session.channel
+        if not isinstance(channel, Channel) or end.gone or end.loop.paused or self.paused:
+            return
+        limit = SILENCE * end.session.patience.limits.heartbeat + NOTICED_WITHIN
+        if self._world.now > channel.liveness.heard_at + limit:
+            raise Wrong(f"{end.name} has kept a silent link")
 
     def _look_who_came(self) -> None:
         """Who was let in by the listener had a later greeting, or nobody was there before."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from tests.simulation.ends import Plan
-from tests.simulation.network import Fate, Weather
+from tests.simulation.weather import SEALED_ONLY, Fate, Weather
 
 SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
 
@@ -43,14 +43,14 @@ def make_weather(rng: random.Random, kind: Kind, now: float, until: float) -> We
         capacity=rng.choice((256, 4096, 65536)),
         chunky=rng.random() < 0.5,
         faulty=rng.choice((0.0, 0.3, 0.7, 0.95)),
-        fates=[fate for fate in Fate if fate is not Fate.CORRUPT and rng.random() < 0.5],
+        fates=[fate for fate in Fate if fate not in SEALED_ONLY and rng.random() < 0.5],
         reach=rng.choice((400, 4000, 20000)),
         stragglers=rng.choice((0.0, 0.0, 0.2)),
         hiccups=rng.choice((0.0, 0.0, 0.0, 0.02, 0.2)),
         purging=rng.random() < 0.3,
     )
-    if kind.secret is not None and rng.random() < 0.5:
-        weather.fates.append(Fate.CORRUPT)
+    if kind.secret is not None:
+        weather.fates += [fate for fate in SEALED_ONLY if rng.random() < 0.4]
     if rng.random() < 0.1:
         weather.faulty = weather.hiccups = weather.stragglers = 0.0
     elif rng.random() < 0.4:
@@ -74,6 +74,8 @@ def make_weather(rng: random.Random, kind: Kind, now: float, until: float) -> We
 def make_plan(rng: random.Random, kind: Kind, *, patient: bool) -> Plan:
     """What one end has to do; ``patient``: it does not give up soon."""
     limits = Limits(heartbeat=rng.choice((0.5, 2.0, 2.0, 5.0)), connect_timeout=300.0)
+    if kind.secret is not None:  # else a frame may come, byte by byte, just in time
+        limits = limits._replace(heartbeat=min(limits.heartbeat, 2.0))
     if not patient:
         limits = limits._replace(
             connect_timeout=rng.choice((0.0, 3.0)),

@@ -7,70 +7,18 @@ while: what was on its way then arrives afterwards, as TCP would send it again.
 
 from __future__ import annotations
 
-import enum
-import random
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from bpipe.protocol.handshake import Handshake
 from tests.simulation.loop import Loop, World
+from tests.simulation.weather import SEALED_ONLY, Fate, Weather
+
+DRIP = 1.2  # seconds for a byte, where hardly any come: soon enough not to be in doubt of
 
 SYN_RETRIES = (0.0, 1.0, 3.0, 7.0, 15.0, 31.0)  # seconds: when a kernel sends its SYNs
-
-NOTICED = 8.0  # seconds after which a path that corrupts is reset: nobody may know the difference
-
-
-class Fate(enum.Enum):
-    """What happens to a connection when its fault strikes."""
-
-    RESET = enum.auto()  # both ends hear of it
-    CLOSE = enum.auto()  # an end of file at both ends
-    ABANDON = enum.auto()  # one end hears a reset, the other one nothing, ever
-    LATE = enum.auto()  # the sender hears a reset; what it had sent arrives all the same, later
-    SILENCE = enum.auto()  # neither hears anything
-    DEAF = enum.auto()  # one direction is lost, the other goes on
-    CORRUPT = enum.auto()  # one bit is another one; some seconds later both ends hear of it
-
-
-@dataclass
-class Weather:
-    """How the network behaves; everything random comes from ``rng``."""
-
-    rng: random.Random
-    latency: tuple[float, float] = (0.0, 0.001)  # seconds: the least and the most
-    capacity: int = 4096  # bytes that a channel holds
-    chunky: bool = False  # bytes are taken and arrive in pieces of any size
-    faulty: float = 0.0  # the share of connections that meet a fault
-    fates: list[Fate] = field(default_factory=list)
-    reach: int = 4096  # bytes after which a fault strikes, at most
-    at_seams: float = 0.15  # the share of faults that strike where a message of a greeting ends
-    stragglers: float = 0.0  # the share of connections that are slower, by some seconds
-    hiccups: float = 0.0  # the share of messages that take some seconds longer
-    purging: bool = False  # a reset throws away what has arrived and was not read
-    longest: float = 100.0  # the most that any connection's latency counts, in seconds
-    away: list[tuple[float, float]] = field(default_factory=list)  # when the path is
-
-    @property
-    def peaceful(self) -> bool:
-        """Whether nothing fails."""
-        return not (self.faulty and self.fates) and not self.hiccups and not self.away
-
-    def calm(self, now: float) -> None:
-        """From now on nothing fails any more, for new connections; the path is there."""
-        self.faulty = self.stragglers = self.hiccups = 0.0
-        self.latency = (0.0, 0.02)
-        self.longest = 0.02
-        self.away = [(since, min(until, now)) for since, until in self.away]
-
-    def back_at(self, now: float) -> float:
-        """When the path is there: now, or later."""
-        for since, until in self.away:
-            if since <= now < until:
-                return until
-        return now
 
 
 class Network:
@@ -234,9 +182,9 @@ class Connection:
                 end.hear_end()
                 end.outgoing.lost = True
             return
-        if self.fate is Fate.CORRUPT:
-            self._notice(ends)
-            return
+        if self.fate in SEALED_ONLY:
+            struck.trickle(self.fate is Fate.TRICKLE)
+            return  # the ends have to notice that themselves
         if self.fate is Fate.LATE:
             self._delay(struck)
             return
@@ -250,11 +198,6 @@ class Connection:
                 end.hear_reset()
         elif self.fate is Fate.ABANDON:
             self.network.weather.rng.choice(ends).hear_reset()
-
-    def _notice(self, ends: list[Socket]) -> None:
-        """Somebody sees to it that both hear of what was not noticed before."""
-        for end in ends:
-            self.network.world.at(self.network.world.now + NOTICED, end.hear_reset)
 
     def _delay(self, struck: Channel) -> None:
         """One end hears of a reset, and what it has said arrives later."""
@@ -279,6 +222,8 @@ class Channel:
         self._weather = connection.network.weather
         self._latest = 0.0
         self._purges = 0
+        self._trickles = False
+        self._held_up = bytearray()  # has arrived, and comes byte by byte
         self._travelling: deque[tuple[int, Callable[..., None], tuple[Any, ...]]] = deque()
 
     @property
@@ -333,18 +278,39 @@ class Channel:
         if not self.lost and purges == self._purges:
             callback(*args)
 
-    def _arrive(self, data: bytes) -> None:
+    def trickle(self, trickles: bool) -> None:
+        """From now on there is hardly more than nothing, if ``trickles``."""
+        self._trickles = trickles
+
+    def _drip(self) -> None:
+        if self.lost or self.sink.closed:
+            return
+        self._deliver(bytes([self._held_up.pop(0)]))
+        if self._held_up:
+            self._network.world.at(self._network.world.now + DRIP, self._drip)
+
+    def _deliver(self, data: bytes) -> None:
         self.on_the_way -= len(data)
+        self.sink.hear(data)
+
+    def _arrive(self, data: bytes) -> None:
+        if self._trickles:
+            if not self._held_up:
+                self._network.world.at(self._network.world.now + DRIP, self._drip)
+            self._held_up += data
+            return
         if self.limit is None or self._connection.fate is Fate.LATE:
-            self.sink.hear(data)
+            self._deliver(data)
             return
         before, rest = data[: self.limit], data[self.limit :]
-        self.sink.hear(before)
+        self._deliver(before)
         self._pass_limit(len(data))
         if rest and self._connection.fate is Fate.CORRUPT:
             rest = bytes([rest[0] ^ 1 << self._weather.rng.randrange(8)]) + rest[1:]
-        if rest and not self.lost:
-            self.sink.hear(rest)
+        if rest and self._trickles:
+            self._arrive(rest)
+        elif rest and not self.lost:
+            self._deliver(rest)
 
     def _pass_limit(self, count: int) -> None:
         """So many bytes more: the fault may strike."""

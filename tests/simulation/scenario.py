@@ -30,7 +30,8 @@ from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, make_plan, make_weather
 from tests.simulation.loop import Loop, World
-from tests.simulation.network import Fate, ListeningSocket, Network
+from tests.simulation.network import ListeningSocket, Network
+from tests.simulation.weather import Fate
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 PEACEFUL_WITHIN = 10.0  # seconds: the same, where nothing has ever failed

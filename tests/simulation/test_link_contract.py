@@ -25,7 +25,8 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import Reason
 from tests.simulation.loop import Loop, World
-from tests.simulation.network import Network, Weather
+from tests.simulation.network import Network
+from tests.simulation.weather import Weather
 from tests.support.loopback import write
 
 BUFFER = 1 << 20

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from bpipe.errors import LinkLost
+from bpipe.errors import Forged, LinkLost
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
 from bpipe.net.listener import Listener
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting
+from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.wire import Hello, Kind, Opening
+from bpipe.protocol.wire import Header, Hello, Kind, Opening
 from bpipe.protocol.writer import BackedWriter
 from tests.simulation.mutants.registry import Patch, mutant
 
@@ -178,3 +179,17 @@ def _leave_an_outage_behind(patch: Patch) -> None:
         self.patience.outage_since = since
 
     patch.setattr(Session, "restart", forgetful)
+
+
+@mutant
+def _skip_what_is_forged(patch: Patch) -> None:
+    """a header whose tag is wrong taken for one of no importance"""
+    unpack = SealedFrames.unpack
+
+    def lenient(self: Any, data: bytes) -> Header:
+        try:
+            return unpack(self, data)
+        except Forged:
+            return Header(Kind.PONG, 0, 0)
+
+    patch.setattr(SealedFrames, "unpack", lenient)

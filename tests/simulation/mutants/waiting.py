@@ -44,6 +44,12 @@ def _believe_in_the_dead(patch: Patch) -> None:
 
 
 @mutant
+def _believe_in_bytes(patch: Patch) -> None:
+    """a link on which bytes come, and never a frame, that is never given up"""
+    patch.setattr(liveness, "UNVERIFIED", 10**9)
+
+
+@mutant
 def _reuse_pages_early(patch: Patch) -> None:
     """a page of the ring freed while its last bytes are still held"""
 
