@@ -158,13 +158,9 @@ class Channel:
         header is progress anyway.
         """
         self.liveness.heard(now)
-        frames, before = self._frames, self._reader.received
+        before = self._reader.received
         try:
-            if body := min(count, frames.missing):
-                count -= body
-                if (header := frames.receive_body(body)) is not None:
-                    self._hear(header, now)
-            if count and (header := frames.receive_header(count)) is not None:
+            for header in self._frames.receive(count):
                 self._hear(header, now)
         finally:
             if self._reader.received > before:

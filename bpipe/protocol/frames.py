@@ -6,6 +6,8 @@ arrived is of no use on the next one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import (
@@ -30,10 +32,9 @@ class Frames:
         self.missing = 0  # bytes of the body that is arriving
         self.passing = False  # they are payload, and need not be seen here
         self.message = b""  # of the last frame that was not DATA; only an ABORT has one
-        self._header = bytearray(self.size)
-        self._header_view = memoryview(self._header)
+        self._header = memoryview(bytearray(HEADER_SIZE))
         self._filled = 0  # bytes of it
-        self._coming: Header | None = None  # of the body
+        self._coming = Header(Kind.ABORT, 0, 0)  # of the body
         self._text = memoryview(b"")  # of an ABORT that is arriving
         self._reader: BackedReader
 
@@ -53,24 +54,38 @@ class Frames:
 
     # --- in ---
 
-    def unpack(self, data: bytes | bytearray) -> Header:
+    def unpack(self, data: bytes | memoryview) -> Header:
         """What a header says, or a whole frame without payload, as those of a greeting are."""
         return unpack_header(data)
 
     def incoming(self) -> Views:
         """Where the next bytes belong, in order; never empty."""
         if not self.missing:
-            return [self._header_view[self._filled :]]
+            return [self._header[self._filled :]]
         views = self._body()
         if sum(map(len, views)) == self.missing:
-            views.append(self._header_view)  # the next frame's, in the same system call
+            views.append(self._header)  # the next frame's, in the same system call
         return views
 
-    def receive_body(self, count: int) -> Header | None:
-        """``count`` bytes of a body arrived where ``incoming`` said.
+    def receive(self, count: int) -> Iterator[Header]:
+        """``count`` bytes arrived where ``incoming`` said; the headers of the frames, in order.
 
-        Returns the header of the frame that they complete. Of a DATA frame that was told before.
+        Of a DATA frame the header comes when it is there, of all others with the frame's end. The
+        next one is looked for when it is asked for: what the frame before it has led to counts.
+        Raises LinkLost for what nobody may send.
         """
+        if body := min(count, self.missing):
+            count -= body
+            if (header := self._receive_body(body)) is not None:
+                yield header
+        self._filled += count
+        if self._filled == HEADER_SIZE:
+            self._filled = 0
+            if (header := self._begin()) is not None:
+                yield header
+
+    def _receive_body(self, count: int) -> Header | None:
+        """So many bytes of it; returns the header of the frame if it was not told before."""
         self.missing -= count
         if self.passing:
             self._reader.receive(count)
@@ -81,17 +96,6 @@ class Frames:
         self.message = bytes(self._text)
         return self._coming
 
-    def receive_header(self, count: int) -> Header | None:
-        """``count`` bytes of a header arrived; returns it, unless a body has to come first.
-
-        Of a DATA frame the header is enough. Raises LinkLost for what nobody may send.
-        """
-        self._filled += count
-        if self._filled < self.size:
-            return None
-        self._filled = 0
-        return self._begin()
-
     def passed(self, count: int) -> None:
         """So many bytes of a payload went another way."""
         self.missing -= count
@@ -99,7 +103,7 @@ class Frames:
 
     def _begin(self) -> Header | None:
         """A header is there."""
-        header = self.unpack(self._header)
+        header = unpack_header(self._header)
         self.missing = header.length
         if header.kind is Kind.DATA:
             self._reader.check(header.number, header.length)

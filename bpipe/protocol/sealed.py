@@ -15,6 +15,7 @@ count against the peer.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from typing import Final
 
 from bpipe.errors import Forged, ProtocolError
@@ -43,6 +44,7 @@ from bpipe.protocol.wire import (
 )
 
 MAC_SIZE: Final = 16
+LOOK_AHEAD: Final = 1024  # bytes that are read with a header
 
 _NO_SECRET: Final = bytes(KEY_SIZE)  # the second key of a greeting that resumes nothing
 
@@ -114,6 +116,9 @@ class SealedHandshake(Handshake):
 class SealedFrames(Frames):
     """The frames of one link, sealed. A payload is encrypted from the writer's memory, and
     decrypted into the reader's: one pass each, and no copy but where the reader's memory wraps.
+
+    A header tells nothing before it is there, so a little more than a header is read with it: a
+    small frame comes in one piece.
     """
 
     size = SealedHandshake.frame_size
@@ -123,6 +128,7 @@ class SealedFrames(Frames):
         self._sending = sending
         self._receiving = receiving
         self._outgoing = memoryview(b"")  # the last DATA frame that was packed
+        self._header = memoryview(bytearray(self.size + LOOK_AHEAD))
         self._incoming = memoryview(b"")  # the body that is arriving
 
     # --- out ---
@@ -133,50 +139,68 @@ class SealedFrames(Frames):
         return sealed + self._sending.encrypt(b"", message) if message else sealed
 
     def pack_data(self, number: int, payload: memoryview) -> Views:
+        header = self._sending.encrypt(b"", pack_data_header(number, len(payload)))
+        if len(payload) <= LOOK_AHEAD:
+            return [memoryview(header + self._sending.encrypt(b"", payload))]
         size = self.size + len(payload) + TAG_SIZE
         if len(self._outgoing) < size:
             self._outgoing = memoryview(bytearray(size))
-        header = pack_data_header(number, len(payload))
-        self._outgoing[: self.size] = self._sending.encrypt(b"", header)
+        self._outgoing[: self.size] = header
         self._sending.encrypt_into(b"", payload, self._outgoing[self.size : size])
         return [self._outgoing[:size]]
 
     # --- in ---
 
-    def unpack(self, data: bytes | bytearray) -> Header:
+    def unpack(self, data: bytes | memoryview) -> Header:
         return unpack_header(self._receiving.decrypt(b"", data))
 
-    def receive_body(self, count: int) -> Header | None:
-        self.missing -= count
-        return None if self.missing else self._open()
+    def receive(self, count: int) -> Iterator[Header]:
+        if body := min(count, self.missing):
+            count -= body
+            self.missing -= body
+            if not self.missing:
+                yield self._open(self._coming, self._incoming)
+        self._filled += count
+        while self._filled >= self.size:
+            header = self._begin()
+            if header is None:
+                return
+            yield header
 
     def _begin(self) -> Header | None:
-        header = self.unpack(self._header)
-        if not header.length:
-            self.message = b""
-            return header
+        """A header is there, and perhaps more; returns it if the frame is."""
+        header = self.unpack(self._header[: self.size])
         if header.kind is Kind.DATA:
             self._reader.check(header.number, header.length)
-        self._coming = header
-        self.missing = header.length + TAG_SIZE
-        if len(self._incoming) < self.missing:
-            self._incoming = memoryview(bytearray(self.missing))
-        return None
+        end = self.size + (header.length + TAG_SIZE if header.length else 0)
+        if end > self._filled:
+            self._await(header, end)
+            return None
+        self._open(header, self._header[self.size :])
+        self._filled -= end
+        if self._filled:  # what follows it
+            self._header[: self._filled] = self._header[end : end + self._filled]
+        return header
+
+    def _await(self, header: Header, end: int) -> None:
+        """Of its body, which ends there, only some is there."""
+        size, there = end - self.size, self._filled - self.size
+        if len(self._incoming) < size:
+            self._incoming = memoryview(bytearray(size))
+        self._incoming[:there] = self._header[self.size : self._filled]
+        self._coming, self.missing, self._filled = header, size - there, 0
 
     def _body(self) -> Views:
-        assert self._coming is not None
         size = self._coming.length + TAG_SIZE
         return [self._incoming[size - self.missing : size]]
 
-    def _open(self) -> Header:
-        """The whole body is there."""
-        header = self._coming
-        assert header is not None
-        body = self._incoming[: header.length + TAG_SIZE]
+    def _open(self, header: Header, memory: memoryview) -> Header:
+        """The frame is there; its body begins this memory."""
+        body = memory[: header.length + TAG_SIZE]
         if header.kind is Kind.DATA:
             self._open_payload(body, header.length)
         else:
-            self.message = self._receiving.decrypt(b"", body)
+            self.message = self._receiving.decrypt(b"", body) if header.length else b""
         return header
 
     def _open_payload(self, body: memoryview, length: int) -> None:

@@ -105,7 +105,7 @@ def pack_data_header(number: int, length: int) -> bytes:
     return _HEADER.pack(Kind.DATA << 24, length, number)
 
 
-def unpack_header(data: bytes | bytearray) -> Header:
+def unpack_header(data: bytes | memoryview) -> Header:
     """The header in these 16 bytes; ProtocolError for one that nobody may send."""
     word, length, number = _HEADER.unpack(data)
     meaning = _MEANINGS.get(word)

@@ -91,10 +91,8 @@ def unpack(frames: Frames, data: bytes, step: int = EVERYTHING) -> list[tuple[He
     while data:
         count = fill(frames.incoming(), data[:step])
         assert count > 0
-        body = min(count, frames.missing)
-        for part, receive in ((body, frames.receive_body), (count - body, frames.receive_header)):
-            if part and (header := receive(part)) is not None:
-                found.append((header, frames.message if header.kind is Kind.ABORT else b""))
+        for header in frames.receive(count):
+            found.append((header, frames.message if header.kind is Kind.ABORT else b""))
         data = data[count:]
     return found
 
