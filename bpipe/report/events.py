@@ -98,7 +98,7 @@ class Refused(NamedTuple):
         callers = count(self.callers, "caller")
         return (
             f"{callers} refused: another secret or name, or none, or not bpipe, or another user"
-            " (--insecure lets in every user)"
+            " (without a secret, --insecure lets in every user)"
         )
 
 
