@@ -16,7 +16,7 @@ from bpipe.protocol import noise
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.noise import REKEY_EVERY, TAG_SIZE, CipherState
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.sealed import SealedFrames
+from bpipe.protocol.sealed import LOOK_AHEAD, SealedFrames
 from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -397,7 +397,13 @@ def test_a_frame_that_is_announced_and_does_not_come_costs_no_more_than_the_wind
 
 def test_a_small_frame_after_a_large_one_is_itself_and_nothing_of_the_other() -> None:
     near, far = link()
-    frames = [Frame(Kind.DATA, 0, b"x" * 100), Frame(Kind.DATA, 100, b"y"), Frame(Kind.FIN, 101)]
+    large, smaller = 3 * LOOK_AHEAD, 2 * LOOK_AHEAD
+    frames = [
+        Frame(Kind.DATA, 0, b"x" * large),
+        Frame(Kind.DATA, large, b"y" * smaller),
+        Frame(Kind.DATA, large + smaller, b"z"),
+        Frame(Kind.FIN, large + smaller + 1),
+    ]
     assert unseal(far, b"".join(seal(near, frame) for frame in frames)) == frames
 
 
