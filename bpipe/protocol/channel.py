@@ -201,8 +201,7 @@ class Channel:
             return
         if kind is Kind.ACK:
             if self._writer.acknowledge(number):
-                self._progress = True
-                session.progressed(now)
+                self._moved(now)
         elif kind is Kind.FIN:
             self._reader.receive_mark(number, how)
             session.changed()
@@ -214,13 +213,21 @@ class Channel:
             self._hear_of_an_end(header, now)
         session.heard(now, crossed=kind is Kind.PONG)
 
+    def _moved(self, now: float) -> None:
+        """The peer has taken more of the stream, as it says."""
+        self._progress = True
+        self._session.progressed(now)
+
     def _hear_of_an_end(self, header: Header, now: float) -> None:
         """A frame that ends a stream, or the session."""
         self._session.changed()
         kind, _, number, how, _ = header
         if kind is Kind.STOP:
+            before = self._writer.acked
             self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
             self._session.patience.asked(now)
+            if self._writer.acked > before:
+                self._moved(now)
         elif kind is Kind.BYE and not number:
             self._ending.hear_bye()
         elif kind is Kind.ABORT:

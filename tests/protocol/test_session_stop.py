@@ -223,3 +223,14 @@ def test_what_a_producer_does_after_the_far_consumer_has_gone(how: str) -> None:
         session.finish()
     assert said(session) == [FIN(3) if how == "ends" else CUT_OFF(3)]
     assert session.writer.cut_short is (how != "ends")
+
+
+def test_a_question_that_says_more_is_taken_ends_an_outage() -> None:
+    session = up(b"abc")
+    lose(session)
+    attach(session, 3, now=NOW + 1)
+    assert session.patience.outage_since == NOW
+    hear(session, GONE(3), now=NOW + 1)
+    assert session.patience.outage_since is None
+    lose(session, now=NOW + 2)
+    assert session.patience.outage_since == NOW + 2

@@ -102,7 +102,8 @@ class Judge:
     def _look_for_silence(self, end: End) -> None:
         """A link over which nothing comes is given up in time."""
         channel = end.session.channel
-        if not isinstance(channel, Channel) or end.gone or end.loop.paused or self.paused:
+        away = end.gone or end.session.over or end.loop.paused or self.paused
+        if not isinstance(channel, Channel) or away:
             return
         limit = SILENCE * end.session.patience.limits.heartbeat + NOTICED_WITHIN
         if self._world.now > channel.liveness.heard_at + limit:
@@ -168,10 +169,11 @@ class Judge:
                 raise Wrong(f"{other.name} never heard of the abort")
         waited = (end.over_at or self._world.now) - self._aborted_at
         limit = 2.0 if self._reason is Reason.INTERRUPTED else end.session.patience.limits.linger
-        limit = min(limit, UNKNOWN_LINGER) if self.astray else limit
         gone = other.killed or (other.over_at or end.over_at or 0) < (end.over_at or 0)
         if end.over_at is None or heard or gone or not self._known:
             return
+        if self.astray and _waited(end, UNKNOWN_LINGER):
+            return  # it was told for long enough that nobody knows it
         if waited < limit - 0.001:
             raise Wrong(f"{end.name} left {waited:.1f} s after its abort, which nobody heard")
 

@@ -136,9 +136,13 @@ class Scenario:
         for _ in range(rng.randint(1, 3)):
             since += rng.choice((0.0, 1.0, 10.0)) * rng.random()
             until = since + rng.choice((1.0, 3.0, 25.0, 25.0))
-            self.world.at(since, self.network.lead_astray, until)
-            self.world.at(since, self._in, rng.choice(self.ends), "force_reconnect")
+            self.world.at(since, self._go_astray, until, rng.choice(self.ends))
             since = until
+
+    def _go_astray(self, until: float, end: End) -> None:
+        if self.world.now < self.faults_until and self.former is None:
+            self.network.lead_astray(until)
+            self._in(end, "force_reconnect")
 
     def _plan_disturbances(self) -> None:
         rng = self.rng
@@ -277,6 +281,7 @@ class Scenario:
     def _come(self) -> None:
         """Another caller, with a stream and a consumer of its own."""
         self.former = self.caller
+        self.network.lead_astray(self.world.now)
         if self.rng.random() < 0.5:  # its first link is lost when it has hardly been heard
             self.callee.cue_heard(self._in, self.callee, "force_reconnect")
         self.caller = End(
