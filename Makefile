@@ -11,7 +11,7 @@ BENCH = latency
 ARGS =
 SPREAD = -n 3 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
-	tests/test_manual.py tests/test_pipe.py tests/test_public.py
+	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
 .PHONY: help style fix types quick all cover smoke portable house sim soak fuzz bench clean
 
