@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -31,7 +30,10 @@ TAG_SIZE: Final = 16
 PUBLIC_SIZE: Final = 32
 REKEY_EVERY: Final = 1 << 16  # messages
 
-_NONCE: Final = struct.Struct(">4xQ")
+NONCE_SIZE: Final = 12
+
+SMALL: Final = 256  # bytes that are sooner copied than decrypted in place
+
 _LAST: Final = (1 << 64) - 1  # the counter that is set aside for REKEY
 
 Bytes = bytes | bytearray | memoryview
@@ -43,47 +45,50 @@ class CipherState:
     def __init__(self, key: bytes) -> None:
         self._cipher = AESGCM(key)
         self._counter = 0
+        self._rekey_at = REKEY_EVERY
+        self._in_place = hasattr(self._cipher, "decrypt_into")  # not in every version of it
 
     def encrypt(self, associated: Bytes, plain: Bytes) -> bytes:
         """``plain`` sealed: as many bytes, and a tag that covers ``associated`` as well."""
-        cipher, nonce = self._next()
-        return cipher.encrypt(nonce, plain, associated)
+        nonce = self._next()
+        return self._cipher.encrypt(nonce, plain, associated)
 
     def encrypt_into(self, associated: Bytes, plain: Bytes, into: memoryview) -> None:
         """The same, into memory of exactly the right length."""
-        if not hasattr(self._cipher, "encrypt_into"):
+        if not self._in_place:
             into[:] = self.encrypt(associated, plain)
             return
-        cipher, nonce = self._next()
-        cipher.encrypt_into(nonce, plain, associated, into)
+        nonce = self._next()
+        self._cipher.encrypt_into(nonce, plain, associated, into)
 
     def decrypt(self, associated: Bytes, sealed: Bytes) -> bytes:
         """What was sealed; Forged if it was not sealed like this."""
-        cipher, nonce = self._next()
+        nonce = self._next()
         try:
-            return cipher.decrypt(nonce, sealed, associated)
+            return self._cipher.decrypt(nonce, sealed, associated)
         except InvalidTag:
             raise Forged("what came was not sealed by the peer") from None
 
     def decrypt_into(self, associated: Bytes, sealed: Bytes, into: memoryview) -> None:
         """The same, into memory of exactly the right length, which is junk after Forged."""
-        if not hasattr(self._cipher, "decrypt_into"):
+        if not self._in_place or len(into) <= SMALL:
             into[:] = self.decrypt(associated, sealed)
             return
-        cipher, nonce = self._next()
+        nonce = self._next()
         try:
-            cipher.decrypt_into(nonce, sealed, associated, into)
+            self._cipher.decrypt_into(nonce, sealed, associated, into)
         except InvalidTag:
             raise Forged("what came was not sealed by the peer") from None
 
-    def _next(self) -> tuple[AESGCM, bytes]:
-        """The cipher of the next message, with a fresh key when its turn has come; its nonce."""
+    def _next(self) -> bytes:
+        """The nonce of the next message; the key is a fresh one when its turn has come."""
         number = self._counter
-        if number and number % REKEY_EVERY == 0:
-            key = self._cipher.encrypt(_NONCE.pack(_LAST), bytes(KEY_SIZE), b"")[:KEY_SIZE]
-            self._cipher = AESGCM(key)
-        self._counter += 1
-        return self._cipher, _NONCE.pack(number)
+        if number == self._rekey_at:
+            self._rekey_at += REKEY_EVERY
+            last = _LAST.to_bytes(NONCE_SIZE, "big")
+            self._cipher = AESGCM(self._cipher.encrypt(last, bytes(KEY_SIZE), b"")[:KEY_SIZE])
+        self._counter = number + 1
+        return number.to_bytes(NONCE_SIZE, "big")  # four zero bytes, and 64 bits
 
 
 class SymmetricState:
