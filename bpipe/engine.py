@@ -29,7 +29,7 @@ from bpipe.protocol.greeting import begin
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
 from bpipe.protocol.waiting import deadline, tick
-from bpipe.protocol.wire import Reason
+from bpipe.protocol.wire import UNTOLD, Finish, Reason
 from bpipe.status import Status
 from bpipe.survey import survey
 
@@ -86,12 +86,12 @@ class Engine:
         """A producer begins to write; the session is not over before it calls ``finish``."""
         self.writer.begin()
 
-    def finish(self, *, more: bool = False) -> None:
+    def finish(self, *, more: bool = False, ended: Finish = UNTOLD) -> None:
         """End the stream that is written here; what the peer sends goes on (half-close).
 
-        ``more``: the peer takes no more, and there was more.
+        ``more``: the peer takes no more, and there was more. ``ended``: what is known of a program.
         """
-        self.session.finish(more=more)
+        self.session.finish(more=more, ended=ended)
         self.drive()
 
     def cut(self) -> None:

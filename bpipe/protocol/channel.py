@@ -22,7 +22,7 @@ from bpipe.protocol.liveness import Liveness
 from bpipe.protocol.pace import Pace
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Header, Kind, Stop
+from bpipe.protocol.wire import Ended, Finish, Header, Kind, Stop
 
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
 
@@ -108,15 +108,15 @@ class Channel:
         small = b""
         if self._stop_due and reader.stopped is not None and not ending.peer_bye:
             self._stop_due = False
-            why = Stop.CONSUMER_GONE if reader.gone else Stop.UNWANTED
-            small += self._pack(Kind.STOP, reader.stopped, how=why)
+            small += self._pack(Kind.STOP, reader.stopped, (reader.why, 0))
         if self._ack_due:
             self._ack_due, self._ack_at = False, None
             self._mark_lent = reader.done
             small += self._pack(Kind.ACK, reader.acknowledge())
         if self._abort_due and ending.abort:
             self._abort_due = False
-            small += self._pack(Kind.ABORT, *ending.abort_message())
+            reason, message = ending.abort_message()
+            small += self._pack(Kind.ABORT, reason, message=message)
         if self._pong is not None:
             small += self._pack(Kind.PONG, self._pong)
             self._pong = None
@@ -124,7 +124,7 @@ class Channel:
             small += self._pack(Kind.PING, self.liveness.ping(now))
         if self._bye_due and ending.parting:
             self._bye_due, self._bye_lent = False, True
-            small += self._pack(Kind.BYE, 0)
+            small += self._pack(Kind.BYE, 0, self._writer.exit)
         return small
 
     def _lend_stream(self, now: float) -> None:
@@ -134,16 +134,18 @@ class Channel:
         if piece is None:
             return
         if piece.kind is Kind.FIN:
-            self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, how=piece.how)))
+            self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, piece.finish)))
             return
         if self._session.trace is not None:
             self._session.log(">", f"DATA {piece.number} +{len(piece.payload)}")
         self._lent += self._frames.pack_data(piece.number, piece.payload)
 
-    def _pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
+    def _pack(
+        self, kind: Kind, number: int, finish: tuple[int, int] = (0, 0), message: bytes = b""
+    ) -> bytes:
         if self._session.trace is not None:
             self._session.log(">", f"{kind.name} {number}")
-        return self._frames.pack(kind, number, message, how)
+        return self._frames.pack(kind, number, message, *finish)
 
     # --- in ---
 
@@ -191,7 +193,7 @@ class Channel:
     def _hear(self, header: Header, now: float) -> None:
         """A frame has come; the payload of DATA has gone, or goes, straight to the reader."""
         self.liveness.verified(now)
-        kind, length, number, how, _ = header
+        kind, length, number, how, status = header
         session = self._session
         if session.trace is not None:
             session.log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
@@ -203,7 +205,7 @@ class Channel:
             if self._writer.acknowledge(number):
                 self._moved(now)
         elif kind is Kind.FIN:
-            self._reader.receive_mark(number, how)
+            self._reader.receive_mark(number, Finish(Ended(how), status))
             session.changed()
         elif kind is Kind.PING:
             self._pong = number
@@ -221,7 +223,7 @@ class Channel:
     def _hear_of_an_end(self, header: Header, now: float) -> None:
         """A frame that ends a stream, or the session."""
         self._session.changed()
-        kind, _, number, how, _ = header
+        kind, _, number, how, status = header
         if kind is Kind.STOP:
             before = self._writer.acked
             self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
@@ -230,6 +232,7 @@ class Channel:
                 self._moved(now)
         elif kind is Kind.BYE and not number:
             self._ending.hear_bye()
+            self._reader.exited(Finish(Ended(how), status))
         elif kind is Kind.ABORT:
             self._ending.hear_abort(number, self._frames.message)
             self._reader.discard()

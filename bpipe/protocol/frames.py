@@ -44,9 +44,11 @@ class Frames:
 
     # --- out ---
 
-    def pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
+    def pack(
+        self, kind: Kind, number: int, message: bytes = b"", how: int = 0, status: int = 0
+    ) -> bytes:
         """A frame that is not DATA."""
-        return pack_frame(kind, number, message, how)
+        return pack_frame(kind, number, message, how, status)
 
     def pack_data(self, number: int, payload: memoryview) -> Views:
         """A DATA frame; valid until the next one is packed."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.ring import Ring, Views
-from bpipe.protocol.wire import Ended
+from bpipe.protocol.wire import UNTOLD, Ended, Finish, Stop
 
 _SCRATCH = 1 << 16  # bytes read at once of what is going to be discarded
 
@@ -31,8 +31,10 @@ class BackedReader:
         self.acknowledged = 0  # the number of the last ACK, on whichever link
         self.mark: int | None = None  # the offset of the peer's end mark, once it has come
         self.stopped: int | None = None  # we asked the peer to stop; nothing from here on is taken
+        self.why = Stop.UNWANTED  # we did
         self.gone = False  # because the consumer has gone, who has taken everything before
-        self.cut = False  # the peer's producer had more than it could send
+        self.ended = UNTOLD  # how the peer's producer did, once the mark has come
+        self.exit = UNTOLD  # of a program behind it that went on then, as BYE tells
         self.discarding = False  # after an abort: what still comes is neither kept nor counted
         self.done = False  # the consumer has taken the end of the stream as well
         self._ring = Ring(capacity)
@@ -95,13 +97,13 @@ class BackedReader:
         """The session has failed: what still comes is neither kept nor counted."""
         self.discarding = True
 
-    def stop(self) -> None:
+    def stop(self, why: Stop = Stop.UNWANTED) -> None:
         """Take no more: discard what waits and what will come, and count it as delivered.
 
         Only when the thread that owns the session is the consumer, too.
         """
         if self.stopped is None:
-            self.stopped = self._ring.start
+            self.stopped, self.why = self._ring.start, why
             self._ring.release(self._ring.end)
             self._close_if_drained()
 
@@ -112,13 +114,14 @@ class BackedReader:
         """
         assert not self.buffered
         if self.stopped is None:
-            self.stopped, self.gone = self._ring.start, True
+            self.stopped, self.why, self.gone = self._ring.start, Stop.CONSUMER_GONE, True
             self._close_if_drained()
 
     @property
     def missed(self) -> bool:
         """Whether there was more for a consumer that has gone."""
-        return self.gone and (self.cut or self.received - (self.mark is not None) > self.delivered)
+        cut = self.ended.how is Ended.CUT
+        return self.gone and (cut or self.received - (self.mark is not None) > self.delivered)
 
     def check(self, number: int, count: int) -> None:
         """A DATA frame begins; ProtocolError if it is not the next one, or too much."""
@@ -156,13 +159,22 @@ class BackedReader:
         ring = self._ring
         return ring.start == ring.end and self.stopped is None and not self.discarding
 
-    def receive_mark(self, number: int, how: int = Ended.UNKNOWN) -> None:
+    def receive_mark(self, number: int, ended: Finish = UNTOLD) -> None:
         """A FIN came; ProtocolError if it is not the next thing in the stream."""
         if number != self.received or self.mark is not None:
             raise ProtocolError("an end mark that is not the next")
-        self.mark, self.cut = number, how == Ended.CUT
+        self.mark, self.ended = number, ended
         self.received += 1
         self._close_if_drained()
+
+    def exited(self, how: Finish) -> None:
+        """The peer is done, and tells how a program has ended that went on after its output."""
+        self.exit = how
+
+    @property
+    def finish(self) -> Finish:
+        """How the peer's producer has ended, as far as is known."""
+        return self.exit if self.ended.how is Ended.RUNNING else self.ended
 
     def _close_if_drained(self) -> None:
         if self.stopped is not None and self.drained and not (self.discarding or self.missed):

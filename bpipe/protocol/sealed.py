@@ -133,8 +133,10 @@ class SealedFrames(Frames):
 
     # --- out ---
 
-    def pack(self, kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
-        frame = pack_frame(kind, number, message, how)
+    def pack(
+        self, kind: Kind, number: int, message: bytes = b"", how: int = 0, status: int = 0
+    ) -> bytes:
+        frame = pack_frame(kind, number, message, how, status)
         sealed = self._sending.encrypt(b"", frame[:HEADER_SIZE])
         return sealed + self._sending.encrypt(b"", message) if message else sealed
 

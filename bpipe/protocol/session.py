@@ -1,16 +1,14 @@
 """Session: the two halves of a pipe, whichever link carries them. It outlives all links.
 
-Theory of operation. A greeting settles where the peer stands, and attaches a channel
-(``channel.py``), which says and hears frames over one link. The session knows no frame and no
-link. It keeps what has to survive them: who it is, its halves with their cursors, how far its end
-has come (``ending.py``), and since when it waits (``patience.py``; ``waiting.py`` asks the clock).
+Theory of operation. A greeting settles where the peer stands, and attaches a channel, which says
+and hears frames over one link. The session knows neither. It keeps what has to survive them: who it
+is, its halves, how far its end has come (``ending.py``), and since when it waits (``patience.py``).
 
 An answerer says nothing of its stream before it has heard a frame of the caller: until then
 nobody can have taken anything of it, and the session may give way to another caller.
 
-The end. An end is *done* when its own end mark is acknowledged and the peer's is delivered.
-It says BYE on every link from then on, and is *over* when its BYE is written and the peer's has
-come. An end that fails says ABORT until that is answered by BYE.
+The end. An end is *done* when its own end mark is acknowledged and the peer's is delivered. It says
+BYE on every link from then on, and is *over* when its BYE is written and the peer's has come.
 
 One thread owns a session. The producer and the consumer may be threads of their own; what
 they may touch is said in ``writer.py`` and ``reader.py``.
@@ -28,7 +26,7 @@ from bpipe.protocol.history import History, Loss
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
-from bpipe.protocol.wire import Position, Reason, possible
+from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop, possible
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
@@ -200,10 +198,10 @@ class Session:
 
     # --- the end, as this end wants it ---
 
-    def finish(self, *, more: bool = False) -> None:
+    def finish(self, *, more: bool = False, ended: Finish = UNTOLD) -> None:
         """The producer has ended; ``more``: it was stopped, and had more to write."""
         self.changed()
-        self.writer.finish(more=more)
+        self.writer.finish(more=more, ended=ended)
 
     def stop(self) -> None:
         """Take no more of the peer's stream, quietly; the other direction goes on."""
@@ -227,6 +225,14 @@ class Session:
         else:
             self.if_missed = message
             self.reader.consumer_gone()
+
+    def program_left(self) -> None:
+        """A program that took the peer's stream has ended: what it has left is discarded.
+
+        Whether that was enough, its exit status tells; the other direction goes on.
+        """
+        if self.phase in MOVING:
+            self.reader.stop(Stop.CONSUMER_GONE)
 
     def abort(self, reason: Reason, message: str, now: float) -> None:
         """End both directions with a reason, and tell the peer if it can be told."""

@@ -56,6 +56,21 @@ class Ended(enum.IntEnum):
     RUNNING = 4  # a program whose output has ended, and which goes on: BYE tells how it ends
 
 
+class Finish(NamedTuple):
+    """The end of a producer, and its exit status, or the signal."""
+
+    how: Ended = Ended.UNKNOWN
+    status: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether its stream is not to be taken for a whole one."""
+        return self.how in (Ended.CUT, Ended.KILLED) or self.status != 0
+
+
+UNTOLD: Final = Finish()
+
+
 class Stop(enum.IntEnum):
     """Why a stream is not taken any more. STOP says it."""
 
@@ -95,9 +110,11 @@ class Header(NamedTuple):
     status: int = 0
 
 
-def pack_frame(kind: Kind, number: int, message: bytes = b"", how: int = 0) -> bytes:
+def pack_frame(
+    kind: Kind, number: int, message: bytes = b"", how: int = 0, status: int = 0
+) -> bytes:
     """A whole frame that is not DATA."""
-    return _HEADER.pack(_word(kind, how), len(message), number) + message
+    return _HEADER.pack(_word(kind, how, status), len(message), number) + message
 
 
 def pack_data_header(number: int, length: int) -> bytes:

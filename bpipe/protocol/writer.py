@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.ring import Ring, Views
-from bpipe.protocol.wire import Ended, Kind
+from bpipe.protocol.wire import UNTOLD, Ended, Finish, Kind
 
 
 class Piece(NamedTuple):
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
     kind: Kind
     number: int
     payload: memoryview
-    how: Ended = Ended.UNKNOWN  # of FIN
+    finish: Finish = UNTOLD  # of FIN
 
 
 class BackedWriter:
@@ -48,7 +48,8 @@ class BackedWriter:
         self.high = 0
         self.mark: int | None = None  # the offset of the end mark, once it is known
         self.window = 0  # the peer's receive buffer in bytes, constant once the session is up
-        self.ended = Ended.UNKNOWN  # how the producer did; set with the mark, and for ever
+        self.ended = UNTOLD  # how the producer did; set with the mark, and for ever
+        self.exit = UNTOLD  # of a program that went on after the end of its output
         self.stopped: int | None = None  # the peer takes nothing from here on
         self.asked = False  # whether there was to be more: the peer's consumer has gone
         self.producing = False  # a producer has begun, and has not ended
@@ -113,18 +114,19 @@ class BackedWriter:
         """Whether there is a frame that the window allows."""
         return self.sent < min(self.end, self.acked + self.window) or self.sent == self.mark
 
-    def finish(self, *, more: bool = False) -> None:
+    def finish(self, *, more: bool = False, ended: Finish = UNTOLD) -> None:
         """The producer has ended: the mark is set after its last byte. Again: no effect.
 
-        ``more``: it was stopped, and had more to write.
+        ``more``: it was stopped, and had more to write. A program whose output has ended may go on
+        (``Ended.RUNNING``), until ``exited``.
         """
-        self.producing = False
+        self.producing = ended.how is Ended.RUNNING
         self._turned_away |= more
         if self.had_more:
             self.cut()
         if self.mark is None:
             self.mark = self._ring.end
-            self.ended = Ended.CUT if more else Ended.UNKNOWN
+            self.ended = Finish(Ended.CUT) if more else ended
             self.asked = False
 
     def stop(self, offset: int, *, consumer_gone: bool = False) -> None:
@@ -144,6 +146,11 @@ class BackedWriter:
         elif self.stopped != offset:
             raise ProtocolError("a STOP from where the peer cannot be")
 
+    def exited(self, how: Finish) -> None:
+        """A program that went on when its output had ended has ended, too."""
+        self.producing = False
+        self.exit = how
+
     def abandon(self) -> None:
         """Nobody waits for the producer any more."""
         self.producing = False
@@ -153,7 +160,7 @@ class BackedWriter:
         self.asked = False
         if self.mark is None or self.mark > self.high:
             self.mark = self.high
-            self.ended = Ended.CUT
+            self.ended = Finish(Ended.CUT)
 
     def next_frame(self, limit: int) -> Piece | None:
         """Begin the next frame, of at most ``limit`` bytes of payload; None if there is none.

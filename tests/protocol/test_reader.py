@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from bpipe.errors import ProtocolError
@@ -163,7 +165,8 @@ def test_the_first_stop_is_the_one_that_counts() -> None:
 @pytest.mark.parametrize("stop_first", [False, True])
 def test_a_stopped_reader_delivers_the_end_mark_by_itself(stop_first: bool) -> None:
     reader = make(b"abc")
-    for step in (reader.stop, lambda: reader.receive_mark(3))[:: 1 if stop_first else -1]:
+    steps: list[Callable[[], None]] = [reader.stop, lambda: reader.receive_mark(3)]
+    for step in steps[:: 1 if stop_first else -1]:
         assert not reader.done
         step()
     assert reader.done

@@ -26,7 +26,7 @@ def write(writer: BackedWriter, data: bytes) -> int:
 def frame(writer: BackedWriter, limit: int = EVERYTHING) -> Frame | None:
     """The next frame."""
     piece = writer.next_frame(limit)
-    return piece and Frame(piece.kind, piece.number, bytes(piece.payload), piece.how)
+    return piece and Frame(piece.kind, piece.number, bytes(piece.payload), piece.finish.how)
 
 
 def frames(writer: BackedWriter, limit: int = EVERYTHING) -> list[Frame]:
@@ -379,7 +379,7 @@ def test_how_a_stream_has_ended_does_not_change_once_it_was_said() -> None:
     writer.finish()
     frames(writer)
     writer.stop(1, consumer_gone=True)
-    assert writer.ended is Ended.UNKNOWN
+    assert writer.ended.how is Ended.UNKNOWN
     writer.resume(3, writer.window)
     assert frames(writer) == [Frame(Kind.FIN, 3)]
 

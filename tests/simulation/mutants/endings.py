@@ -13,7 +13,7 @@ from bpipe.protocol.ending import Ending, Phase
 from bpipe.protocol.patience import Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Admission, Ended, Reason, Verdict
+from bpipe.protocol.wire import Admission, Finish, Reason, Verdict
 from bpipe.protocol.writer import BackedWriter
 from tests.simulation.mutants.registry import Patch, begin, mutant
 
@@ -234,7 +234,7 @@ def _believe_an_end(patch: Patch) -> None:
     """an end mark taken for the stream's own although there was more"""
     receive_mark = BackedReader.receive_mark
     patch.setattr(
-        BackedReader, "receive_mark", lambda self, number, how=0: receive_mark(self, number)
+        BackedReader, "receive_mark", lambda self, number, ended=None: receive_mark(self, number)
     )
 
 
@@ -245,7 +245,7 @@ def _lose_how_it_ended(patch: Patch) -> None:
 
     def forget(self: BackedWriter, received: int, window: int) -> None:
         if self.mark is not None and self.high > self.mark:
-            self.ended = Ended.UNKNOWN
+            self.ended = Finish()
         resume(self, received, window)
 
     patch.setattr(BackedWriter, "resume", forget)

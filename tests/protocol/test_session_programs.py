@@ -1,0 +1,114 @@
+"""Streams of programs: how they ended is told, and one that stops reading fails nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpipe.protocol.ending import Phase
+from bpipe.protocol.wire import UNTOLD, Ended, Finish, Kind, Stop, pack_frame
+from tests.support.loopback import Frame, drain, feed, take
+from tests.support.peer import (
+    ACK,
+    BYE,
+    DATA,
+    FIN,
+    NOW,
+    STOP,
+    assert_over,
+    channel,
+    deliver_mark,
+    hear,
+    next_link,
+    said,
+    up,
+)
+
+EXITED_3, KILLED_15 = Finish(Ended.EXITED, 3), Finish(Ended.KILLED, 15)
+RUNNING, CUT = Finish(Ended.RUNNING), Finish(Ended.CUT)
+
+
+@pytest.mark.parametrize("ended", [EXITED_3, KILLED_15, Finish(Ended.EXITED), UNTOLD])
+def test_how_a_program_has_ended_is_said_with_its_stream_and_again(ended: Finish) -> None:
+    session = up(b"abc")
+    session.finish(ended=ended)
+    whole = pack_frame(Kind.FIN, 3, how=ended.how, status=ended.status)
+    assert drain(channel(session), NOW) == whole
+    next_link(session, 3)
+    assert drain(channel(session), NOW) == ACK(0).encode() + whole
+
+
+@pytest.mark.parametrize(
+    ("ended", "failed"),
+    [
+        (UNTOLD, False),
+        (Finish(Ended.EXITED), False),
+        (RUNNING, False),
+        (EXITED_3, True),
+        (KILLED_15, True),
+        (CUT, True),
+    ],
+)
+def test_the_stream_of_a_producer_that_failed_is_not_a_whole_one(
+    ended: Finish, failed: bool
+) -> None:
+    session = up()
+    feed(channel(session), pack_frame(Kind.FIN, 0, how=ended.how, status=ended.status), NOW)
+    assert session.reader.ended == ended
+    assert session.reader.ended.failed is failed
+
+
+def test_of_a_program_that_goes_on_after_its_output_the_end_is_told_by_bye() -> None:
+    session = up()
+    session.writer.begin()
+    session.finish(ended=RUNNING)
+    assert drain(channel(session), NOW) == pack_frame(Kind.FIN, 0, how=Ended.RUNNING)
+    hear(session, FIN(0), ACK(1))
+    deliver_mark(session)
+    assert session.phase is Phase.DONE
+    assert said(session) == [ACK(1)]  # and not yet BYE
+    session.writer.exited(EXITED_3)
+    session.settle(NOW)
+    bye = pack_frame(Kind.BYE, 0, how=Ended.EXITED, status=3)
+    assert drain(channel(session), NOW) == bye
+    next_link(session, 1)
+    assert drain(channel(session), NOW) == ACK(1).encode() + bye
+    hear(session, BYE(0))
+    assert_over(session, None)
+
+
+def test_what_bye_tells_of_a_program_counts_if_it_was_still_running() -> None:
+    for ended, told in ((RUNNING, EXITED_3), (Finish(Ended.EXITED), Finish(Ended.EXITED))):
+        session = up()
+        session.finish()
+        said(session)
+        feed(channel(session), pack_frame(Kind.FIN, 0, how=ended.how), NOW)
+        deliver_mark(session)
+        hear(session, ACK(1))
+        feed(channel(session), pack_frame(Kind.BYE, 0, how=Ended.EXITED, status=3), NOW)
+        assert session.reader.finish == told
+
+
+def test_a_program_that_stops_reading_fails_nothing() -> None:
+    """The peer is told that nothing more is taken, and the answer is carried to its end."""
+    session = up(b"answer")
+    hear(session, DATA(0, b"abcdef"))
+    assert take(session, 2) == b"ab"
+    session.program_left()
+    assert said(session) == [Frame(Kind.STOP, 2, how=Stop.CONSUMER_GONE)]
+    hear(session, DATA(6, b"more"), Frame(Kind.FIN, 10, how=Ended.CUT))
+    assert session.phase is Phase.UP
+    session.finish(ended=Finish(Ended.EXITED))
+    frames = said(session)
+    assert frames[0] == ACK(11)
+    hear(session, ACK(7))
+    assert said(session) == [BYE(0)]
+    hear(session, BYE(0))
+    assert_over(session, None)
+
+
+def test_a_program_that_leaves_after_an_end_says_nothing_more() -> None:
+    session = up()
+    session.finish()
+    hear(session, Frame(Kind.ABORT, 2))
+    session.program_left()
+    assert STOP(0) not in said(session)
