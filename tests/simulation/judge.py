@@ -218,7 +218,8 @@ class Judge:
 
     def _is_lost(self, near: End, far: End) -> bool:
         """Whether it has waited for long enough, and the other end as well, if it has left."""
-        if "gave up" in str(near.pipe.failure) and not _waited(near, _patience(near)):
+        gave_up = "gave up" in str(near.pipe.failure) and not self.paused  # else it is seen late
+        if gave_up and not _waited(near, _patience(near)):
             return False
         if _is_forgotten(near) and not _waited(near, UNKNOWN_FOR):
             return False
