@@ -1,0 +1,192 @@
+"""A program that was started for a pipe: its two pipes, how it ends, and how it is ended.
+
+It leads a session of its own and has no terminal, so it asks nobody for a password; and as nobody
+could let it go on, the system never stops it with SIGTTIN, SIGTTOU or SIGTSTP. Its stdin and stdout
+are pipes; our ends of them do not block, its own do. Its stderr is ours.
+
+Its pid belongs to it until nobody will signal it any more: only then is it reaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bpipe.ends import spawn
+from bpipe.ends.guard import Guard
+from bpipe.ends.kin import PATIENCE, Group, Kin, Program, kin_of
+from bpipe.protocol.wire import Ended
+
+
+class Child:
+    """A program that runs from now on; OSError if it cannot. To be made within a running loop.
+
+    ``ended`` is called once, in the loop, when it has ended by itself or otherwise. ``patience`` is
+    the time in seconds that it has from SIGTERM to SIGKILL.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        ended: Callable[[], None],
+        guard: Guard | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = ended
+        self._guard = guard
+        self._key = 0  # by which the guard knows it
+        self._patience = patience
+        self._closing = False  # stdin: being closed, or closed
+        self._kin: Kin | Group | None = None  # whom it is cut short with
+        self._steps: Iterator[float] = iter(())
+        self._timer: asyncio.TimerHandle | None = None
+        self._cut = False  # it has been cut short, and all are gone
+        self._reaped = False
+        self._done: list[Callable[[], None]] = []
+        self.pid = self._start(argv, environment)
+        found = os.fstat(self.stdin)
+        self._pipe = (found.st_dev, found.st_ino)
+        self._exit = spawn.Exit(self.pid, self._note_end)
+        if guard is not None:
+            guard.started(self._key, self.pid, self._exit.handle)
+
+    def _start(self, argv: Sequence[str], environment: Mapping[str, str]) -> int:
+        with contextlib.ExitStack() as its, contextlib.ExitStack() as ours:
+            stdin, self.stdin = _pipe()
+            its.callback(os.close, stdin)
+            ours.callback(os.close, self.stdin)
+            self.stdout, stdout = _pipe()
+            its.callback(os.close, stdout)
+            ours.callback(os.close, self.stdout)
+            if self._guard is not None:
+                self._key = self._guard.hold(self.stdin)
+                ours.callback(self._guard.let_go, self._key, lambda: None)
+            pid = spawn.start(argv, environment, (stdin, stdout, 2))
+            for descriptor in (self.stdin, self.stdout):
+                os.set_blocking(descriptor, False)
+            ours.pop_all()
+            return pid
+
+    @property
+    def result(self) -> tuple[Ended, int] | None:
+        """EXITED and its status, or KILLED and the signal; None while it runs.
+
+        UNKNOWN where this process was started with SIGCHLD ignored: then the system tells nobody.
+        """
+        return self._exit.result
+
+    @property
+    def stopped(self) -> int | None:
+        """SIGSTOP if somebody has stopped it with that, else None. Nothing else can."""
+        return None if self._reaped else spawn.stopped(self.pid)
+
+    @property
+    def immune(self) -> Sequence[int]:
+        """Of those that are cut short: the pids that we may not signal, and wait for."""
+        return () if self._kin is None else self._kin.immune
+
+    def close_stdin(self) -> None:
+        """The stream that it reads has ended, and is whole. The guard closes it first, then we."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._guard is None:
+            self._close_stdin()
+        else:
+            self._guard.let_go(self._key, self._close_stdin)
+
+    def close_stdout(self) -> None:
+        """Nothing more of what it writes is wanted."""
+        if self.stdout >= 0:
+            os.close(self.stdout)
+            self.stdout = -1
+
+    def cut_short(self, done: Callable[[], None]) -> None:
+        """The stream that it reads will not be whole: end it, and what it has started, first.
+
+        Then its stdin is closed, and ``done`` is called, after ``ended``. If it has ended by
+        itself, only those are ended that it has left behind with its stdin, and those that are in
+        its session with one.
+        """
+        self._done.append(done)
+        if self._kin is None:
+            self._kin = self._find()
+            self._steps = self._kin.steps()
+            self._step()
+        else:
+            self._settle()
+
+    def kill_now(self, done: Callable[[], None] = lambda: None) -> None:
+        """The same, without asking them to end; also while it is being cut short."""
+        if self._kin is None:
+            self._kin = self._find()
+            self._steps = self._kin.steps()
+        self._kin.hurry()
+        self._done.append(done)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._step()
+
+    # --- within ---
+
+    def _find(self) -> Kin | Group:
+        program = Program(
+            self.pid, self._exit.handle, self._pipe, lambda: self._exit.result is not None
+        )
+        return kin_of(program, self._patience)
+
+    def _step(self) -> None:
+        """Go on cutting short."""
+        self._timer = None
+        delay = next(self._steps, None)
+        if delay is not None:
+            self._timer = self._loop.call_later(delay, self._step)
+            return
+        self._cut = True
+        if self._guard is not None and not self._closing:
+            self._guard.let_go(self._key, lambda: None)
+        self._closing = True
+        self._close_stdin()
+        self._exit.look()
+        self._settle()
+
+    def _close_stdin(self) -> None:
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
+
+    def _note_end(self) -> None:
+        if self._guard is not None and self._kin is None:
+            self._guard.ended(self._key)
+        self._ended()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Nobody is signalled any more: reap it, and say so."""
+        if self.result is None or (self._kin is not None and not self._cut):
+            return
+        if not self._reaped:
+            self._reaped = True
+            self._exit.reap()
+        if self._cut:
+            for done in self._done:
+                self._loop.call_soon(done)
+            self._done.clear()
+
+
+def _pipe() -> tuple[int, int]:
+    """A pipe, neither of whose ends is one of the descriptors 0 to 2."""
+    reader, writer = os.pipe()
+    if min(reader, writer) > 2:
+        return reader, writer
+    try:
+        above = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 3) for each in (reader, writer)]
+        return above[0], above[1]
+    finally:
+        os.close(reader)
+        os.close(writer)

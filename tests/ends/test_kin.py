@@ -1,0 +1,157 @@
+"""Who belongs to a program, and in which order they end; the rest is in ``test_child``."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bpipe.ends.kin import Group, Kin, Program, kin_of
+from bpipe.ends.processes import open_handle
+from tests.end_to_end.data import until
+from tests.support.programs import alive, behind_cat, folder, reader, readers, saw_the_end
+
+__all__ = ["folder"]
+
+
+def started(argv: list[str]) -> tuple[subprocess.Popen[bytes], Program]:
+    """A program, and what is told of it."""
+    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    assert process.stdin is not None
+    pipe = os.fstat(process.stdin.fileno())
+    ended = lambda: process.poll() is not None  # noqa: E731
+    return process, Program(process.pid, -1, (pipe.st_dev, pipe.st_ino), ended)
+
+
+def go(steps: Iterator[float]) -> None:
+    """To the end."""
+    for delay in steps:
+        time.sleep(delay)
+
+
+def no_folder(*_: object) -> str:
+    raise FileNotFoundError(errno.ENOENT, "no such file or directory")
+
+
+@pytest.mark.parametrize("link", [no_folder, lambda _: "1"])
+def test_elsewhere_the_group_is_ended(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, link: Callable[..., str]
+) -> None:
+    process, program = started(reader(folder))
+    until(lambda: readers(folder), "the reader")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "readlink", link)
+        group = kin_of(program)
+    assert isinstance(group, Group)
+    go(group.steps())
+    assert process.wait() == -signal.SIGTERM
+    assert not saw_the_end(folder)
+    go(group.steps())  # it has ended: nobody is signalled
+    process.communicate()
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_elsewhere_who_goes_on_is_killed(folder: Path, hurried: bool) -> None:
+    process, program = started(reader(folder, "stubborn"))
+    until(lambda: readers(folder), "the reader")
+    group = Group(program, patience=1000 if hurried else 0.1)
+    steps = group.steps()
+    next(steps)
+    until(lambda: (folder / "asked").exists(), "SIGTERM")
+    if hurried:
+        group.hurry()
+    go(steps)
+    assert process.wait() == -signal.SIGKILL
+    assert not saw_the_end(folder)
+    process.communicate()
+
+
+if not sys.platform.startswith("linux"):
+    pytest.skip("the rest is of Linux only", allow_module_level=True)
+
+
+def test_who_may_not_be_signalled_is_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, program = started(reader(folder))
+    until(lambda: readers(folder), "the reader")
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    kin = Kin(program._replace(handle=open_handle(process.pid)), patience=0.0)
+    steps = kin.steps()
+    with monkeypatch.context() as patch:
+        patch.setattr(signal, "pidfd_send_signal", forbidden)
+        patch.setattr(os, "killpg", forbidden)
+        for _ in range(100):
+            next(steps)
+        assert kin.immune == [process.pid]
+        assert alive(process.pid)
+    go(steps)
+    assert process.wait() == -signal.SIGKILL
+    assert kin.immune == []
+    assert not saw_the_end(folder)
+    process.communicate()
+
+
+def test_who_is_killed_stands_still_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process, program = started(reader(folder, "stubborn"))
+    until(lambda: readers(folder), "the reader")
+    sent = []
+    real = signal.pidfd_send_signal
+
+    def send(handle: int, number: int) -> None:
+        sent.append(signal.Signals(number).name)
+        real(handle, number)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", send)
+    go(Kin(program._replace(handle=open_handle(process.pid)), patience=0.1).steps())
+    order = [name for name, before in zip(sent, ["", *sent], strict=False) if name != before]
+    assert order == ["SIGSTOP", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"]
+    process.communicate()
+
+
+def test_without_a_descriptor_to_look_with_nobody_counts_as_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, program = started(behind_cat(folder))
+    until(lambda: readers(folder), "the reader")
+    steps = Kin(program).steps()
+
+    def lacking(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lacking)
+        for _ in range(20):
+            next(steps)
+        assert all(map(alive, readers(folder)))
+    go(steps)
+    assert not saw_the_end(folder)
+    process.communicate()
+
+
+def test_of_one_that_has_ended_by_itself_only_who_reads_the_same_pipe_is_ended(
+    folder: Path,
+) -> None:
+    (folder / "it").mkdir()
+    (folder / "other").mkdir()
+    process, program = started(["setsid", *reader(folder / "it")])
+    other, _ = started(["setsid", *reader(folder / "other")])
+    assert (process.wait(), other.wait()) == (0, 0)
+    until(lambda: readers(folder / "it") and readers(folder / "other"), "the readers")
+    go(Kin(program).steps())
+    assert not saw_the_end(folder / "it")
+    assert all(map(alive, readers(folder / "other")))
+    for each in (process, other):
+        each.communicate()
+    until(lambda: not any(map(alive, readers(folder / "other"))), "the end")
+    assert saw_the_end(folder / "other")
