@@ -14,6 +14,7 @@
         │   └── Busy           there never was a session: the listener serves somebody else
         ├── SessionLost        the session was up, and cannot be resumed
         ├── PipeClosed         the consumer of one of the two streams closed its end
+        ├── ProgramFailed      all was carried, and a program at one of the ends has failed
         ├── PeerAborted        the other end failed, and said why
         └── LocalAbort         this end failed, and told the other end why
 
@@ -123,6 +124,12 @@ class PipeClosed(SessionEnded):
     """A consumer closed its pipe before the end of the stream, on this end or on the other."""
 
     code = "pipe-closed"
+
+
+class ProgramFailed(SessionEnded):
+    """Everything was carried, and a program that bpipe has started at one of the ends failed."""
+
+    code = "program"
 
 
 class PeerAborted(SessionEnded):

@@ -21,9 +21,9 @@ from bpipe.run.exits import FAILED, USAGE
 from bpipe.run.limits import describe
 
 if TYPE_CHECKING:
-    from bpipe.ends.streams import Directions
     from bpipe.pipe import BackedPipe
     from bpipe.report.settings import Settings
+    from bpipe.run.process import Wanted
 
 app = typer.Typer(
     name="bpipe",
@@ -38,6 +38,7 @@ app = typer.Typer(
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status. Usage errors are one line on stderr."""
+    arguments, program = _take_program(arguments)
     try:
         if arguments[:1] in (["--install-completion"], ["--show-completion"]):
             from bpipe.cli.completion import shell_fault
@@ -45,7 +46,7 @@ def run(arguments: list[str]) -> int:
             if fault := shell_fault():
                 complain(fault)
                 return USAGE
-        status = app(arguments, prog_name="bpipe", standalone_mode=False)
+        status = app(arguments, prog_name="bpipe", standalone_mode=False, obj=program)
     except (AddressError, SecretError) as error:
         complain(str(error))
         return USAGE
@@ -61,6 +62,14 @@ def run(arguments: list[str]) -> int:
         complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
         return FAILED
     return status if isinstance(status, int) else 0
+
+
+def _take_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
+    """What is before the first ``--``, and the program after it; None if there is no such word."""
+    if "--" not in arguments:
+        return arguments, None
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _explain_usage(error: Any, arguments: list[str]) -> None:
@@ -94,6 +103,7 @@ def _bpipe(
 @app.command(cls=Command, epilog=options.CONNECT_EXAMPLES)
 @grouped()
 def connect(
+    context: typer.Context,
     address: Annotated[str, options.address("ADDRESS")],
     where: Where,
     direction: Direction,
@@ -104,14 +114,16 @@ def connect(
     """Join stdin and stdout to a bpipe that listens."""
     from bpipe import pipe
 
-    settings, directions, there = report.settings(), direction.directions(), where.parse(address)
+    settings, there = report.settings(), where.parse(address)
     open_pipe = partial(pipe.connect, there, retry_max=tuning.retry_max)
-    return _join(open_pipe, str(there), trust, tuning, directions, settings, listens=False)
+    ends = _ends(direction, context.obj)
+    return _join(open_pipe, str(there), trust, tuning, ends, settings, listens=False)
 
 
 @app.command(cls=Command, epilog=options.LISTEN_EXAMPLES)
 @grouped(without=("connect_timeout", "retry_max"))
 def listen(
+    context: typer.Context,
     *,
     address: Annotated[str, options.address("[ADDRESS]", ":27473")] = ":27473",
     where: Where,
@@ -123,9 +135,28 @@ def listen(
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
 
-    settings, directions, here = report.settings(), direction.directions(), where.parse(address)
+    settings, here = report.settings(), where.parse(address)
     open_pipe = partial(pipe.listen, here)
-    return _join(open_pipe, str(here), trust, tuning, directions, settings, listens=True)
+    ends = _ends(direction, context.obj)
+    return _join(open_pipe, str(here), trust, tuning, ends, settings, listens=True)
+
+
+def _ends(direction: Direction, program: list[str] | None) -> Wanted:
+    """What is joined to the two streams: our own stdin and stdout, or a program."""
+    import shutil
+
+    from bpipe.run.process import Wanted
+
+    directions = direction.directions()
+    if program is None:
+        return Wanted(directions)
+    if not program or not program[0]:
+        raise typer.BadParameter("-- is followed by a program, and its arguments")
+    if directions.send_only or directions.recv_only:
+        raise typer.BadParameter("a program takes both streams: no --send-only, no --recv-only")
+    if shutil.which(program[0]) is None:
+        raise typer.BadParameter(f"{program[0]}: there is no such program")
+    return Wanted(directions, program)
 
 
 def _join(
@@ -133,7 +164,7 @@ def _join(
     name: str,
     trust: Trust,
     tuning: Tuning,
-    directions: Directions,
+    ends: Wanted,
     settings: Settings,
     *,
     listens: bool,
@@ -152,7 +183,7 @@ def _join(
         buffer_size=tuning.buffer,
         limits=tuning.limits(),
     )
-    return run_session(open_pipe, directions, settings, name, listens=listens)
+    return run_session(open_pipe, ends, settings, name, listens=listens)
 
 
 def _collect_garbage() -> None:

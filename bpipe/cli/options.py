@@ -237,7 +237,7 @@ class Report(NamedTuple):
 EXIT_STATUS: Final = """\
 Exit status:
   0 all delivered, 1 failed, 2 usage, 3 never connected, 4 lost after it was up,
-  141 a consumer closed its pipe
+  141 a consumer closed its pipe; with -- PROGRAM, that of the program
 
 The manual: man bpipe
 """
@@ -254,7 +254,7 @@ Examples:
   bpipe listen :7000 --secret ~/.bpipe.key --name src | tar x -C /dst
   bpipe listen :7000 --secret ~/.bpipe.key --name old < old.tar
   bpipe listen unix:/run/user/1000/sum < answer
-  bpipe listen localhost:7000 --recv-only > file
+  bpipe listen localhost:7000 -- psql -1 shop
 
 {EXIT_STATUS}"""
 EXAMPLES: Final = """\

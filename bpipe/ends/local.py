@@ -15,7 +15,7 @@ from typing import Protocol
 
 from bpipe.engine import Engine
 from bpipe.errors import explain
-from bpipe.protocol.wire import Reason
+from bpipe.protocol.wire import Finish, Reason
 
 
 class End:
@@ -99,8 +99,15 @@ class Ends(Protocol):
     def receives(self) -> bool:
         """Whether there is a sink; else the peer is told that nothing is taken."""
 
+    @property
+    def result(self) -> Finish | None:
+        """How the program behind them has ended, if they are one."""
+
     def start(self, engine: Engine) -> None:
         """The pipe is up: from now on its bytes are moved.
 
         Raises OSError, RuntimeError or MemoryError where the system refuses what that needs.
         """
+
+    async def wait(self) -> None:
+        """The session is over: wait until nothing is left of what they have started."""

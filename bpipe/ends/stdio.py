@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from bpipe.ends.sink_pump import SinkPump
 from bpipe.ends.source_pump import SourcePump
@@ -28,6 +29,11 @@ class Stdio:
         self.receives = not directions.send_only
         self._streams = streams
         self._before = before
+
+    result: Final = None  # nobody knows what is behind them
+
+    async def wait(self) -> None:
+        """A pump that is blocked is left behind."""
 
     def start(self, engine: Engine) -> None:
         """Move the bytes from now on; a stdin that is not read is closed."""

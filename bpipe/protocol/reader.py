@@ -42,9 +42,12 @@ class BackedReader:
 
     # --- the consumer ---
 
-    def readable(self, limit: int) -> Views:
-        """The next bytes for the consumer, at most ``limit``; ``[]`` when there are none now."""
-        return self._ring.readable(self._ring.start, limit)
+    def readable(self, limit: int, after: int = 0) -> Views:
+        """The next bytes for the consumer, at most ``limit``; ``[]`` when there are none now.
+
+        ``after`` so many that it has, and has not taken yet.
+        """
+        return self._ring.readable(self._ring.start + after, limit)
 
     def took(self, count: int) -> None:
         """The consumer accepted the first ``count`` bytes of what ``readable`` said."""
@@ -170,6 +173,14 @@ class BackedReader:
     def exited(self, how: Finish) -> None:
         """The peer is done, and tells how a program has ended that went on after its output."""
         self.exit = how
+
+    @property
+    def left_early(self) -> bool:
+        """Whether there was more, as far as is known, for a program that has stopped reading."""
+        if self.stopped is None or self.why is not Stop.CONSUMER_GONE:
+            return False
+        more = self.received - (self.mark is not None) > self.stopped
+        return more or self.ended.how is Ended.CUT
 
     @property
     def finish(self) -> Finish:

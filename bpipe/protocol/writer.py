@@ -51,6 +51,7 @@ class BackedWriter:
         self.ended = UNTOLD  # how the producer did; set with the mark, and for ever
         self.exit = UNTOLD  # of a program that went on after the end of its output
         self.stopped: int | None = None  # the peer takes nothing from here on
+        self.unwanted = False  # because none of it is wanted, or no more
         self.asked = False  # whether there was to be more: the peer's consumer has gone
         self.producing = False  # a producer has begun, and has not ended
         self._turned_away = False  # it had more when it was stopped
@@ -137,7 +138,7 @@ class BackedWriter:
         there, or said otherwise before.
         """
         if self.stopped is None and self.confirmed <= offset <= self.high:
-            self.stopped = offset
+            self.stopped, self.unwanted = offset, not consumer_gone
             self.asked = consumer_gone and self.mark is None
             if consumer_gone:  # a full buffer would keep the producer from saying that it has ended
                 self.acknowledge(max(offset, self.acked))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bpipe.errors import NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
 from bpipe.report.format import format_duration, format_size
 from bpipe.status import Status
 
@@ -123,7 +123,8 @@ def _what_to_do(failure: SessionEnded, totals: Totals) -> str:
         if totals.sent and totals.sent == totals.confirmed:
             return "see what the far side has before it is sent again"
         return "start both ends again, from the beginning"
-    if isinstance(failure, PipeClosed) or not (totals.sent or totals.received):
+    told = isinstance(failure, PipeClosed | ProgramFailed)
+    if told or not (totals.sent or totals.received):
         return ""
     return "start both ends again, from the beginning"
 

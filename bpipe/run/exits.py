@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from typing import TYPE_CHECKING, Final
 
-from bpipe.errors import NotConnected, PipeClosed, SessionEnded, SessionLost
+from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
+from bpipe.protocol.wire import Ended, Finish
+
+if TYPE_CHECKING:
+    from bpipe.run.join import Outcome
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -27,3 +32,36 @@ def exit_status(failure: SessionEnded | None) -> int:
         if isinstance(failure, kind):
             return status
     return FAILED
+
+
+def program_status(finish: Finish) -> int:
+    """What a shell is told of a program that ended like this; 0 where nobody knows."""
+    return finish.status + (128 if finish.how is Ended.KILLED else 0)
+
+
+def decide(outcome: Outcome) -> tuple[int, SessionEnded | None]:
+    """The exit status of a run, and why it is that: the session's failure comes first.
+
+    Then come the program at the far end and that at the near one. Of a consumer that has not taken
+    everything its own status tells, if that is not 0.
+    """
+    failure = outcome.failure
+    status = exit_status(failure)
+    if status not in (0, PIPE_CLOSED):
+        return status, failure
+    programs = ("the program at the other end", outcome.far), ("the program", outcome.near)
+    for where, finish in programs:
+        if (number := program_status(finish)) != 0:
+            return number, ProgramFailed(f"{where} {_words(finish)}")
+    if failure is None and outcome.left_early:
+        failure = PipeClosed("the program has not taken everything")
+    return exit_status(failure), failure
+
+
+def _words(finish: Finish) -> str:
+    if finish.how is not Ended.KILLED:
+        return f"exited with status {finish.status}"
+    try:
+        return f"was killed by {signal.Signals(finish.status).name}"
+    except ValueError:
+        return f"was killed by signal {finish.status}"

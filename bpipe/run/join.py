@@ -9,7 +9,7 @@ from bpipe.ends.local import Ends
 from bpipe.ends.scheduling import LoopScheduling
 from bpipe.errors import SessionEnded
 from bpipe.pipe import BackedPipe
-from bpipe.protocol.wire import Reason
+from bpipe.protocol.wire import UNTOLD, Finish, Reason
 from bpipe.run.limits import LACKING, describe
 from bpipe.status import Status
 
@@ -19,6 +19,9 @@ class Outcome(NamedTuple):
 
     failure: SessionEnded | None  # None: everything was delivered, both ways
     status: Status  # of the pipe, in the end
+    far: Finish = UNTOLD  # how the peer's producer has ended, as far as is known
+    near: Finish = UNTOLD  # the same of the program behind our own ends
+    left_early: bool = False  # that one has not taken all that came
 
 
 class Join:
@@ -49,4 +52,6 @@ class Join:
                 except LACKING as error:
                     engine.abort(Reason.LOCAL_ERROR, describe(error))
             await self._pipe.wait_closed()
-        return Outcome(engine.failure, engine.status())
+            await self._ends.wait()
+        reader, near = self._pipe.reader, self._ends.result or UNTOLD
+        return Outcome(engine.failure, engine.status(), reader.finish, near, reader.left_early)

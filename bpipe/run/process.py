@@ -7,15 +7,15 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bpipe.ends.local import Ends
 from bpipe.ends.pumps import Pump
 from bpipe.ends.scheduling import LoopScheduling
 from bpipe.ends.stdio import Stdio
-from bpipe.ends.streams import Directions, silence_stderr_within_data, take_streams
+from bpipe.ends.streams import Directions, Streams, silence_stderr_within_data, take_streams
 from bpipe.engine import Engine
 from bpipe.errors import AddressError
 from bpipe.net.clock import clock
@@ -25,7 +25,7 @@ from bpipe.report.output import LogError
 from bpipe.report.settings import Level, Settings
 from bpipe.report.terminal import STDERR
 from bpipe.report.watch import Watch
-from bpipe.run.exits import FAILED, USAGE, exit_status
+from bpipe.run.exits import FAILED, USAGE, decide
 from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, code, describe, require_descriptors, shortage
 from bpipe.status import State
@@ -39,26 +39,49 @@ _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
 
 
+class Wanted(NamedTuple):
+    """What is joined to the pipe: our stdin and stdout, or this program and its arguments."""
+
+    directions: Directions
+    program: Sequence[str] | None = None
+
+    @property
+    def seen(self) -> Directions:
+        """What is to be seen of our own stdin and stdout: nothing, where a program has both."""
+        return self.directions if self.program is None else Directions(recv_only=True)
+
+    def ends(self, streams: Streams, watch: Watch) -> Ends:
+        """The same as ends."""
+        if self.program is None:
+            return Stdio(streams, self.directions, watch.make_way)
+        from bpipe.ends.program import Program
+
+        for descriptor in streams[:2]:
+            os.close(descriptor)
+        return Program(self.program)
+
+
 def run_session(
-    open_pipe: OpenPipe, directions: Directions, settings: Settings, name: str, *, listens: bool
+    open_pipe: OpenPipe, wanted: Wanted, settings: Settings, name: str, *, listens: bool
 ) -> int:
-    """Wire stdin and stdout to the pipe until it is over; returns the exit status.
+    """Wire the ends to the pipe until it is over; returns the exit status.
 
     ``name`` is the address, for people. Does not return if a signal ended the session: then
     this process dies by it.
     """
     try:
         streams = take_streams()
+        directions = wanted.directions
         if not directions.send_only:  # then stdout carries nothing
             silence_stderr_within_data(streams)
         require_descriptors()
-        watch = Watch(settings, streams, directions)
+        watch = Watch(settings, streams, wanted.seen)
     except LACKING as error:
         with contextlib.suppress(OSError):
             os.write(STDERR, f"bpipe: {describe(error)}\n".encode())
         return FAILED
     process = Process(watch)
-    ends = Stdio(streams, directions, watch.make_way)
+    ends = wanted.ends(streams, watch)
     try:
         watch.open(name, listens=listens)
         status = asyncio.run(process.run(open_pipe, ends, name, listens=listens))
@@ -102,11 +125,12 @@ class Process:
         return self._conclude(outcome)
 
     def _conclude(self, outcome: Outcome) -> int:
+        status, failure = decide(outcome)
         if outcome.failure is None:
             self.deadly = None  # all was done when the signal came
         interrupted = self.deadly is not None
-        status = exit_status(outcome.failure) if self.deadly is None else 128 + self.deadly
-        self._watch.conclude(outcome.failure, outcome.status, status, interrupted=interrupted)
+        status = status if self.deadly is None else 128 + self.deadly
+        self._watch.conclude(failure, outcome.status, status, interrupted=interrupted)
         return status
 
     # --- in the event loop ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -22,23 +23,32 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, its
 
 
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is no business of the guard's."""
+    with subprocess.Popen(["sleep", "999"]) as process:
+        yield process
+        process.kill()
+
+
 def test_all_is_heard_that_was_said_before_the_end(
-    sockets: tuple[socket.socket, socket.socket], files: Files
+    sockets: tuple[socket.socket, socket.socket], files: Files, other: subprocess.Popen[bytes]
 ) -> None:
     ours, its = sockets
     pipes = [files.pipe() for _ in range(3)]
     for key, (_, writing) in enumerate(pipes):
         socket.send_fds(ours, [RECORD.pack(PIPE, key, 0)], [writing])
         os.close(writing)
-        ours.send(RECORD.pack(STARTED, key, os.getpid()))
+        ours.send(RECORD.pack(STARTED, key, other.pid))
     ours.send(RECORD.pack(LET_GO, 1, 0))
     ours.send(RECORD.pack(ENDED, 2, 0))
     ours.close()  # so nobody hears its answer
     held = watch(its)
     assert sorted(held) == [0, 2]
     assert os.read(pipes[1][0], 1) == b""
-    cut_short([held[2]])  # it has ended by itself: this process, whose pid was said, is no target
+    cut_short([held[2]])  # it has ended by itself, and its number is another's
     assert os.read(pipes[2][0], 1) == b""
+    assert other.poll() is None
     held[0].close()
 
 

@@ -112,3 +112,36 @@ def test_a_program_that_leaves_after_an_end_says_nothing_more() -> None:
     hear(session, Frame(Kind.ABORT, 2))
     session.program_left()
     assert STOP(0) not in said(session)
+
+
+@pytest.mark.parametrize(
+    ("later", "early"),
+    [
+        ([], False),
+        ([FIN(3)], False),
+        ([DATA(3, b"d")], True),
+        ([Frame(Kind.FIN, 3, how=Ended.CUT)], True),
+    ],
+)
+def test_whether_a_program_has_left_early(later: list[Frame], early: bool) -> None:
+    session = up()
+    hear(session, DATA(0, b"abc"))
+    assert take(session) == b"abc"
+    assert not session.reader.left_early
+    session.program_left()
+    hear(session, *later)
+    assert session.reader.left_early is early
+
+
+def test_a_stream_that_is_not_wanted_is_not_left_early() -> None:
+    session = up()
+    session.stop()
+    hear(session, DATA(0, b"abc"))
+    assert not session.reader.left_early
+
+
+def test_what_a_consumer_has_and_has_not_read_is_not_given_to_it_again() -> None:
+    session = up()
+    hear(session, DATA(0, b"abcdef"))
+    assert b"".join(session.reader.readable(100, after=2)) == b"cdef"
+    assert session.reader.readable(100, after=6) == []

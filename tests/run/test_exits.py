@@ -13,7 +13,10 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
-from bpipe.run.exits import exit_status
+from bpipe.protocol.wire import UNTOLD, Ended, Finish
+from bpipe.run.exits import decide, exit_status
+from bpipe.run.join import Outcome
+from tests.support.statuses import BEFORE
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,34 @@ from bpipe.run.exits import exit_status
 )
 def test_the_exit_status(failure: SessionEnded | None, status: int) -> None:
     assert exit_status(failure) == status
+
+
+LOST, CLOSED = SessionLost("gave up"), PipeClosed("head")
+EXITED, KILLED, GOOD = Finish(Ended.EXITED, 3), Finish(Ended.KILLED, 15), Finish(Ended.EXITED)
+
+
+@pytest.mark.parametrize(
+    ("failure", "far", "near", "left_early", "status", "why"),
+    [
+        (None, GOOD, GOOD, False, 0, None),
+        (None, EXITED, KILLED, False, 3, "the program at the other end exited with status 3"),
+        (None, GOOD, KILLED, False, 143, "the program was killed by SIGTERM"),
+        (None, UNTOLD, Finish(Ended.KILLED, 64), True, 192, "the program was killed by SIGRTMAX"),
+        (None, UNTOLD, Finish(Ended.KILLED, 99), True, 227, "the program was killed by signal 99"),
+        (LOST, EXITED, EXITED, False, 4, "gave up"),
+        (CLOSED, EXITED, UNTOLD, False, 3, "the program at the other end exited with status 3"),
+        (CLOSED, GOOD, UNTOLD, False, 141, "head"),
+        (None, UNTOLD, GOOD, True, 141, "the program has not taken everything"),
+        (None, Finish(Ended.CUT), UNTOLD, False, 0, None),
+    ],
+)
+def test_which_of_several_that_have_failed_is_told(
+    failure: SessionEnded | None,
+    far: Finish,
+    near: Finish,
+    left_early: bool,
+    status: int,
+    why: str | None,
+) -> None:
+    found = decide(Outcome(failure, BEFORE, far, near, left_early))
+    assert (found[0], found[1] and str(found[1])) == (status, why)

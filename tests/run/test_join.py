@@ -37,6 +37,11 @@ class Nothing:
         self.started = 0
         self._error = error
 
+    result = None
+
+    async def wait(self) -> None:
+        """Nothing of it is left."""
+
     def start(self, engine: Engine) -> None:
         self.started += 1
         if self._error is not None:

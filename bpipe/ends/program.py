@@ -1,0 +1,135 @@
+"""A program as both ends of a pipe: its stdin takes the peer's stream, its stdout is the one sent.
+
+It is started when the session is established, so a listener starts nothing for somebody who may
+not be there.
+
+A program never sees a false end of file. Its stdin is closed only after a stream that has come to
+its end, and whose producer has not failed. In any other case the program is ended first, with all
+that it has started (``child.py``), also if this process dies (``guard.py``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from bpipe.ends.child import Child
+from bpipe.ends.guard import Guard
+from bpipe.ends.program_streams import Input, Output
+from bpipe.engine import Engine
+from bpipe.errors import explain
+from bpipe.protocol.ending import MOVING, Phase
+from bpipe.protocol.wire import Finish, Reason
+
+
+class Program:
+    """One program, started when the session is established. See ``Ends``.
+
+    ``result`` is how it has ended; None if it was never started, or still runs.
+    """
+
+    sends: Final = True
+    receives: Final = True
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = argv
+        self._guard: Guard | None = None
+        self._engine: Engine
+        self._child: Child | None = None
+        self._output: Output
+        self._input: Input
+        self._asked = False  # to be started
+        self._cut = False  # it is being ended
+        self._over = asyncio.Event()
+
+    @property
+    def result(self) -> Finish | None:
+        """How it has ended."""
+        known = None if self._child is None else self._child.result
+        return None if known is None else Finish(*known)
+
+    def start(self, engine: Engine) -> None:
+        """From now on it may be started, as soon as the session is established."""
+        self._engine = engine
+        engine.observe(self._look)
+        self._look()
+
+    async def wait(self) -> None:
+        """Wait until it has ended, if it was started."""
+        if self._child is not None:
+            await self._over.wait()
+        if self._guard is not None:
+            self._guard.close()
+
+    def kill(self) -> None:
+        """End it at once, with all that it has started."""
+        if self._child is not None:
+            self._child.kill_now()
+
+    # --- what the engine tells ---
+
+    def _look(self) -> None:
+        """Something has happened: what follows is done outside of this call."""
+        session, child = self._engine.session, self._child
+        if child is None:
+            if session.established and not self._asked and session.phase is Phase.UP:
+                self._asked = True
+                self._engine.call(self._launch)
+        elif self._stream_is_cut():
+            self._engine.call(self._cut_short)
+        else:
+            self._output.look()
+            if self._input.wanting:
+                self._engine.call(self._input.move)
+
+    def _stream_is_cut(self) -> bool:
+        """Whether what it reads has no right end, and it is to be ended for that."""
+        assert self._child is not None
+        if self._cut or self._child.result is not None:
+            return False
+        return self._engine.session.phase not in MOVING or self._input.is_cut
+
+    # --- its life ---
+
+    def _launch(self) -> None:
+        engine = self._engine
+        try:
+            self._guard = Guard()
+            self._child = Child(self._argv, self._environment(), self._exited, self._guard)
+        except OSError as error:
+            engine.abort(Reason.LOCAL_ERROR, f"cannot start {self._argv[0]}: {explain(error)}")
+            return
+        self._output, self._input = Output(engine, self._child), Input(engine, self._child)
+        engine.drive()
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, without what is meant for us, and with who is at the other end."""
+        session = self._engine.session
+        assert session.id is not None
+        return {
+            **{name: value for name, value in os.environ.items() if not _is_ours(name)},
+            "BPIPE_PEER": self._engine.status().peer,
+            "BPIPE_SESSION": session.id.hex(),
+        }
+
+    def _cut_short(self) -> None:
+        if not self._cut and self._child is not None:
+            self._cut = True
+            self._input.release()
+            self._child.cut_short(self._over.set)
+
+    def _exited(self) -> None:
+        """It has ended, and is known to have read, and written, nothing more."""
+        result = self.result
+        assert result is not None
+        self._output.exited(result)
+        self._input.exited()
+        if not self._cut:
+            self._over.set()
+
+
+def _is_ours(name: str) -> bool:
+    """Whether this variable of the environment is about bpipe alone."""
+    return name.startswith(("BPIPE_", "LISTEN_")) or name == "NOTIFY_SOCKET"

@@ -1,0 +1,215 @@
+"""The two streams of a program that bpipe has started: the event loop moves their bytes.
+
+Bytes count as taken when the program has read them from its pipe, or has left them there for two
+seconds; the end of the stream, when it has exited. A program that exits, or closes its stdin,
+before that fails nothing: the peer is asked to stop, and the program's own stream is carried to its
+end. How it has ended goes with that end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Final
+
+from bpipe.ends.child import Child
+from bpipe.ends.local import Sink, Source
+from bpipe.engine import Engine
+from bpipe.net.clock import clock
+from bpipe.net.outlet import waiting
+from bpipe.protocol.wire import Ended, Finish
+
+READ: Final = 1 << 18  # bytes at once
+OUTPUT_LINGER: Final = 1.0  # seconds after the end of its output for a program to exit
+HOLDERS_LINGER: Final = 2.0  # seconds after its exit for others to let go of its output
+UNREAD_FOR: Final = 2.0  # seconds in a pipe whose reader lives: then bytes count as taken
+
+_LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
+
+
+class Output(Source):
+    """What the program writes."""
+
+    def __init__(self, engine: Engine, child: Child) -> None:
+        super().__init__(engine, "the program's output")
+        self._child = child
+        self._loop = asyncio.get_running_loop()
+        self._paused = False
+        self._ended = False
+        self._told = False  # how it has ended, or that it goes on
+        self._loop.add_reader(child.stdout, self._read)
+
+    def look(self) -> None:
+        """There may be space again, or nobody may want more."""
+        if self._paused and not self._ended and (self.engine.spacious or self.refused):
+            self._paused = False
+            self._loop.add_reader(self._child.stdout, self._read)
+
+    def _read(self) -> None:
+        try:
+            count = self._discard() if self.refused else self._take()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.failed(error)
+            count = 0
+        if count == 0:
+            self.end()
+
+    def _take(self) -> int | None:
+        """Bytes for the stream; None if it has to wait for space."""
+        views = self.lend(READ)
+        if not views:
+            self._paused = True
+            self._loop.remove_reader(self._child.stdout)
+            return None
+        count = os.readv(self._child.stdout, views)
+        if count:
+            self.wrote(count)
+            self.engine.drive()
+        return count
+
+    def _discard(self) -> int:
+        """Nobody takes more of it. If it is not wanted the program need not know that."""
+        if not self.engine.writer.unwanted:
+            return 0
+        return len(os.read(self._child.stdout, READ))
+
+    def end(self) -> None:
+        """There is no more of it; how the program ends may be known later."""
+        if self._ended:
+            return
+        self._ended = True
+        if not self._paused:
+            self._loop.remove_reader(self._child.stdout)
+        self._child.close_stdout()
+        if self._child.result is not None:
+            self.tell(Finish(*self._child.result))
+        else:
+            self._loop.call_later(OUTPUT_LINGER, self.tell, Finish(Ended.RUNNING))
+
+    def exited(self, how: Finish) -> None:
+        """The program has ended; what it has written may still lie there."""
+        if self._ended:
+            self.tell(how)
+        else:
+            self._loop.call_later(HOLDERS_LINGER, self.end)
+
+    def tell(self, how: Finish) -> None:
+        """The end goes on the stream, with what is known; later, only what was not."""
+        if not self._told:
+            self._told = True
+            self.engine.finish(ended=how)
+        elif how.how is not Ended.RUNNING:
+            self.engine.session.writer.exited(how)
+            self.engine.drive()
+
+
+class Input(Sink):
+    """What the program reads."""
+
+    def __init__(self, engine: Engine, child: Child) -> None:
+        super().__init__(engine, "the program's input")
+        self._child = child
+        self._loop = asyncio.get_running_loop()
+        self._full = False  # the pipe: the event loop waits for room
+        self._lying = 0  # bytes in it that are not known to be read
+        self._lying_since = 0.0
+        self._looks: asyncio.TimerHandle | None = None
+        self._pause = _LOOKS[0]
+        self._open = True
+
+    @property
+    def wanting(self) -> bool:
+        """Whether there is something to do."""
+        return self._open and not self._full and self.engine.reader.ready
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether everything was given to the program, and it must not take that for all."""
+        reader = self.engine.reader
+        return self._open and reader.drained and reader.ended.failed
+
+    def move(self) -> None:
+        """Give the program what there is, as far as its pipe takes it; close it after the end."""
+        if not self._open:
+            return
+        try:
+            self._count()
+            while views := self.engine.reader.readable(READ, after=self._lying):
+                if not self._lying:
+                    self._lying_since = clock()
+                self._lying += os.writev(self._child.stdin, views)
+        except BlockingIOError:
+            self._wait_for_room()
+        except OSError as error:
+            self._broken(error)
+            return
+        if self.engine.reader.drained:
+            self._end()
+        elif self._lying and self._looks is None:
+            self._looks = self._loop.call_later(self._pause, self._look_again)
+
+    def _count(self) -> None:
+        """Bytes are taken when the program has read them, or has let them lie for long enough."""
+        unread = waiting(self._child.stdin)
+        if unread < self._lying:
+            self.took(self._lying - unread)
+            self._lying, self._lying_since, self._pause = unread, clock(), _LOOKS[0]
+            self.engine.nudge()
+        elif self._lying and clock() - self._lying_since > UNREAD_FOR:
+            self.took(self._lying)
+            self._lying = 0
+            self.engine.nudge()
+
+    def _look_again(self) -> None:
+        self._looks = None
+        self._pause = min(2 * self._pause, _LOOKS[1])
+        self.move()
+
+    def _wait_for_room(self) -> None:
+        if not self._full:
+            self._full = True
+            self._loop.add_writer(self._child.stdin, self._room)
+
+    def _room(self) -> None:
+        self.release()
+        self.move()
+
+    def release(self) -> None:
+        """Wait for nothing any more."""
+        if self._full:
+            self._full = False
+            self._loop.remove_writer(self._child.stdin)
+
+    def _broken(self, error: OSError) -> None:
+        """The program has closed its stdin; it may go on."""
+        self.shut()
+        if isinstance(error, BrokenPipeError):
+            self.engine.session.program_left()
+            self.engine.drive()
+        else:
+            self.failed(error)
+
+    def _end(self) -> None:
+        """It has read everything. Of a stream that was cut short it does not see the end."""
+        if not self.engine.reader.ended.failed:
+            self.shut()
+
+    def shut(self) -> None:
+        """Its stdin is closed."""
+        self.release()
+        self._open = False
+        self._child.close_stdin()
+
+    def exited(self) -> None:
+        """The program has ended: the end of the stream is delivered, or it has left early."""
+        reader = self.engine.reader
+        if self._open:
+            self._count()
+        self.shut()
+        if reader.drained:
+            self.engine.delivered_end()
+        else:
+            self.engine.session.program_left()
+            self.engine.drive()

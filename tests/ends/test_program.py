@@ -1,0 +1,104 @@
+"""A program as the ends of a pipe, in one event loop with its peer; see end_to_end, too."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+import bpipe
+from bpipe.ends.program import Program
+from bpipe.protocol.wire import Ended, Finish, Reason
+from tests.support.pairs import both, pair, run, until
+
+
+def with_program(
+    test: Callable[[bpipe.BackedPipe, bpipe.BackedPipe, Program], Awaitable[None]], *argv: str
+) -> None:
+    """A caller, and a listener whose ends are a program."""
+
+    async def check() -> None:
+        program = Program(argv)
+        async with both() as (caller, listener):
+            program.start(listener.engine)
+            await test(caller, listener, program)
+            await program.wait()
+
+    run(check)
+
+
+async def everything(pipe: bpipe.BackedPipe) -> bytes:
+    data = b""
+    while more := await pipe.read():
+        data += more
+    return data
+
+
+def test_its_input_is_the_peers_stream_and_its_output_goes_back() -> None:
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        data = os.urandom(3 << 20)
+        writing = asyncio.ensure_future(caller.write(data))
+        got = b""
+        while len(got) < len(data):
+            got += await caller.read()
+        await writing
+        caller.finish()
+        assert got == data
+        assert await caller.read() == b""
+        await until(lambda: program.result)
+        assert program.result == Finish(Ended.EXITED, 0)
+        await until(lambda: caller.reader.finish == Finish(Ended.EXITED, 0))
+
+    with_program(test, "cat")
+
+
+def test_it_is_started_when_the_session_is_established_and_not_before(tmp_path: Path) -> None:
+    mark = tmp_path / "started"
+
+    async def check() -> None:
+        program = Program(["touch", str(mark)])
+        async with pair() as (caller, listener):
+            program.start(listener.engine)
+            await asyncio.sleep(0)
+            assert program.result is None
+            assert not mark.exists()
+            await asyncio.gather(caller.connect(), listener.connect())
+            await until(lambda: program.result)
+            assert mark.exists()
+            await program.wait()
+
+    run(check)
+
+
+def test_one_that_cannot_be_started_is_told_to_the_peer(tmp_path: Path) -> None:
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        await caller.wait_closed()
+        assert isinstance(caller.failure, bpipe.PeerAborted)
+        assert "cannot start /nowhere: no such file" in str(caller.failure)
+
+    with_program(test, "/nowhere")
+
+
+@pytest.mark.parametrize("how", ["abort", "kill"])
+def test_a_stream_that_is_cut_short_has_no_end_for_it(tmp_path: Path, how: str) -> None:
+    mark = tmp_path / "whole"
+    script = "import sys; sys.stdin.read(); open(sys.argv[1], 'w')"
+
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        await caller.write(b"a part")
+        await until(lambda: listener.reader.delivered == 6)
+        if how == "kill":
+            program.kill()
+        else:
+            caller.abort(Reason.LOCAL_ERROR, "no more")
+        await until(lambda: program.result)
+        assert program.result is not None
+        assert program.result.how is Ended.KILLED
+        assert not mark.exists()
+
+    with_program(test, sys.executable, "-c", script, str(mark))
+    assert not mark.exists()
