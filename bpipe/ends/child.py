@@ -39,7 +39,7 @@ class Child:
         self._loop = asyncio.get_running_loop()
         self._ended = ended
         self._guard = guard
-        self._key = 0  # by which the guard knows it
+        self._key: int | None = None  # by which the guard knows it, while it holds something
         self._patience = patience
         self._closing = False  # stdin: being closed, or closed
         self._kin: Kin | Group | None = None  # whom it is cut short with
@@ -53,7 +53,7 @@ class Child:
         self._pipe = (found.st_dev, found.st_ino)
         self._exit = spawn.Exit(self.pid, self._note_end)
         if guard is not None:
-            guard.started(self._key, self.pid, self._exit.handle)
+            self._tell_guard(guard)
 
     def _start(self, argv: Sequence[str], environment: Mapping[str, str]) -> int:
         with contextlib.ExitStack() as its, contextlib.ExitStack() as ours:
@@ -65,7 +65,7 @@ class Child:
             ours.callback(os.close, self.stdout)
             if self._guard is not None:
                 self._key = self._guard.hold(self.stdin)
-                ours.callback(self._guard.let_go, self._key, lambda: None)
+                ours.callback(self._let_go, lambda: None)
             pid = spawn.start(argv, environment, (stdin, stdout, 2))
             for descriptor in (self.stdin, self.stdout):
                 os.set_blocking(descriptor, False)
@@ -95,10 +95,7 @@ class Child:
         if self._closing:
             return
         self._closing = True
-        if self._guard is None:
-            self._close_stdin()
-        else:
-            self._guard.let_go(self._key, self._close_stdin)
+        self._let_go(self._close_stdin)
 
     def close_stdout(self) -> None:
         """Nothing more of what it writes is wanted."""
@@ -115,18 +112,15 @@ class Child:
         """
         self._done.append(done)
         if self._kin is None:
-            self._kin = self._find()
-            self._steps = self._kin.steps()
+            self._begin()
             self._step()
         else:
             self._settle()
 
     def kill_now(self, done: Callable[[], None] = lambda: None) -> None:
         """The same, without asking them to end; also while it is being cut short."""
-        if self._kin is None:
-            self._kin = self._find()
-            self._steps = self._kin.steps()
-        self._kin.hurry()
+        kin = self._begin() if self._kin is None else self._kin
+        kin.hurry()
         self._done.append(done)
         if self._timer is not None:
             self._timer.cancel()
@@ -134,11 +128,39 @@ class Child:
 
     # --- within ---
 
-    def _find(self) -> Kin | Group:
+    def _begin(self) -> Kin | Group:
+        """Cut it short from now on."""
+        if self._guard is not None and self._key is None and self.result is None:
+            with contextlib.suppress(OSError):
+                self._hold_again(self._guard)
         program = Program(
             self.pid, self._exit.handle, self._pipe, lambda: self._exit.result is not None
         )
-        return kin_of(program, self._patience)
+        self._kin = kin_of(program, self._patience)
+        self._steps = self._kin.steps()
+        return self._kin
+
+    def _tell_guard(self, guard: Guard) -> None:
+        if self._key is not None:
+            guard.started(self._key, self.pid, self._exit.handle)
+
+    def _hold_again(self, guard: Guard) -> None:
+        """Its stdin is closed; but if we are killed now, it must not stand still for ever."""
+        anything = os.pipe()
+        try:
+            self._key = guard.hold(anything[1])
+            self._tell_guard(guard)
+        finally:
+            for each in anything:
+                os.close(each)
+
+    def _let_go(self, closed: Callable[[], None]) -> None:
+        """The guard first; ``closed`` is called when it holds nothing of this program."""
+        key, self._key = self._key, None
+        if self._guard is None or key is None:
+            closed()
+        else:
+            self._guard.let_go(key, closed)
 
     def _step(self) -> None:
         """Go on cutting short."""
@@ -148,9 +170,8 @@ class Child:
             self._timer = self._loop.call_later(delay, self._step)
             return
         self._cut = True
-        if self._guard is not None and not self._closing:
-            self._guard.let_go(self._key, lambda: None)
         self._closing = True
+        self._let_go(lambda: None)
         self._close_stdin()
         self._exit.look()
         self._settle()
@@ -161,7 +182,7 @@ class Child:
             self.stdin = -1
 
     def _note_end(self) -> None:
-        if self._guard is not None and self._kin is None:
+        if self._guard is not None and self._key is not None and self._kin is None:
             self._guard.ended(self._key)
         self._ended()
         self._settle()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Sequence
 from typing import Final
 
@@ -95,6 +96,8 @@ class Program:
 
     def _launch(self) -> None:
         engine = self._engine
+        if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # then nobody tells how it ends
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             self._guard = Guard()
             self._child = Child(self._argv, self._environment(), self._exited, self._guard)
@@ -125,9 +128,11 @@ class Program:
         result = self.result
         assert result is not None
         self._output.exited(result)
-        self._input.exited()
-        if not self._cut:
+        whole = self._input.exited()
+        if whole and not self._cut:
             self._over.set()
+        elif not self._cut:
+            self._cut_short()  # who has its stdin, although it is gone itself
 
 
 def _is_ours(name: str) -> bool:

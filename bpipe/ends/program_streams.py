@@ -202,14 +202,22 @@ class Input(Sink):
         self._open = False
         self._child.close_stdin()
 
-    def exited(self) -> None:
-        """The program has ended: the end of the stream is delivered, or it has left early."""
-        reader = self.engine.reader
+    def exited(self) -> bool:
+        """The program has ended: the end of the stream is delivered, or it has left early.
+
+        Returns whether its stdin has come to a right end; somebody else may have it still.
+        """
+        reader, closed = self.engine.reader, not self._open
         if self._open:
             self._count()
-        self.shut()
+            self.release()
+        whole = reader.drained and not reader.ended.failed
+        if whole:
+            self.shut()
+        self._open = False
         if reader.drained:
             self.engine.delivered_end()
         else:
             self.engine.session.program_left()
             self.engine.drive()
+        return whole or closed

@@ -153,6 +153,16 @@ def test_whoever_is_killed_no_program_sees_a_false_end(
     assert not mark.exists()
 
 
+def test_a_program_that_leaves_its_reader_behind(start: Start, tmp_path: Path) -> None:
+    """setsid(1) goes at once, and the one that it has started would see a false end."""
+    mark = tmp_path / "whole"
+    service = Service(start, "setsid", *whole(mark))
+    caller = service.call()
+    caller.feed(None)
+    assert finish(caller, service.bpipe) == [141, 141]
+    assert not mark.exists()
+
+
 def test_a_producer_that_failed_has_no_whole_stream(start: Start, tmp_path: Path) -> None:
     for status in (0, 3):
         mark = tmp_path / f"whole-{status}"

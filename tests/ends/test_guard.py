@@ -49,6 +49,8 @@ async def guarding() -> AsyncIterator[Guard]:
         pid = guard.pid
         guard.close()
         if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)  # a test may have failed while it stood still
             await until(lambda: look(pid) is None)  # it has ended, and was reaped
 
 
@@ -131,6 +133,7 @@ def test_the_guard_lets_go_first(folder: Path) -> None:
             assert guard.pid is not None
             os.kill(guard.pid, signal.SIGSTOP)
             story.child.close_stdin()
+            story.child.close_stdin()
             await asyncio.sleep(0)
             assert story.child.stdin >= 0
             os.kill(guard.pid, signal.SIGCONT)
@@ -155,6 +158,21 @@ def test_a_stream_that_had_ended_stays_so_when_its_process_is_killed(folder: Pat
             wait_until(lambda: (folder / "whole").exists(), "the end of the stream")
         finally:
             os.kill(program, signal.SIGKILL)
+
+
+def test_who_was_being_cut_short_does_not_stand_still_for_ever(folder: Path) -> None:
+    going_on = ["sh", "-c", f"{shlex.join(reader(folder))}; exec sleep 999"]
+    with holder(going_on) as (process, (guard, program)):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print("close", file=process.stdin, flush=True)
+        assert process.stdout.readline() == "closed\n"
+        print("cut", file=process.stdin, flush=True)
+        assert process.stdout.readline() == "stopped\n"
+        process.kill()
+        process.wait()
+        wait_until(lambda: not alive(guard), "the end of the guard")
+        assert not alive(program)
 
 
 def test_what_a_program_left_behind_lives() -> None:

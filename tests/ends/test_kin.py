@@ -115,7 +115,7 @@ def test_who_is_killed_stands_still_before(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(signal, "pidfd_send_signal", send)
     go(Kin(program._replace(handle=open_handle(process.pid)), patience=0.1).steps())
     order = [name for name, before in zip(sent, ["", *sent], strict=False) if name != before]
-    assert order == ["SIGSTOP", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"]
+    assert order[:5] == ["SIGSTOP", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"]
     process.communicate()
 
 

@@ -88,7 +88,7 @@ def test_without_sessions_it_has_a_group(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def test() -> None:
         monkeypatch.setattr(os, "posix_spawnp", spawnp)
-        pid = start("sleep 999")
+        pid = start("exec sleep 999")
         assert os.getpgid(pid) == pid
         assert os.getsid(pid) == os.getsid(0)
         os.kill(pid, signal.SIGKILL)

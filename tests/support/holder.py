@@ -1,7 +1,8 @@
 """A process that holds programs, and is there to be killed: ``python -m tests.support.holder``.
 
 Each argument is the shell's words of one program. It says a line when all of them have started, and
-does what it reads then: ``close`` every stdin, and say so when that is done.
+does what it is told by lines then: it closes every stdin, and says so when that is done; and it
+begins to cut them short, says so, and does no more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ async def main() -> None:
     while any(each.stdin >= 0 for each in children):
         await asyncio.sleep(0.005)
     print("closed", flush=True)
+    await loop.run_in_executor(None, sys.stdin.readline)
+    for each in children:
+        each.cut_short(lambda: None)
+    print("stopped", flush=True)
+    sys.stdin.readline()  # and so they stay
     await asyncio.Event().wait()
 
 
