@@ -65,8 +65,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _take_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
-    """What is before the first ``--``, and the program after it; None if there is no such word."""
-    if "--" not in arguments:
+    """What is before the first ``--``, and the program after it; None if there is no such word.
+
+    A command that starts no program takes ``--`` as everybody does: what follows is no option.
+    """
+    if arguments[:1] not in (["connect"], ["listen"]) or "--" not in arguments:
         return arguments, None
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]

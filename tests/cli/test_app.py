@@ -69,6 +69,10 @@ WRONG = [
     ("no such time to draw", "listen --status often", "--status': 'often' is not one of"),
     ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
     ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
+    ("no program", "listen --", "-- is followed by a program"),
+    ("no name of one", "connect localhost --  x", "-- is followed by a program"),
+    ("no such program", "listen -- /nowhere/x", "/nowhere/x: there is no such program"),
+    ("half a program", "listen --send-only -- cat", "a program takes both streams"),
     ("loud and quiet", "listen -v -q", "contradict each other"),
     ("no such option", "connect localhost --sned-only", "no such option:? '?--sned-only"),
     ("not of a listener", "listen --connect-timeout 1", "no such option:? '?--connect-timeout"),
@@ -100,6 +104,14 @@ def test_what_is_not_understood_is_one_line_and_exit_status_2(
     assert out == ""
     assert re.fullmatch(r"bpipe: \S.*\n", err)
     assert re.search(said, err)
+
+
+def test_what_follows_two_dashes_is_no_option_where_no_program_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["keygen", "--", "--words"]) == 0
+    assert (tmp_path / "--words").exists()
 
 
 def test_no_command_is_explained_and_nothing_goes_to_stdout(
