@@ -103,7 +103,7 @@ def _stop_at_receipt(patch: Patch) -> None:
 def _forget_who_was_turned_away(patch: Patch) -> None:
     """success although the producer had more when it was stopped"""
     finish = BackedWriter.finish
-    patch.setattr(BackedWriter, "finish", lambda self, *, more=False: finish(self))
+    patch.setattr(BackedWriter, "finish", lambda self, *, more=False, **kw: finish(self, **kw))
 
 
 @mutant
