@@ -64,11 +64,6 @@ class Program:
         if self._guard is not None:
             self._guard.close()
 
-    def kill(self) -> None:
-        """End it at once, with all that it has started."""
-        if self._child is not None:
-            self._child.kill_now()
-
     # --- what the engine tells ---
 
     def _look(self) -> None:
@@ -96,6 +91,8 @@ class Program:
 
     def _launch(self) -> None:
         engine = self._engine
+        if engine.session.phase is not Phase.UP:
+            return  # it has ended meanwhile
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # then nobody tells how it ends
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:

@@ -83,18 +83,16 @@ def test_one_that_cannot_be_started_is_told_to_the_peer(tmp_path: Path) -> None:
     with_program(test, "/nowhere")
 
 
-@pytest.mark.parametrize("how", ["abort", "kill"])
-def test_a_stream_that_is_cut_short_has_no_end_for_it(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("aborts", ["caller", "listener"])
+def test_a_stream_that_is_cut_short_has_no_end_for_it(tmp_path: Path, aborts: str) -> None:
     mark = tmp_path / "whole"
     script = "import sys; sys.stdin.read(); open(sys.argv[1], 'w')"
 
     async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
         await caller.write(b"a part")
         await until(lambda: listener.reader.delivered == 6)
-        if how == "kill":
-            program.kill()
-        else:
-            caller.abort(Reason.LOCAL_ERROR, "no more")
+        aborter = caller if aborts == "caller" else listener
+        aborter.abort(Reason.LOCAL_ERROR, "no more")
         await until(lambda: program.result)
         assert program.result is not None
         assert program.result.how is Ended.KILLED
