@@ -139,7 +139,7 @@ class CallerGreeting(Greeting):
         self._caller = caller
         self._tell_answered = answered
         self._answerer = NOWHERE
-        self._stated = self.session.reader.received
+        self._stated = self.session.position
         hello = self._handshake.pack_hello(caller.hello())
         self._say(hello, self._handshake.verdict_size)
 
@@ -152,13 +152,22 @@ class CallerGreeting(Greeting):
         else:
             self._hear_ready(self._frames, self._frames.unpack(message), now)
 
+    @property
+    def _void(self) -> bool:
+        """Whether the old link has moved the session on since M1 was said: then M2 means nothing.
+
+        An ACK may have made a RANGE of what was right.
+        """
+        reader, stated = self.session.reader, self._stated
+        return reader.received != stated.received or reader.acknowledged > stated.delivered
+
     def _hear_verdict(self, verdict: Verdict, now: float) -> None:
+        if self._void:
+            raise LinkLost("the session has moved on during the greeting")
         if verdict.admission is not Admission.OK:
             self._tell_answered(False)
             self._caller.refused(verdict, now)
             raise LinkLost(_REFUSALS[verdict.admission])
-        if self.session.reader.received != self._stated:
-            raise LinkLost("the session has moved on during the greeting")
         if not self.session.fits(verdict.position):
             raise ProtocolError("the listener claims offsets that cannot be")
         self._tell_answered(True)

@@ -23,6 +23,7 @@ from tests.support.loopback import (
     drain,
     feed,
     state,
+    take,
     write,
 )
 from tests.support.peer import NOW, hear, lose, said
@@ -179,6 +180,20 @@ def test_what_a_caller_has_stated_has_to_be_so_when_it_confirms() -> None:
     with pytest.raises(LinkLost, match="moved on"):
         feed(greeting, verdict(), NOW)
     assert drain(greeting, NOW) == b""
+
+
+def test_a_refusal_of_what_was_stated_before_an_ack_means_nothing() -> None:
+    """The old link was heard again, and went on: to the listener that M1 has become wrong."""
+    caller = calling()
+    feed(call(caller), verdict() + ready(0), NOW)
+    hear(caller.session, Frame(Kind.DATA, 0, b"abc"))
+    greeting = call(caller)  # beside a link that is in doubt
+    take(caller.session)
+    assert said(caller.session, NOW + 1)[0] == Frame(Kind.ACK, 3)
+    lose(caller.session)
+    with pytest.raises(LinkLost, match="moved on"):
+        feed(greeting, verdict(RANGE), NOW)
+    assert not caller.session.over
 
 
 def test_a_caller_gives_up_a_greeting_that_is_not_answered() -> None:
