@@ -31,12 +31,6 @@ def _greet_in_parallel(patch: Patch) -> None:
 
 
 @mutant
-def _talk_meanwhile(patch: Patch) -> None:
-    """a link in doubt that says more while another is asked for"""
-    patch.setattr(Link, "hold", lambda self: None)
-
-
-@mutant
 def _believe_an_old_hello(patch: Patch) -> None:
     """a verdict believed although the session has moved on since the greeting was begun"""
     go_on_alone = Dialer._go_on_alone
