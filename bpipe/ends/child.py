@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bpipe.ends import spawn
 from bpipe.ends.guard import Guard
 from bpipe.ends.kin import PATIENCE, Group, Kin, Program, kin_of
-from bpipe.protocol.wire import Ended
+from bpipe.protocol.wire import Finish
 
 
 class Child:
@@ -73,7 +73,7 @@ class Child:
             return pid
 
     @property
-    def result(self) -> tuple[Ended, int] | None:
+    def result(self) -> Finish | None:
         """EXITED and its status, or KILLED and the signal; None while it runs.
 
         UNKNOWN where this process was started with SIGCHLD ignored: then the system tells nobody.

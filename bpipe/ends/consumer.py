@@ -12,6 +12,8 @@ from typing import Final
 
 from bpipe.net.outlet import waiting
 
+UNREAD_FOR: Final = 2.0  # seconds in a pipe whose reader lives: then bytes count as taken
+LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
 GONE: Final = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN)  # what it looks like
 BROKEN: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL  # events that say the same
 

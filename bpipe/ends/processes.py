@@ -27,6 +27,13 @@ def open_handle(pid: int) -> int:
         return -1
 
 
+def has_ended(handle: int) -> bool:
+    """Whether the process behind this descriptor has: a zombie, too."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Process(NamedTuple):
     """What the system tells of a process."""
 
@@ -88,9 +95,7 @@ class Member:
     def gone(self) -> bool:
         """Whether it has ended: a zombie reads nothing any more."""
         if self._handle >= 0:
-            poll = select.poll()
-            poll.register(self._handle, select.POLLIN)
-            return bool(poll.poll(0))
+            return has_ended(self._handle)
         try:
             now = look(self.process.pid)
         except OSError:  # as far as is known

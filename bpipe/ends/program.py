@@ -48,8 +48,7 @@ class Program:
     @property
     def result(self) -> Finish | None:
         """How it has ended."""
-        known = None if self._child is None else self._child.result
-        return None if known is None else Finish(*known)
+        return None if self._child is None else self._child.result
 
     def start(self, engine: Engine) -> None:
         """From now on it may be started, as soon as the session is established."""
@@ -117,7 +116,7 @@ class Program:
     def _cut_short(self) -> None:
         if not self._cut and self._child is not None:
             self._cut = True
-            self._input.release()
+            self._input.halt()
             self._child.cut_short(self._over.set)
 
     def _exited(self) -> None:

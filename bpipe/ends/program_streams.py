@@ -13,6 +13,7 @@ import os
 from typing import Final
 
 from bpipe.ends.child import Child
+from bpipe.ends.consumer import LOOKS, UNREAD_FOR
 from bpipe.ends.local import Sink, Source
 from bpipe.engine import Engine
 from bpipe.net.clock import clock
@@ -22,9 +23,6 @@ from bpipe.protocol.wire import Ended, Finish
 READ: Final = 1 << 18  # bytes at once
 OUTPUT_LINGER: Final = 1.0  # seconds after the end of its output for a program to exit
 HOLDERS_LINGER: Final = 2.0  # seconds after its exit for others to let go of its output
-UNREAD_FOR: Final = 2.0  # seconds in a pipe whose reader lives: then bytes count as taken
-
-_LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
 
 
 class Output(Source):
@@ -84,7 +82,7 @@ class Output(Source):
             self._loop.remove_reader(self._child.stdout)
         self._child.close_stdout()
         if self._child.result is not None:
-            self.tell(Finish(*self._child.result))
+            self.tell(self._child.result)
         else:
             self._loop.call_later(OUTPUT_LINGER, self.tell, Finish(Ended.RUNNING))
 
@@ -116,7 +114,7 @@ class Input(Sink):
         self._lying = 0  # bytes in it that are not known to be read
         self._lying_since = 0.0
         self._looks: asyncio.TimerHandle | None = None
-        self._pause = _LOOKS[0]
+        self._pause = LOOKS[0]
         self._open = True
 
     @property
@@ -155,7 +153,7 @@ class Input(Sink):
         unread = waiting(self._child.stdin)
         if unread < self._lying:
             self.took(self._lying - unread)
-            self._lying, self._lying_since, self._pause = unread, clock(), _LOOKS[0]
+            self._lying, self._lying_since, self._pause = unread, clock(), LOOKS[0]
             self.engine.nudge()
         elif self._lying and clock() - self._lying_since > UNREAD_FOR:
             self.took(self._lying)
@@ -164,7 +162,7 @@ class Input(Sink):
 
     def _look_again(self) -> None:
         self._looks = None
-        self._pause = min(2 * self._pause, _LOOKS[1])
+        self._pause = min(2 * self._pause, LOOKS[1])
         self.move()
 
     def _wait_for_room(self) -> None:
@@ -177,7 +175,7 @@ class Input(Sink):
         self.move()
 
     def release(self) -> None:
-        """Wait for nothing any more."""
+        """Do not wait for room."""
         if self._full:
             self._full = False
             self._loop.remove_writer(self._child.stdin)
@@ -196,10 +194,14 @@ class Input(Sink):
         if not self.engine.reader.ended.failed:
             self.shut()
 
-    def shut(self) -> None:
-        """Its stdin is closed."""
+    def halt(self) -> None:
+        """The program is given nothing more; its stdin stays open."""
         self.release()
         self._open = False
+
+    def shut(self) -> None:
+        """Its stdin is closed."""
+        self.halt()
         self._child.close_stdin()
 
     def exited(self) -> bool:
@@ -210,11 +212,10 @@ class Input(Sink):
         reader, closed = self.engine.reader, not self._open
         if self._open:
             self._count()
-            self.release()
+        self.halt()
         whole = reader.drained and not reader.ended.failed
         if whole:
             self.shut()
-        self._open = False
         if reader.drained:
             self.engine.delivered_end()
         else:

@@ -7,7 +7,16 @@ import select
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.ends.consumer import BROKEN, GONE, broken, close_writing, has_left_bytes, unread
+from bpipe.ends.consumer import (
+    BROKEN,
+    GONE,
+    LOOKS,
+    UNREAD_FOR,
+    broken,
+    close_writing,
+    has_left_bytes,
+    unread,
+)
 from bpipe.ends.gate import Gate
 from bpipe.ends.local import Sink
 from bpipe.ends.pumps import Pump, report_hang_up
@@ -18,9 +27,6 @@ from bpipe.net.outlet import Outlet
 from bpipe.protocol.ring import Views
 
 LARGEST_WRITE: Final = 1 << 18  # smaller: a write counts as delivered when all of it returned
-UNREAD_FOR: Final = 2.0  # seconds without a read after which a consumer is no longer waited for
-
-_LOOKS: Final = (0.001, 0.02)  # seconds between two looks at what it has not read: first, longest
 
 
 class SinkPump(Sink):
@@ -93,7 +99,7 @@ class SinkPump(Sink):
         """
         poll = select.poll()
         poll.register(self._descriptor, 0)
-        pause, longest = _LOOKS
+        pause, longest = LOOKS
         left, since = unread(self._descriptor), clock()
         while left and clock() - since < UNREAD_FOR:
             if poll.poll(1000 * pause):

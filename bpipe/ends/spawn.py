@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from bpipe.ends.processes import open_handle
-from bpipe.protocol.wire import Ended
+from bpipe.protocol.wire import UNTOLD, Ended, Finish
 
 _NEVER_OURS: Final = {signal.SIGKILL, signal.SIGSTOP}  # whose handling nobody may set
 
@@ -65,7 +65,7 @@ class Exit:
     """
 
     def __init__(self, pid: int, told: Callable[[], None]) -> None:
-        self.result: tuple[Ended, int] | None = None
+        self.result: Finish | None = None
         self.handle = open_handle(pid)
         self._pid = pid
         self._told = told
@@ -91,11 +91,11 @@ class Exit:
     def _wait(self) -> None:
         """In a thread of its own, where there is no descriptor that tells."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        result = _ended(self._pid, 0) or (Ended.UNKNOWN, 0)
+        result = _ended(self._pid, 0) or UNTOLD
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
             self._loop.call_soon_threadsafe(self._note, result)
 
-    def _note(self, result: tuple[Ended, int]) -> None:
+    def _note(self, result: Finish) -> None:
         if self.result is None:
             self.result = result
             if self.handle >= 0:
@@ -103,7 +103,7 @@ class Exit:
             self._told()
 
 
-def _ended(pid: int, flags: int) -> tuple[Ended, int] | None:
+def _ended(pid: int, flags: int) -> Finish | None:
     """How it has ended, None if it has not; it stays a zombie, where there is waitid(2)."""
     try:
         if not hasattr(os, "waitid"):
@@ -111,14 +111,14 @@ def _ended(pid: int, flags: int) -> tuple[Ended, int] | None:
             return _decoded(os.waitstatus_to_exitcode(status)) if found else None
         info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | flags)
     except ChildProcessError:  # SIGCHLD is ignored, so that nobody is told
-        return Ended.UNKNOWN, 0
+        return UNTOLD
     if info is None:
         return None
     return _decoded(info.si_status if info.si_code == os.CLD_EXITED else -info.si_status)
 
 
-def _decoded(code: int) -> tuple[Ended, int]:
-    return (Ended.EXITED, code) if code >= 0 else (Ended.KILLED, -code)
+def _decoded(code: int) -> Finish:
+    return Finish(Ended.EXITED, code) if code >= 0 else Finish(Ended.KILLED, -code)
 
 
 def stopped(pid: int) -> int | None:

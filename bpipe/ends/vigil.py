@@ -8,7 +8,6 @@ and what was not let go is cut short.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import struct
 import time
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpipe.ends.kin import Program, kin_of
+from bpipe.ends.processes import has_ended
 
 RECORD: Final = struct.Struct("=cxxxii")  # what, the key of a program, its pid
 
@@ -59,9 +59,7 @@ class Held:
         if self._ended or not self._pid:
             return True
         if self._handle >= 0:
-            poll = select.poll()
-            poll.register(self._handle, select.POLLIN)
-            return bool(poll.poll(0))
+            return has_ended(self._handle)
         try:
             os.kill(self._pid, 0)
         except ProcessLookupError:
