@@ -146,13 +146,13 @@ def listen(
 
 def _ends(direction: Direction, program: list[str] | None) -> Wanted:
     """What is joined to the two streams: our own stdin and stdout, or a program."""
-    import shutil
-
     from bpipe.run.process import Wanted
 
     directions = direction.directions()
     if program is None:
         return Wanted(directions)
+    import shutil
+
     if not program or not program[0]:
         raise typer.BadParameter("-- is followed by a program, and its arguments")
     if directions.send_only or directions.recv_only:

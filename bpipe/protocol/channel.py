@@ -225,10 +225,9 @@ class Channel:
         self._session.changed()
         kind, _, number, how, status = header
         if kind is Kind.STOP:
-            before = self._writer.acked
-            self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
+            moved = self._writer.stop(number, consumer_gone=how == Stop.CONSUMER_GONE)
             self._session.patience.asked(now)
-            if self._writer.acked > before:
+            if moved:
                 self._moved(now)
         elif kind is Kind.BYE and not number:
             self._ending.hear_bye()

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol.caller import Caller
+from bpipe.protocol.caller import OTHER_VERSION, Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import Handshake
@@ -42,7 +42,7 @@ _REFUSALS: Final = {
     Admission.STALE: "the listener has seen a later greeting",
     Admission.RANGE: "the listener stands at another place in the stream",
     Admission.BUSY: "the listener is busy",
-    Admission.VERSION: "the listener speaks another version of bpipe's protocol",
+    Admission.VERSION: OTHER_VERSION,
     Admission.FULL: "the listener serves as many callers as it may",
 }
 
@@ -200,17 +200,12 @@ class AnswererGreeting(Greeting):
         self.done = self.channel is not None and not self._out
 
     def _hear_part(self, part: bytearray) -> None:
-        if self.hello is not None or self.finished:
-            return
-        if self._handshake.is_other_version(part):
-            self._refuse(pack_verdict(Verdict(Admission.VERSION, NOWHERE)))
-        else:
+        if self.hello is None and not self._refuse_version(part):
             self._handshake.check_hello(part)
 
     def _hear(self, message: bytes, now: float) -> None:
         if self.hello is None:
-            self._hear_part(bytearray(message))
-            if not self.finished:
+            if not self._refuse_version(message):
                 self._hear_hello(self._unpack_hello(message), now)
             return
         assert self._frames is not None
@@ -219,6 +214,13 @@ class AnswererGreeting(Greeting):
         self.session = self._sessions.admit(self.hello, self._handshake.resume_secret)
         self._attach(self.session, self.hello.position, self._frames, now)
         self._say(self._frames.pack(Kind.READY, self.session.reader.received), 0)
+
+    def _refuse_version(self, hello: bytes | bytearray) -> bool:
+        """Tell a caller of another version so, as soon as that can be told; returns whether."""
+        other = self._handshake.is_other_version(hello)
+        if other:
+            self._refuse(pack_verdict(Verdict(Admission.VERSION, NOWHERE)))
+        return other
 
     def _unpack_hello(self, message: bytes) -> Hello:
         if not self._handshake.sealed:

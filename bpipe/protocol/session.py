@@ -57,7 +57,7 @@ class Session:
         self.history = History()
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.heard_at = 0.0  # when the peer was heard last
-        self._peer: Position | None = None  # what it has stated last
+        self._terms: tuple[int, ...] = ()  # of the peer: what never changes of its position
         self.change = 0  # is raised with everything but counts of bytes
         self.trace: Callable[[str, str], None] | None = None  # see `log`
         self.if_missed = ""  # what to say if there was more for it
@@ -126,19 +126,17 @@ class Session:
         """An answerer's session, in which nobody was heard, begins anew for another caller."""
         self.writer.restart()
         self.patience.outage_ended()
-        self.history, self.fruitless, self._peer = History(), 0, None
+        self.history, self.fruitless, self._terms = History(), 0, ()
 
     def fits(self, position: Position) -> bool:
         """Whether a peer that says it stands there, with these terms, can be resumed."""
-        delivered, received, *terms = position
-        if self._peer is not None and terms != list(self._peer[2:]):
-            return False
-        return possible(position) and self.writer.holds(delivered, received)
+        known = self._terms in ((), position[2:])
+        return known and possible(position) and self.writer.holds(*position[:2])
 
     def attach(self, channel: Driver, position: Position, now: float) -> None:
         """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
         assert self.channel is None
-        self.channel, self._peer, self.heard_at = channel, position, now
+        self.channel, self._terms, self.heard_at = channel, position[2:], now
         self.changed()
         self.history.attached(self.writer.high - position.received, now)
         self.writer.resume(position.received, position.window)

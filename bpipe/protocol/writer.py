@@ -130,22 +130,24 @@ class BackedWriter:
             self.ended = Finish(Ended.CUT) if more else ended
             self.asked = False
 
-    def stop(self, offset: int, *, consumer_gone: bool = False) -> None:
+    def stop(self, offset: int, *, consumer_gone: bool = False) -> bool:
         """The peer takes nothing from ``offset`` on: what was never sent is dropped.
 
         ``consumer_gone``: it has taken everything below. If the producer ends there as well,
-        nothing is amiss, so it may go on, until ``cut``. ProtocolError if the peer cannot stand
-        there, or said otherwise before.
+        nothing is amiss, so it may go on, until ``cut``. Returns whether that acknowledges more.
+        ProtocolError if the peer cannot stand there, or said otherwise before.
         """
+        moved = False
         if self.stopped is None and self.confirmed <= offset <= self.high:
             self.stopped, self.unwanted = offset, not consumer_gone
             self.asked = consumer_gone and self.mark is None
             if consumer_gone:  # a full buffer would keep the producer from saying that it has ended
-                self.acknowledge(max(offset, self.acked))
+                moved = self.acknowledge(max(offset, self.acked))
             if not (consumer_gone and self.written == offset):
                 self.cut()
         elif self.stopped != offset:
             raise ProtocolError("a STOP from where the peer cannot be")
+        return moved
 
     def exited(self, how: Finish) -> None:
         """A program that went on when its output had ended has ended, too."""
