@@ -184,32 +184,30 @@ def _abort_unheard(patch: Patch) -> None:
     patch.setattr(Session, "abort", hasty)
 
 
+def _say_last(patch: Patch, due: str) -> None:
+    """Have a frame that is due said after all the others."""
+    small_frames = Channel._small_frames
+
+    def late(self: Any, now: float) -> bytes:
+        was = getattr(self, due)
+        setattr(self, due, False)
+        small = small_frames(self, now)
+        setattr(self, due, was)
+        return small + small_frames(self, now)
+
+    patch.setattr(Channel, "_small_frames", late)
+
+
 @mutant
 def _acknowledge_before_stop(patch: Patch) -> None:
     """ACK of what is discarded before the STOP that says so"""
-    small_frames = Channel._small_frames
-
-    def swap(self: Any, now: float) -> bytes:
-        due, self._stop_due = self._stop_due, False
-        small = small_frames(self, now)
-        self._stop_due = due
-        return small + small_frames(self, now)
-
-    patch.setattr(Channel, "_small_frames", swap)
+    _say_last(patch, "_stop_due")
 
 
 @mutant
 def _acknowledge_after_the_end(patch: Patch) -> None:
     """BYE, or ABORT, before the ACK of what is delivered"""
-    small_frames = Channel._small_frames
-
-    def swap(self: Any, now: float) -> bytes:
-        due, self._ack_due = self._ack_due, False
-        small = small_frames(self, now)
-        self._ack_due = due
-        return small + small_frames(self, now)
-
-    patch.setattr(Channel, "_small_frames", swap)
+    _say_last(patch, "_ack_due")
 
 
 @mutant
