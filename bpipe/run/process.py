@@ -50,6 +50,11 @@ class Wanted(NamedTuple):
         """What is to be seen of our own stdin and stdout: nothing, where a program has both."""
         return self.directions if self.program is None else Directions(recv_only=True)
 
+    @property
+    def writes_stdout(self) -> bool:
+        """Whether our own stdout carries data."""
+        return self.program is None and not self.directions.send_only
+
     def ends(self, streams: Streams, watch: Watch) -> Ends:
         """The same as ends."""
         if self.program is None:
@@ -71,8 +76,7 @@ def run_session(
     """
     try:
         streams = take_streams()
-        directions = wanted.directions
-        if not directions.send_only:  # then stdout carries nothing
+        if wanted.writes_stdout:
             silence_stderr_within_data(streams)
         require_descriptors()
         watch = Watch(settings, streams, wanted.seen)

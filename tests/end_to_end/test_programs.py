@@ -189,6 +189,22 @@ def test_its_environment_tells_who_calls_and_nothing_that_is_ours(
     assert finish(caller, service.bpipe) == [0, 0]
 
 
+def test_what_it_says_on_stderr_is_kept_where_stdout_goes_there_too(
+    start: Start, path: Path, tmp_path: Path
+) -> None:
+    """Nothing of ours carries data then, so there is nothing to keep apart."""
+    log = tmp_path / "log"
+    listener = start.bpipe(
+        *("listen", str(path), "--", "sh", "-c", "echo the program >&2"),
+        shell=f'exec "$@" > {log} 2>&1',
+    )
+    until(path.exists, "the socket")
+    caller = start.bpipe("connect", str(path))
+    assert finish(caller, listener) == [0, 0]
+    assert "the program\n" in log.read_text()
+    assert "bpipe: listening on" in log.read_text()
+
+
 def test_it_has_no_descriptor_but_its_own_three(start: Start) -> None:
     service = Service(start, "sh", "-c", "ls /proc/$$/fd")
     caller = service.call()
