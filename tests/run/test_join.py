@@ -199,6 +199,7 @@ def test_two_pipes_share_one_policy_and_leave_none_behind(
             await until(partial(is_batch, main))
             loads[1].end()
             ended += await asyncio.gather(*running[1])
+            await until(lambda: all(load.ended for load in loads))
             assert [outcome.failure for outcome in ended] == [None] * 4
             assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
