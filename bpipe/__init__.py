@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bpipe.protocol.secret import Secret
     from bpipe.protocol.wire import Reason
     from bpipe.protocol.writer import BackedWriter
+    from bpipe.server import Server, serve
     from bpipe.status import State, Status
 
 __all__ = [
@@ -66,12 +67,14 @@ __all__ = [
     "Reason",
     "Secret",
     "SecretError",
+    "Server",
     "SessionEnded",
     "SessionLost",
     "State",
     "Status",
     "connect",
     "listen",
+    "serve",
 ]
 
 _HOMES = {
@@ -82,6 +85,7 @@ _HOMES = {
     "bpipe.protocol.secret": ("Secret",),
     "bpipe.protocol.wire": ("Reason",),
     "bpipe.protocol.writer": ("BackedWriter",),
+    "bpipe.server": ("Server", "serve"),
     "bpipe.status": ("State", "Status"),
 }
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, SessionEnded
-from bpipe.net.address import EVERYWHERE, Address, parse, require_callable
+from bpipe.net.address import Address, parse, require_callable, to_listen_at
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
@@ -192,10 +192,6 @@ class BackedPipe:
         return self.engine.status()
 
 
-def _address(address: str | Address) -> Address:
-    return parse(address) if isinstance(address, str) else address
-
-
 async def connect(
     address: str | Address,
     *,
@@ -216,7 +212,7 @@ async def connect(
     from bpipe.net.dialer import Dialer
 
     anywhere = insecure or secret is not None
-    where = _address(address)
+    where = parse(address) if isinstance(address, str) else address
     require_callable(where)
     session = Session(buffer_size, limits, secret)
     calls = connector(where, anywhere=anywhere)
@@ -243,9 +239,7 @@ async def listen(
     from bpipe.net.bind import bind
     from bpipe.net.listener import Listener
 
-    where = _address(address)
-    if secret is not None and not where.host and where.path is None:
-        where = where._replace(host=EVERYWHERE)
+    where = to_listen_at(address, sealed=secret is not None)
     anywhere = insecure or secret is not None
     listener = Listener(await bind(where, anywhere=anywhere), anywhere=anywhere, secret=secret)
     session = Session(buffer_size, limits, secret)

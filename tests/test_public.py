@@ -18,7 +18,7 @@ from bpipe.cli.keys import write_key
 
 README = Path(__file__).parent.parent / "README.md"
 PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-CONNECTS, LISTENS = PROGRAMS
+CONNECTS, LISTENS, SERVES = PROGRAMS
 
 
 def test_every_public_name_is_there() -> None:
@@ -47,7 +47,7 @@ def test_another_name_is_not_there() -> None:
         _ = bpipe.listem
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=["connects", "listens"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["connects", "listens", "serves"])
 def test_the_examples_use_only_public_names(program: str) -> None:
     used = set(re.findall(r"bpipe\.([A-Za-z]\w*)", program)) - {"key"}
     assert used <= set(bpipe.__all__)
@@ -116,6 +116,21 @@ def test_the_example_tells_of_a_session_that_failed(tmp_path: Path) -> None:
             near.terminate()
         shown, _ = program.communicate(timeout=30)
     assert re.fullmatch(rb"not everything was delivered: .*interrupted by SIGTERM.*\n", shown)
+
+
+def test_the_example_that_serves() -> None:
+    port = free_port()
+    program = [sys.executable, "-c", SERVES.replace("7000", port)]
+    with subprocess.Popen(program) as server:
+        questions = [f"question {number}".encode() for number in range(3)]
+        callers = [
+            subprocess.Popen(command("connect", port, "-q"), stdin=PIPE, stdout=PIPE)
+            for _ in questions
+        ]
+        for question, caller in zip(questions, callers, strict=True):
+            answer, _ = caller.communicate(question, timeout=30)
+            assert (caller.returncode, answer) == (0, question.upper())
+        server.terminate()
 
 
 def test_a_pipe_shows_what_programs_use_and_no_levers() -> None:

@@ -160,6 +160,13 @@ def _bracketed(text: str, port: str | None) -> str | None:
     return f"[{text}]:{port or DEFAULT_PORT}" if _is_ipv6(text) else None
 
 
+def to_listen_at(address: str | Address, *, sealed: bool) -> Address:
+    """Where to listen: no host is loopback, or, where there is a secret, everywhere."""
+    where = parse(address) if isinstance(address, str) else address
+    anywhere = sealed and not where.host and where.path is None
+    return where._replace(host=EVERYWHERE) if anywhere else where
+
+
 def require_callable(address: Address) -> None:
     """AddressError for what can be listened at, or written to, but never connected to."""
     if address.path is None:

@@ -7,24 +7,35 @@ import random
 import resource
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from bpipe.errors import AddressError, Forged, LinkLost, ProtocolError, code_of, explain
+from bpipe.errors import Forged, LinkLost, ProtocolError
+from bpipe.net.acceptor import Acceptor
 from bpipe.net.bind import Bound
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.link import Link
-from bpipe.net.peer import EXHAUSTED, require_same_user
-from bpipe.net.resolve import Endpoint
 from bpipe.net.sockets import prepare
 from bpipe.protocol.greeting import AnswererGreeting
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 
-PENDING: Final = 64  # greetings under way at once; one more drops one of them
-_BATCH: Final = 4  # connections that are accepted before others have their turn
+PENDING: Final = 64  # greetings under way at once, beside one for each session
 _SPARE: Final = 16  # descriptors that are left for the session, where few are allowed
-_PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
+
+
+class Supply(Protocol):
+    """Makes sessions while there are callers for them."""
+
+    @property
+    def most(self) -> int:
+        """How many there may be at once."""
+
+    def more(self) -> Session | None:
+        """One more, whose source is started; None if there are as many as may be."""
+
+    def told(self) -> None:
+        """A caller was refused, or has to wait."""
 
 
 class Listener:
@@ -33,6 +44,7 @@ class Listener:
     With a ``secret`` only who knows it is let in; without ``anywhere`` only processes of this one's
     user, where the system tells whose they are. It listens as long as one of its sessions lives:
     also while a link is up, because the caller may know before we do that this link is dead.
+    One that has a ``supply`` listens until ``close``, and who is refused concerns only that.
     """
 
     def __init__(
@@ -41,29 +53,34 @@ class Listener:
         *,
         anywhere: bool = False,
         secret: Secret | None = None,
+        supply: Supply | None = None,
         clock: Callable[[], float] = system_clock,
     ) -> None:
         self.name = bound.name
         self.exposed = bound.exposed
         self.refused = 0
-        self._bound = bound
-        self._anywhere = anywhere
+        self.supply = supply
+        self._acceptor = Acceptor(bound, self, anywhere=anywhere)
         self._clock = clock
-        self._room = _room(bound.sockets[-1])
+        self._room = _room(bound.sockets[-1], PENDING + (supply.most if supply else 0))
+        self._heartbeat = 0.0  # the longest of its sessions'
         self._pending: list[Link] = []
-        self._sessions = Sessions(self._drop_link, secret)
+        more = supply.more if supply else None
+        self._sessions = Sessions(self._drop_link, secret, more)
         self._sources: dict[Session, AcceptedLinks] = {}
+        if supply is not None:
+            self._acceptor.open()
 
     def source(self, session: Session) -> AcceptedLinks:
         """From now on a caller may have this session: its links."""
         source = self._sources[session] = AcceptedLinks(self, session)
+        self._heartbeat = max(self._heartbeat, session.patience.limits.heartbeat)
         return source
 
     def open(self, session: Session) -> None:
         """Begin to accept callers, also for this session."""
         self._sessions.add(session)
-        for sock in self._bound.sockets:
-            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+        self._acceptor.open()
 
     def release(self, session: Session) -> None:
         """This session needs no links any more; after the last one, stop listening.
@@ -71,91 +88,37 @@ class Listener:
         Again: no effect.
         """
         self._sessions.remove(session)
-        if self._sources.pop(session, None) is not None and not self._sources:
-            self._close()
+        last = self._sources.pop(session, None) is not None and not self._sources
+        if last and self.supply is None:
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """Let go of the address, and of everybody who is not attached."""
-        for sock in self._bound.sockets:
-            asyncio.get_running_loop().remove_reader(sock)
-        self._bound.close()
+        self._acceptor.close()
         for link in self._pending[:]:
             link.fail(LinkLost("the listener has ended"))
 
-    def _accept(self, listening: socket.socket) -> None:
-        for turn in range(_BATCH):
-            try:
-                sock, _ = listening.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in EXHAUSTED:
-                    continue  # what the network did to this one, who is gone
-                if turn == 0:  # else there may be nobody who waits
-                    self._find_descriptor(listening, error)
-                return
-            self._greet(sock)
+    # --- what the acceptor tells: see ``Host`` ---
 
-    def _greet(self, sock: socket.socket) -> None:
+    def welcome(self, sock: socket.socket, peer: str) -> None:
         """Begin to hear who this is.
 
         What has arrived is read at once: a caller that has greeted is kept when room is made.
         """
-        try:
-            peer = self._check(sock)
-        except (AddressError, OSError) as error:
-            sock.close()
-            if isinstance(error, AddressError):
-                self._refuse()
-            return
+        prepare(sock, self._heartbeat)
         self._pending = [link for link in self._pending if not link.lost.done()]
         if len(self._pending) >= self._room:
-            self._make_room("too many greetings")
+            self.make_room("too many greetings")
         link = Link(sock, AnswererGreeting(self._sessions, self._clock()), peer, self._clock)
         self._pending.append(link)
         link.greeted.add_done_callback(lambda _: self._greeted(link))
 
-    def _check(self, sock: socket.socket) -> str:
-        """The caller's name; AddressError if it may not call, OSError if it has gone."""
-        name = _name(sock)
-        try:
-            require_same_user(sock, name, anywhere=self._anywhere)
-        except OSError as error:  # to ask takes a descriptor, too
-            if error.errno not in EXHAUSTED or not self._make_room("out of descriptors"):
-                raise
-            require_same_user(sock, name, anywhere=self._anywhere)
-        prepare(sock, self._heartbeat)
-        return name
-
-    @property
-    def _heartbeat(self) -> float:
-        return max(each.patience.limits.heartbeat for each in self._sources)
-
-    def _refuse(self) -> None:
+    def turn_away(self) -> None:
+        """This one does not belong here."""
         self.refused += 1
         self._tell()
 
-    def _tell(self) -> None:
-        """Something has happened that may concern every session."""
-        for source in list(self._sources.values()):
-            source.drive()
-
-    def _find_descriptor(self, listening: socket.socket, error: OSError) -> None:
-        """Drop somebody for one who waits in the kernel; or pause, for the loop would spin."""
-        if not self._make_room("out of descriptors"):
-            cause = LinkLost(f"cannot accept a caller: {explain(error)}", code_of(error))
-            for session in self._sources:
-                session.note(cause)
-            self._tell()
-            loop = asyncio.get_running_loop()
-            loop.remove_reader(listening)
-            loop.call_later(_PAUSE, self._accept_again, listening)
-
-    def _accept_again(self, listening: socket.socket) -> None:
-        if listening.fileno() >= 0:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
-
-    def _make_room(self, why: str) -> bool:
+    def make_room(self, why: str) -> bool:
         """Drop one at random: of those whose first message was right, or of the others.
 
         From the larger group: so silent callers cannot push out talking ones, nor replayed
@@ -171,6 +134,22 @@ class Listener:
         victim.fail(LinkLost(why))
         return True
 
+    def hold_up(self, cause: LinkLost) -> None:
+        """This is why somebody has to wait."""
+        for session in self._sources if self.supply is None else ():
+            session.note(cause)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Something has happened that concerns no session, and so every one, if there are few."""
+        if self.supply is not None:
+            self.supply.told()
+            return
+        for source in list(self._sources.values()):
+            source.drive()
+
+    # --- links ---
+
     def _drop_link(self, session: Session) -> None:
         """Its caller is back over another link: the old one is dead, whatever we know of it."""
         cause = LinkLost("the peer has come back over another connection")
@@ -182,7 +161,7 @@ class Listener:
     def _greeted(self, link: Link) -> None:
         if link.greeting.channel is None:
             if isinstance(link.cause, (ProtocolError, Forged)):
-                self._refuse()
+                self.turn_away()
             return
         session = _session(link)
         assert session is not None
@@ -193,13 +172,12 @@ class Listener:
         self._sources[session].drive()  # what ends the session may have come already
 
     def _drop_greetings(self, session: Session) -> None:
-        """A link was attached: a CONFIRM for what was judged before it would come too late.
-
-        That may be a greeting of this session, or of one that its caller has given up.
-        """
+        """A link of it was attached: another CONFIRM of its caller would come too late."""
         for link in self._pending[:]:
-            judged = link.greeting.channel is None and _session(link) is session
-            if judged and link.cause is None:
+            greeting = link.greeting
+            assert isinstance(greeting, AnswererGreeting)
+            theirs = greeting.hello is not None and greeting.hello.session == session.id
+            if theirs and greeting.channel is None and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))
 
 
@@ -228,13 +206,13 @@ class AcceptedLinks:
 
     @property
     def refused(self) -> int:
-        """The callers that do not belong here."""
-        return self._listener.refused
+        """The callers that do not belong here; not told of one session among many."""
+        return self._listener.refused if self._listener.supply is None else 0
 
     @property
     def change(self) -> int:
         """Is raised with everything that no link tells."""
-        return self._listener.refused
+        return self.refused
 
     def start(self, drive: Callable[[], None]) -> None:
         """Begin to accept callers; call this after something has happened."""
@@ -279,15 +257,9 @@ def _session(link: Link) -> Session | None:
     return greeting.session if isinstance(greeting, AnswererGreeting) else None
 
 
-def _room(sock: socket.socket) -> int:
+def _room(sock: socket.socket, wanted: int) -> int:
     """How many greetings may be under way: callers do not get the last descriptors."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if limit == resource.RLIM_INFINITY:
-        return PENDING
-    return max(1, min(PENDING, limit - sock.fileno() - _SPARE))
-
-
-def _name(sock: socket.socket) -> str:
-    if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
-    return str(Endpoint(sock.family, sock.getpeername()))
+        return wanted
+    return max(1, min(wanted, limit - sock.fileno() - _SPARE))

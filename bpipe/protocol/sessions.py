@@ -1,7 +1,9 @@
 """Whom an answerer knows: sessions by their id, and what it makes of a greeting.
 
 A session is here from ``add`` to ``remove``. One that nobody was ever heard in waits for a caller:
-the next OPEN gets it. The other side is in ``caller.py``.
+the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one; only when there
+are as many as may be, one that somebody was let into, and never heard in, gives way. Nobody who
+comes back is refused for want of room. The other side is in ``caller.py``.
 """
 
 from __future__ import annotations
@@ -20,12 +22,19 @@ REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 class Sessions:
     """A table of sessions that share a ``secret``, or do without.
 
-    ``drop_link`` closes the live link of a session, if there is one, and detaches it.
+    ``drop_link`` closes the live link of a session, if there is one, and detaches it. ``more`` adds
+    one more session, and returns it, or None if there are as many as may be.
     """
 
-    def __init__(self, drop_link: Callable[[Session], None], secret: Secret | None = None) -> None:
+    def __init__(
+        self,
+        drop_link: Callable[[Session], None],
+        secret: Secret | None = None,
+        more: Callable[[], Session | None] | None = None,
+    ) -> None:
         self.secret = secret
         self._drop_link = drop_link
+        self._more = more
         self._sessions: list[Session] = []
         self._remembered: dict[bytes, None] = {}  # oldest first
 
@@ -55,7 +64,7 @@ class Sessions:
     def judge(self, hello: Hello) -> tuple[Admission, Session | None]:
         """Whether this caller may come in, as things stand now, and which session it gets.
 
-        Changes nothing.
+        Changes nothing, but that there may be one more session that waits for a caller.
         """
         if hello.position.needs & ~NEEDS:
             return Admission.VERSION, None
@@ -73,11 +82,20 @@ class Sessions:
         return (Admission.OK, known) if known.fits(hello.position) else (Admission.RANGE, None)
 
     def _judge_open(self, hello: Hello) -> tuple[Admission, Session | None]:
-        session = next((each for each in self._sessions if each.replaceable), None)
+        session = self._vacant()
         if session is None:
-            return Admission.BUSY, None
+            return (Admission.BUSY if self._more is None else Admission.FULL), None
         fresh = hello.position[:2] == (0, 0) and possible(hello.position)
         return (Admission.OK, session) if fresh else (Admission.RANGE, None)
+
+    def _vacant(self) -> Session | None:
+        """One for a new caller: at best one that nobody has had."""
+        untouched = (each for each in self._sessions if not each.history.links and each.replaceable)
+        if (session := next(untouched, None)) is not None:
+            return session
+        if self._more is not None and (session := self._more()) is not None:
+            return session
+        return next((each for each in self._sessions if each.replaceable), None)
 
     def silence(self, now: float) -> int:
         """For how many seconds those were not heard who have the sessions."""

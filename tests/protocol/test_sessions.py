@@ -281,3 +281,64 @@ def test_of_the_greetings_that_were_right_the_last_are_remembered() -> None:
         with pytest.raises(Forged, match="has come before"):
             table.recognize(number.to_bytes(4, "big"))
     table.recognize(bytes(4))
+
+
+class Supplied(Listener):
+    """A listener whose table makes sessions, at most so many."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.made: list[Session] = []
+        self.most = most
+        self.table = Sessions(lambda _: None, None, self.more)
+
+    def more(self) -> Session | None:
+        if len(self.made) == self.most:
+            return None
+        self.made.append(Session(100))
+        self.table.add(self.made[-1])
+        return self.made[-1]
+
+
+def id_of(number: int) -> bytes:
+    return bytes([number]) * 16
+
+
+def test_each_caller_gets_a_session_that_is_made_for_it() -> None:
+    listener = Supplied(2)
+    for number in range(2):
+        assert listener.table.judge(opening(id_of(number)))[0] is OK
+        assert (
+            listener.table.judge(opening(id_of(9)))[1] is listener.made[-1]
+        )  # who asks takes none
+        assert len(listener.made) == number + 1
+        session = listener.table.admit(opening(id_of(number)), b"")
+        attach(session, caller=False)
+        assert session is listener.made[number]
+    assert listener.table.judge(opening(id_of(9))) == (FULL, None)
+    for number, session in enumerate(listener.made):
+        assert listener.table.judge(resuming(2, session=id_of(number)))[1] is session
+        assert listener.table.judge(opening(id_of(number))) == (STALE, None)
+
+
+def test_who_was_never_heard_gives_way_when_there_is_no_other_room() -> None:
+    listener = Supplied(2)
+    for number in range(2):
+        session = listener.table.admit(opening(id_of(number)), b"")
+        attach(session, caller=False)
+        lose(session)
+    assert listener.table.judge(resuming(2, session=id_of(0)))[0] is OK
+    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[0]
+    assert listener.table.judge(resuming(2, session=id_of(0))) == (UNKNOWN, None)
+    assert listener.table.judge(resuming(2, session=id_of(1)))[1] is listener.made[1]
+
+
+def test_a_session_that_is_over_makes_room() -> None:
+    listener = Supplied(1)
+    session = listener.table.admit(opening(id_of(0)), b"")
+    attach(session, caller=False)
+    assert listener.table.judge(opening(id_of(1))) == (FULL, None)
+    session.leave(SessionEnded("it is over"))
+    listener.table.remove(session)
+    listener.most += 1
+    assert listener.table.judge(opening(id_of(1)))[0] is OK

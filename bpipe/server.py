@@ -1,0 +1,194 @@
+"""Server: many callers at one address, each with a pipe of its own. For programs, and for ours.
+
+Theory of operation. There is always one pipe more than callers that were let in, as long as there
+may be: the next caller gets it. Whoever was heard in theirs is served. All of them share one
+``Listener``, and one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from bpipe.errors import SessionEnded
+from bpipe.net.address import Address, to_listen_at
+from bpipe.net.bind import bind
+from bpipe.net.listener import Listener
+from bpipe.pipe import BackedPipe
+from bpipe.protocol.patience import Limits
+from bpipe.protocol.secret import Secret
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Reason
+
+MAX_SESSIONS: Final = 64  # at once
+BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
+LIMITS: Final = Limits(give_up_after=3600.0)
+
+Handler = Callable[[BackedPipe], Awaitable[None]]
+
+
+class Terms(NamedTuple):
+    """What all sessions of a server have in common; see ``serve``."""
+
+    insecure: bool = False
+    secret: Secret | None = None
+    buffer_size: int = BUFFER_SIZE
+    limits: Limits = LIMITS
+
+    def session(self) -> Session:
+        """A new one."""
+        return Session(self.buffer_size, self.limits, self.secret)
+
+
+class Server:
+    """Serves whoever calls, ``most`` sessions at once, by calling ``handler`` for each.
+
+    It listens from when it is entered, as an asynchronous context manager. Leaving that ends the
+    sessions that still live, as an exception in their handlers would.
+    """
+
+    def __init__(self, address: Address, handler: Handler, most: int, terms: Terms) -> None:
+        self.most = most
+        self._address = address
+        self._handler = handler
+        self._terms = terms
+        self._listener: Listener
+        self._tasks: dict[BackedPipe, asyncio.Task[None]] = {}
+        self._stopped = False
+        self._tell: Callable[[], None] = lambda: None
+
+    async def __aenter__(self) -> Server:
+        anywhere = self._terms.insecure or self._terms.secret is not None
+        bound = await bind(self._address, anywhere=anywhere)
+        secret = self._terms.secret
+        self._listener = Listener(bound, anywhere=anywhere, secret=secret, supply=self)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        for task in self._tasks.values():
+            task.cancel()
+        await self.wait_closed()
+
+    # --- what is known ---
+
+    @property
+    def address(self) -> str:
+        """Where it can be called, with the port that was really chosen."""
+        return self._listener.name
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines can connect, and nothing tells who they are."""
+        return self._listener.exposed and self._terms.secret is None
+
+    @property
+    def refused(self) -> int:
+        """The callers that did not belong here."""
+        return self._listener.refused
+
+    @property
+    def pipes(self) -> list[BackedPipe]:
+        """Of the callers that were heard, and are served."""
+        return [pipe for pipe in self._tasks if pipe.engine.session.established]
+
+    # --- its life ---
+
+    def observe(self, callback: Callable[[], None]) -> None:
+        """Call this whenever a caller was refused."""
+        self._tell = callback
+
+    def stop(self) -> None:
+        """Serve no new callers: they are told to try again. Who is served may come back still."""
+        self._stopped = True
+        for pipe in list(self._tasks):
+            pipe.engine.drive()
+
+    async def wait_closed(self) -> None:
+        """After ``stop``: wait until nobody is served any more; then the address is let go."""
+        while self._tasks:
+            await asyncio.wait(self._tasks.values())
+        self._listener.close()
+
+    async def serve_forever(self) -> None:
+        """Wait until this is cancelled."""
+        await asyncio.get_running_loop().create_future()
+
+    # --- what the listener asks: see ``Supply`` ---
+
+    def more(self) -> Session | None:
+        """One more session for a caller, None if there are as many as may be."""
+        if self._stopped or len(self._tasks) >= self.most:
+            return None
+        session = self._terms.session()
+        pipe = BackedPipe(session, self._listener.source(session))
+        pipe.engine.start()
+        self._tasks[pipe] = task = asyncio.create_task(self._serve(pipe))
+        task.add_done_callback(lambda _: self._served(pipe))
+        return session
+
+    def _served(self, pipe: BackedPipe) -> None:
+        """A task that was cancelled before it began has left its pipe as it was."""
+        del self._tasks[pipe]
+        pipe.abort(Reason.INTERRUPTED, "the server has ended")
+
+    def told(self) -> None:
+        """A caller was refused, or has to wait."""
+        self._tell()
+
+    # --- one session ---
+
+    async def _serve(self, pipe: BackedPipe) -> None:
+        """Wait until somebody is heard, and serve."""
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_exit(pipe)
+                await self._heard(pipe)
+                await self._handler(pipe)
+        except SessionEnded:
+            pass  # its handler knows, or could
+        except Exception as error:
+            context = {"message": "a handler of bpipe.serve failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+
+    async def _heard(self, pipe: BackedPipe) -> None:
+        """Wait until the pipe's caller was heard; SessionEnded if nobody is waited for any more."""
+        session = pipe.engine.session
+        while not session.established:
+            if self._stopped and session.replaceable:
+                session.leave(SessionEnded("the server has stopped"))
+                pipe.engine.drive()
+            await pipe.engine.changed()
+
+
+def serve(
+    address: str | Address,
+    handler: Handler,
+    *,
+    max_sessions: int = MAX_SESSIONS,
+    insecure: bool = False,
+    secret: Secret | None = None,
+    buffer_size: int = BUFFER_SIZE,
+    limits: Limits = LIMITS,
+) -> Server:
+    """What serves callers at ``address``: enter it to begin, as in ``async with serve(...)``.
+
+    ``handler`` is called, and awaited, for each caller that was heard, with a pipe that is up. When
+    it returns, the pipe is closed; if it raises, the pipe is aborted. That a session has failed may
+    be raised out of it, and means nothing to the others.
+
+    At most ``max_sessions`` are served at once; another caller is told to try again. Who was
+    served and has lost the connection always gets in. So the memory is bounded: that of each
+    session by twice its ``buffer_size``, in bytes. Who may call, and what entering raises, is as
+    for ``listen``.
+    """
+    where = to_listen_at(address, sealed=secret is not None)
+    return Server(where, handler, max_sessions, Terms(insecure, secret, buffer_size, limits))
