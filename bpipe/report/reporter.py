@@ -36,7 +36,7 @@ class Reporter:
     """Tells events: in words on stderr, from a level on; as JSON to a log, if there is one."""
 
     def __init__(self, level: Level, stderr: Output) -> None:
-        self._level = level
+        self.level = level
         self._words = Handler(stderr, lambda event: f"bpipe: {event.words()}")
         self._log: Handler | None = None
 
@@ -49,7 +49,7 @@ class Reporter:
         """Something has happened; people hear of it from this level on."""
         if self._log is not None:
             self._log.tell(event)
-        if not self._log_is_stderr and self._level >= level:
+        if not self._log_is_stderr and self.level >= level:
             self._words.tell(event)
 
     @property

@@ -22,9 +22,9 @@ from bpipe.net.clock import clock
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import Reason
 from bpipe.report.output import LogError
+from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings
 from bpipe.report.terminal import STDERR
-from bpipe.report.watch import Watch
 from bpipe.run.exits import FAILED, USAGE, decide
 from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, code, describe, require_descriptors, shortage
@@ -55,7 +55,7 @@ class Wanted(NamedTuple):
         """Whether our own stdout carries data."""
         return self.program is None and not self.directions.send_only
 
-    def ends(self, streams: Streams, watch: Watch) -> Ends:
+    def ends(self, streams: Streams, watch: PipeWatch) -> Ends:
         """The same as ends."""
         if self.program is None:
             return Stdio(streams, self.directions, watch.make_way)
@@ -79,7 +79,7 @@ def run_session(
         if wanted.writes_stdout:
             silence_stderr_within_data(streams)
         require_descriptors()
-        watch = Watch(settings, streams, wanted.seen)
+        watch = PipeWatch(settings, streams, wanted.seen)
     except LACKING as error:
         with contextlib.suppress(OSError):
             os.write(STDERR, f"bpipe: {describe(error)}\n".encode())
@@ -103,7 +103,7 @@ def run_session(
 class Process:
     """Whatever becomes of this process concerns all the pipes that it has taken."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: PipeWatch) -> None:
         self.deadly: int | None = None  # the signal to die by
         self._interrupted = 0.0  # when the first one came
         self._watch = watch

@@ -1,0 +1,108 @@
+"""What is seen of a process that has one pipe, between its own stdin and stdout."""
+
+from __future__ import annotations
+
+from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
+from bpipe.engine import Engine
+from bpipe.errors import SessionEnded
+from bpipe.net.clock import clock
+from bpipe.protocol.ring import Views
+from bpipe.report.events import WaitingForStdin
+from bpipe.report.hints import Hints, StdinHint
+from bpipe.report.meter import Meter
+from bpipe.report.settings import Level, Settings, When
+from bpipe.report.story import Story
+from bpipe.report.terminal import REDRAW, same_terminal
+from bpipe.report.watch import Watch, repeat
+from bpipe.status import State, Status
+
+
+class PipeWatch(Watch):
+    """Tells what happens to a pipe, and how it ended."""
+
+    def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
+        sends = reads_stdin(streams, directions)
+        of_stdin = settings.size is None and sends
+        size = remaining(streams.stdin) if of_stdin else settings.size
+        super().__init__(settings, streams.stdout, size)
+        # Where the terminal shows the data, or what is typed, the status line goes out of the way.
+        careful = settings.status_line is When.AUTO
+        self._shares = not directions.send_only and same_terminal(streams.stdout)
+        self._after_output = careful and self._shares
+        self._after_input = careful and sends and same_terminal(streams.stdin)
+        self._meter = Meter(size, clock(), of_stdin=of_stdin)
+        self._shown: State | None = None  # what the status line says
+        self._stdin_is_terminal = streams.stdin_is_terminal
+        self._waits_for_stdin = sends and not directions.send_only  # then it is what is waited for
+        self._hinted = False  # that may be told
+
+    def begin(self, engine: Engine, *, listens: bool) -> None:
+        """From now on, tell what happens to this pipe. In the event loop."""
+        self._engine = engine
+        if listens:
+            sealed = engine.session.secret is not None
+            exposed = engine.source.exposed
+            self._introduce(engine.status().peer, exposed=exposed, sealed=sealed)
+        hints = Hints(self._reporter.tell, engine.status, waits=listens)
+        before = [self._show_change] if self.draws else []
+        after = [hints.look, self._hint_at_stdin] if self._waits_for_stdin else [hints.look]
+        self._story = Story(engine, self._reporter, self._meter, before, after)
+        if self.draws:
+            self._draw()
+            repeat(self._draw, REDRAW)
+        self._report_every_so_often(self.report)
+
+    def _hint_at_stdin(self, status: Status) -> None:
+        if status.peer_finished and not self._hinted:
+            self._hinted = True
+            hint = StdinHint(self._engine, self._tell_of_stdin)
+            self._engine.observe(hint.look)
+
+    def _tell_of_stdin(self) -> None:
+        self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
+
+    # --- the status line ---
+
+    def _draw(self) -> None:
+        self._show(self._engine.status())
+
+    def _show_change(self, status: Status) -> None:
+        """What is told next is told above a status line that knows of it."""
+        if status.state is not self._shown:
+            self._show(status)
+
+    def _show(self, status: Status) -> None:
+        self._shown = status.state
+        view = self._meter.view(status, clock())
+        if self._may_draw(status):
+            self._terminal.show(view)
+        else:
+            self._terminal.hide()
+
+    def _may_draw(self, status: Status) -> bool:
+        """Whether there is something to show, and nothing else that the terminal shows now."""
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        output = status.received == status.delivered and (
+            away or status.peer_finished or not status.received
+        )
+        typed = away or status.finished
+        free = (output or not self._after_output) and (typed or not self._after_input)
+        return free and status.state is not State.OVER
+
+    def make_way(self, data: Views) -> None:
+        """This is about to be written to stdout, by the thread that calls."""
+        if self._shares:
+            self._terminal.make_way(data)
+
+    # --- where it stands, and the end ---
+
+    def report(self, level: Level) -> None:
+        """Tell where things stand, if it is not told yet how they ended."""
+        if not self._story.concluded:
+            self._reporter.tell(self._story.progress(), level)
+
+    def conclude(
+        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+    ) -> None:
+        """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
+        self._story.conclude(failure, status, exit_status, interrupted=interrupted)

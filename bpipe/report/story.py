@@ -1,0 +1,103 @@
+"""What happens to one pipe, told as it happens, where it stands, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from bpipe.engine import Engine
+from bpipe.errors import NotConnected, SessionEnded, SessionLost
+from bpipe.net.clock import clock
+from bpipe.report.events import Frame, addressed
+from bpipe.report.meter import Meter
+from bpipe.report.narrator import Narrator
+from bpipe.report.reporter import Reporter
+from bpipe.report.settings import Level
+from bpipe.report.totals import Done, Progress, Totals, advice, totals
+from bpipe.status import State, Status
+
+Look = Callable[[Status], None]
+
+
+class Story:
+    """Tells what happens to a pipe, from now on. In the event loop.
+
+    Others look at each status in which something may have changed, ``before`` it is told and
+    ``after``.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        reporter: Reporter,
+        meter: Meter,
+        before: Sequence[Look] = (),
+        after: Sequence[Look] = (),
+    ) -> None:
+        self.concluded = False
+        self._engine = engine
+        self._reporter = reporter
+        self._meter = meter
+        self._change = -1  # what was told of last
+        if reporter.level >= Level.TRACE:
+            engine.session.trace_to(self._trace)
+        self._narrator = Narrator(reporter, engine.status())
+        self._looks = (*before, self._narrate, *after)
+        engine.observe(self._look)
+
+    def _trace(self, sign: str, text: str) -> None:
+        self._reporter.tell(Frame(sign, text), Level.TRACE)
+
+    def _look(self) -> None:
+        """Something may have changed."""
+        if (change := self._engine.change) == self._change:
+            return
+        self._change = change
+        status = self._engine.status()
+        self._meter.note(status, clock())
+        for look in self._looks:
+            look(status)
+
+    def _narrate(self, status: Status) -> None:
+        losses = self._narrator.losses
+        unsteady = losses.untold
+        self._narrator.look(status)
+        if losses.untold and not unsteady:
+            due_in = losses.due_in(clock())
+            asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
+
+    def progress(self) -> Progress:
+        """Where it stands."""
+        status = self._engine.status()
+        view = self._meter.view(status, clock())
+        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        return Progress(
+            state=status.state,
+            peer=status.peer,
+            outage=status.away if away else None,
+            round_trip=status.round_trip,
+            size=view.size,
+            rate=int(view.rate),
+            totals=self._totals(status),
+        )
+
+    def conclude(
+        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+    ) -> None:
+        """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
+        self.concluded = True
+        self._narrator.sum_up()
+        self._narrator.look(status)
+        size, totals = self._meter.size, self._totals(status)
+        if failure is None:
+            self._reporter.tell(Done(exit_status, None, None, size, totals))
+            return
+        reason = str(failure)
+        if isinstance(failure, NotConnected | SessionLost):
+            reason = addressed(status.peer, reason)
+        more = advice(failure, totals, interrupted=interrupted)
+        done = Done(exit_status, reason, failure.code, size, totals, more)
+        self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
+
+    def _totals(self, status: Status) -> Totals:
+        return totals(status, self._meter.elapsed(clock()))
