@@ -29,6 +29,7 @@ from tests.support.pipes import (
     send,
     until,
 )
+from tests.support.strangers import abstract_name, needs_abstract
 
 # --- the stream ---
 
@@ -60,6 +61,27 @@ def test_the_context_manager_connects_and_closes(tmp_path: Path) -> None:
             await pipe.write(b"hello")
         assert await answer == b"hello"
         assert not (tmp_path / "s").exists()
+
+    run(check)
+
+
+@needs_abstract
+def test_an_abstract_socket_has_a_name_at_both_ends() -> None:
+    name = f"unix:{abstract_name()}"
+
+    async def check() -> None:
+        listener = await bpipe.listen(name)
+        caller = await bpipe.connect(name, limits=QUICK)
+        answer = asyncio.ensure_future(exchange(listener, b"there"))
+        assert await exchange(caller, b"here") == b"there"
+        assert await answer == b"here"
+
+    async def exchange(pipe: bpipe.BackedPipe, said: bytes) -> bytes:
+        async with pipe:
+            assert pipe.status().peer == name
+            await pipe.write(said)
+            pipe.finish()
+            return await read_all(pipe)
 
     run(check)
 

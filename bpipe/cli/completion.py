@@ -14,7 +14,7 @@ def complete_path(incomplete: str) -> list[str]:
 
     Other paths the shells complete by themselves. Who can write to a folder chooses the names in
     it, and a shell may take an answer for a piece of program: nothing is offered that would have
-    to be quoted.
+    to be quoted. Behind ``unix:`` an @ begins a name that is no file.
     """
     import glob
     import shlex
@@ -29,7 +29,9 @@ def complete_path(incomplete: str) -> list[str]:
             mode = os.stat(found).st_mode
         except OSError:
             continue
-        if shlex.quote(found) == found and (stat.S_ISSOCK(mode) or stat.S_ISDIR(mode)):
+        if found.startswith("@") or shlex.quote(found) != found:
+            continue
+        if stat.S_ISSOCK(mode) or stat.S_ISDIR(mode):
             offered.append(f"unix:{found}{'/' * stat.S_ISDIR(mode)}")
     return offered
 

@@ -23,7 +23,7 @@ def address(metavar: str, default: str = "") -> Any:
     """The argument that says where to connect or to listen."""
     return argument(
         metavar,
-        "HOST:PORT, HOST, :PORT, PORT, [IPv6]:PORT, unix:PATH, or a path with a slash."
+        "HOST:PORT, HOST, :PORT, PORT, [IPv6]:PORT, unix:PATH, unix:@NAME, or a path with a slash."
         + (f" [default: {default}]" if default else ""),
         autocompletion=complete_path,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Final, Protocol
 
 from bpipe.errors import AddressError, LinkLost, code_of, explain
+from bpipe.net.address import unix
 from bpipe.net.bind import Bound
 from bpipe.net.peer import EXHAUSTED, require_same_user
 from bpipe.net.resolve import Endpoint
@@ -106,5 +108,5 @@ class Acceptor:
 
 def _name(sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
-        return f"unix:{sock.getsockname()}"
+        return unix(os.fsdecode(sock.getsockname()))  # an abstract one is bytes
     return str(Endpoint(sock.family, sock.getpeername()))

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import stat
+import sys
 from typing import Final, NamedTuple
 
 from bpipe.errors import AddressError
@@ -16,6 +17,7 @@ DEFAULT_PORT: Final = 27473  # "bpipe" on a telephone keypad
 EVERYWHERE: Final = "*"  # the host that means every address of this machine
 
 _FORMS: Final = "an address is HOST:PORT, :PORT, [IPv6]:PORT or unix:PATH"
+_LONGEST: Final = 107  # bytes of a Unix socket's path
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:[\w.-]|[^\x00-\x7f\ud800-\udfff])*|\*")
 VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
@@ -24,8 +26,9 @@ VERSIONS: Final = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}
 class Address(NamedTuple):
     """Where to listen or to connect: a host and a port, or the path of a Unix socket.
 
-    An empty host is loopback, ``*`` is every address of this machine. Port 0 lets the system
-    choose. ``family``, AF_INET or AF_INET6, leaves out the addresses of the other one.
+    A path that begins with a null character is the name of an abstract one, which is no file
+    (Linux). An empty host is loopback, ``*`` is every address of this machine. Port 0 lets the
+    system choose. ``family``, AF_INET or AF_INET6, leaves out the addresses of the other one.
     """
 
     host: str = ""
@@ -35,13 +38,25 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         if self.path is not None:
-            return f"unix:{self.path}"
+            return unix(self.path)
         return join(self.host or "localhost", self.port)
+
+    @property
+    def abstract(self) -> bool:
+        """Whether this is a Unix socket that is no file, so that nothing but its user guards it."""
+        return self.path is not None and self.path.startswith("\0")
 
 
 def join(host: str, port: int) -> str:
     """``HOST:PORT``, with brackets where IPv6 needs them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def unix(path: str) -> str:
+    """``unix:PATH``; of an abstract socket, ``unix:@NAME``. ``parse`` understands either."""
+    if path.startswith("\0"):
+        return f"unix:@{path[1:]}"
+    return f"unix:./{path}" if path.startswith("@") else f"unix:{path}"
 
 
 def parse(
@@ -52,7 +67,8 @@ def parse(
     """The address that ``text`` (and ``port``, given apart) means; AddressError if it means none.
 
     ``HOST:PORT``, ``HOST PORT``, ``HOST``, ``:PORT``, a bare port, ``[V6]:PORT``, ``unix:PATH``, or
-    anything with a slash, which is a path. A port may be the name of a service.
+    anything with a slash, which is a path; ``unix:@NAME`` is an abstract socket. A port may be the
+    name of a service.
     """
     require_text(text)
     if text.startswith("unix:") or ("/" in text and not _URL.match(text)):
@@ -86,11 +102,20 @@ def _path(text: str, port: str | None) -> str:
         raise AddressError(f"a Unix socket has no port: {text} {port}")
     if not path:
         raise AddressError("unix: needs a path")
-    if path.startswith("@"):
-        raise AddressError(f"abstract Unix sockets cannot be used (a file: unix:./{path})")
-    if len(os.fsencode(path)) > 107:
-        raise AddressError(f"the path of a Unix socket is at most 107 bytes long: {path}")
-    return path
+    if text.startswith("@"):
+        raise AddressError(f"an abstract Unix socket is unix:{text}, and a file ./{text}")
+    what, name = ("name", path[1:]) if path.startswith("@") else ("path", path)
+    if len(os.fsencode(name)) > _LONGEST:
+        raise AddressError(f"the {what} of a Unix socket is at most {_LONGEST} bytes long: {name}")
+    return _abstract(name) if what == "name" else path
+
+
+def _abstract(name: str) -> str:
+    if sys.platform != "linux":
+        raise AddressError(f"only Linux has abstract Unix sockets (a file: unix:./@{name})")
+    if not name:
+        raise AddressError("unix:@ needs a name")
+    return f"\0{name}"
 
 
 def _split(text: str, port: str | None) -> tuple[str, str | None]:
@@ -172,6 +197,8 @@ def require_callable(address: Address) -> None:
     if address.path is None:
         if address.port == 0 or address.host == EVERYWHERE:
             raise AddressError(f"{address} is for a listener: nobody can connect to it")
+        return
+    if address.abstract:
         return
     with contextlib.suppress(OSError):  # the listener may make it later
         if not stat.S_ISSOCK(os.stat(address.path).st_mode):

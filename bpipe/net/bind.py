@@ -45,6 +45,8 @@ async def bind(address: Address, *, anywhere: bool = False) -> Bound:
     Without ``anywhere`` only loopback and Unix addresses are bound. At a Unix path this may block
     the event loop for a second, while another process begins to listen in the same folder.
     """
+    if address.path is not None and address.abstract:
+        return Bound([bind_abstract(address.path)], str(address))
     if address.path is not None:
         sock = bind_path(address.path)
         identity = _identity(address.path)
@@ -86,6 +88,19 @@ def _bind(endpoint: Endpoint, port: int) -> socket.socket:
         assert isinstance(endpoint.sockaddr, tuple)
         sock.bind((endpoint.sockaddr[0], port, *endpoint.sockaddr[2:]))
         sock.setblocking(False)
+        sock.listen(_BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_abstract(name: str) -> socket.socket:
+    """Listen at a name that is no file. Anybody can call it: the listener asks who it is."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(name)
         sock.listen(_BACKLOG)
     except BaseException:
         sock.close()

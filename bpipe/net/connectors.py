@@ -60,10 +60,13 @@ class Unresolved(NotConnected):
 
 
 class Unix:
-    """Connects to a Unix socket, behind which has to be a process of this user."""
+    """Connects to a Unix socket, behind which has to be a process of this user.
+
+    Always: of an abstract one, anybody may have taken the name before.
+    """
 
     def __init__(self, path: str) -> None:
-        require_text(path)
+        require_text(path[1:] if path.startswith("\0") else path)
         self._endpoint = Endpoint(socket.AF_UNIX, path)
         self.name = str(self._endpoint)
 

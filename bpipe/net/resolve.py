@@ -11,7 +11,7 @@ import threading
 from typing import Final, NamedTuple, cast
 
 from bpipe.errors import AddressError
-from bpipe.net.address import EVERYWHERE, VERSIONS, Address, join, require_text
+from bpipe.net.address import EVERYWHERE, VERSIONS, Address, join, require_text, unix
 
 _FLOOD: Final = 1024  # addresses of one name that are tried, at most
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -28,7 +28,7 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         if isinstance(self.sockaddr, str):
-            return f"unix:{self.sockaddr}"
+            return unix(self.sockaddr)
         return join(str(self.sockaddr[0]), int(self.sockaddr[1]))
 
     @property

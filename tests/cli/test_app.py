@@ -13,13 +13,15 @@ import pytest
 import bpipe
 from bpipe.cli.app import run
 from bpipe.run.exits import FAILED, USAGE
+from tests.support.strangers import abstract_name, needs_abstract
 
 WRONG = [
     ("bad address", "connect localhost:nosuch", "a port is a number from 0 to 65535"),
     ("a URL", "connect tcp://far:7000", "an address is HOST:PORT, .* not a URL"),
     ("a page", "connect http://far.example/x", "an address is HOST:PORT, .* not a URL"),
     ("of another tool", "connect tcp:far:80", "an address is HOST:PORT, .* and not tcp:far:80"),
-    ("abstract", "listen unix:@name", "abstract Unix sockets cannot be used"),
+    ("no abstract name", "listen unix:@", "unix:@ needs a name"),
+    ("abstract, or a file", "connect @a/b", "an abstract Unix socket is unix:@a/b, and a file ./"),
     ("with a user", "connect me@far:7000", "an address is HOST:PORT, .* and not me@far:7000"),
     ("a port to call", "connect localhost:0", "localhost:0 is for a listener"),
     ("everything to call", "connect *:7000", "[*]:7000 is for a listener"),
@@ -251,11 +253,13 @@ def test_a_port_in_use_is_one_line() -> None:
     )
 
 
-def test_a_unix_socket_in_use_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("abstract", [False, pytest.param(True, marks=needs_abstract)])
+def test_a_unix_socket_in_use_is_one_line(tmp_path: Path, abstract: bool) -> None:
+    path = abstract_name() if abstract else str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as taken:
-        taken.bind(str(tmp_path / "s"))
+        taken.bind(f"\0{path[1:]}" if abstract else path)
         taken.listen()
-        done = bpipe_process("listen", str(tmp_path / "s"))
+        done = bpipe_process("listen", f"unix:{path}")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(
         r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr

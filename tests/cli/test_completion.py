@@ -26,6 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         Path("adir").mkdir()
         Path("a dir").mkdir()
         Path("a;dir").mkdir()
+        Path("@dir").mkdir()
         Path("agone").symlink_to("nowhere")
         yield tmp_path
 
@@ -37,6 +38,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("unix:./a", ["unix:./a.sock", "unix:./adir/"]),
         ("unix:adir", ["unix:adir/"]),
         ("unix:x", []),
+        ("unix:@", []),
+        ("unix:./@", ["unix:./@dir/"]),
+        ("unix:", ["unix:a.sock", "unix:adir/"]),
         ("unix:[a", []),
         ("a", []),
         ("", []),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from pathlib import Path
 from subprocess import PIPE
@@ -11,6 +12,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.end_to_end.helpers import Start, finish
+from tests.support.strangers import abstract_name, needs_abstract
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +64,19 @@ def test_a_relative_path_and_a_stale_socket(start: Start, path: Path) -> None:
     assert listener.drain().wait_end() == 10
     assert finish(caller, listener) == [0, 0]
     assert not path.exists()  # it goes with its listener
+
+
+@needs_abstract
+def test_an_abstract_socket(start: Start) -> None:
+    address = f"unix:{abstract_name()}/\u00e4 b"
+    listener = start.bpipe("listen", address, stdout=PIPE)
+    assert listener.address_line == f"bpipe: listening on {address}, for this user only"
+    caller = start.bpipe("connect", address, stdin=PIPE)
+    caller.feed(10)
+    assert listener.drain().wait_end() == 10
+    assert finish(caller, listener) == [0, 0]
+    for each in (caller, listener):
+        assert each.wait_line(f"^bpipe: connected to {re.escape(address)}$")
 
 
 def test_the_other_family_is_not_tried(start: Start) -> None:

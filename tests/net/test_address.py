@@ -42,6 +42,10 @@ from bpipe.net.address import (
         ("unix:///run/s", None, Address(path="///run/s")),
         ("./@name", None, Address(path="./@name")),
         ("/run/\udcff", None, Address(path="/run/\udcff")),
+        ("unix:./@name", None, Address(path="./@name")),
+        ("unix:@name", None, Address(path="\0name")),
+        ("unix:@a/b c:1\n\udcff", None, Address(path="\0a/b c:1\n\udcff")),
+        ("unix:@" + "x" * 107, None, Address(path="\0" + "x" * 107)),
         ("*:7000", None, Address("*", 7000)),
         ("b\xfccher.example", None, Address("b\xfccher.example", DEFAULT_PORT)),
         ("/" + "x" * 106, None, Address(path="/" + "x" * 106)),
@@ -70,7 +74,12 @@ def test_what_an_address_means(text: str, port: str | None, address: Address) ->
         ("far,7000", None, "an address is HOST:PORT"),
         ("far 7000", None, "an address is HOST:PORT"),
         ("**:7000", None, "an address is HOST:PORT"),
-        ("unix:@name", None, "abstract .*unix:./@name"),
+        ("@a/b", None, "an abstract Unix socket is unix:@a/b, and a file ./@a/b"),
+        ("@name", None, "an address is HOST:PORT"),
+        ("unix:@", None, "needs a name"),
+        ("unix:@" + "x" * 108, None, "the name of a Unix socket is at most 107 bytes"),
+        ("unix:@a\0b", None, "cannot have this character"),
+        ("unix:@s", "1", "has no port"),
         ("unix:\0name", None, "cannot have this character"),
         ("/run/s\0x", None, "cannot have this character"),
         ("127.0.0.1\0x", None, "cannot have this character"),
@@ -150,10 +159,38 @@ def test_what_nobody_can_connect_to(tmp_path: Path) -> None:
             require_callable(Address(path=str(path)))
     require_callable(Address(path=str(tmp_path / "later")))  # a listener may make it
     require_callable(Address("", 7000))
+    require_callable(Address(path="\0name"))
     with pytest.raises(AddressError, match="exists and is not a socket"):
         asyncio.run(connect(str(tmp_path)))
 
 
-@pytest.mark.parametrize("text", ["host:7000", "[::1]:7000", "unix:/run/s", "127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host:7000",
+        "[::1]:7000",
+        "unix:/run/s",
+        "127.0.0.1:1",
+        "unix:@name",
+        "unix:@@name",
+        "unix:@a b\udcff",
+        "unix:./@name",
+    ],
+)
 def test_an_address_is_printed_as_it_is_typed(text: str) -> None:
     assert str(parse(text)) == text
+
+
+def test_a_file_with_an_at_is_not_printed_as_an_abstract_socket() -> None:
+    assert str(Address(path="@name")) == "unix:./@name"
+
+
+@pytest.mark.parametrize(("text", "abstract"), [("unix:@s", True), ("./@s", False), ("s", False)])
+def test_what_is_no_file(text: str, abstract: bool) -> None:
+    assert parse(text).abstract is abstract
+
+
+def test_only_linux_has_abstract_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(AddressError, match=r"only Linux .*unix:\./@name"):
+        parse("unix:@name")

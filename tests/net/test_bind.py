@@ -18,7 +18,7 @@ from bpipe.errors import AddressError
 from bpipe.net.address import Address, parse
 from bpipe.net.bind import Bound, bind
 from tests.support.listening import can_connect, needs_ipv6, port_of
-from tests.support.strangers import has_ipv6
+from tests.support.strangers import abstract_name, has_ipv6, needs_abstract
 
 
 @contextlib.asynccontextmanager
@@ -290,6 +290,32 @@ def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
         assert alive(path)
         successor.close()
         assert not path.exists()
+
+    asyncio.run(check())
+
+
+@needs_abstract
+def test_an_abstract_socket_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = abstract_name()
+
+    def heard() -> bool:
+        with socket.socket(socket.AF_UNIX) as caller:
+            return caller.connect_ex(f"\0{name[1:]}") == 0
+
+    async def check() -> None:
+        Path(name).touch()  # which has nothing to do with it
+        async with binding(f"unix:{name}") as one:
+            assert one.name == f"unix:{name}"
+            assert not one.exposed
+            assert not one.sockets[0].getblocking()
+            assert heard()
+            with pytest.raises(OSError, match="in use") as caught:
+                await bind(parse(one.name))
+            assert caught.value.errno == errno.EADDRINUSE
+            assert heard()
+        assert not heard()
+        assert os.listdir(tmp_path) == [name]
 
     asyncio.run(check())
 

@@ -16,7 +16,13 @@ from bpipe.net import connectors
 from bpipe.net.address import Address, parse
 from bpipe.net.connectors import LOOK_UP, Connection, Tcp, Unix, connector
 from bpipe.net.resolve import Endpoint
-from tests.support.strangers import LOOPBACK, needs_another_user, stranger
+from tests.support.strangers import (
+    LOOPBACK,
+    abstract_name,
+    needs_abstract,
+    needs_another_user,
+    stranger,
+)
 
 Resolve = Callable[[Address], Awaitable[list[Endpoint]]]
 
@@ -337,4 +343,38 @@ def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
 
 def test_a_path_that_a_system_call_would_cut_short_is_refused() -> None:
     with pytest.raises(AddressError, match="cannot have this character"):
-        Unix("\0x")
+        Unix("/run/\0x")
+    with pytest.raises(AddressError, match="cannot have this character"):
+        Unix("\0x\0")
+
+
+@needs_abstract
+def test_an_abstract_socket_is_connected_to() -> None:
+    name = abstract_name()
+
+    async def check() -> None:
+        unix = Unix(f"\0{name[1:]}")
+        with pytest.raises(ConnectionRefusedError):
+            await unix.connect(0)
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f"\0{name[1:]}")
+            server.listen()
+            connection = await unix.connect(0)
+            connection.sock.close()
+        assert (connection.peer, unix.name) == (f"unix:{name}", f"unix:{name}")
+
+    run(check)
+
+
+@needs_another_user
+@pytest.mark.parametrize("anywhere", [False, True], ids=["", "insecure"])
+def test_an_abstract_socket_that_another_user_has_taken_is_not_called(anywhere: bool) -> None:
+    name = abstract_name()
+
+    async def check() -> None:
+        with stranger(socket.AF_UNIX, name):
+            unix = connector(parse(f"unix:{name}"), anywhere=anywhere)
+            with pytest.raises(AddressError, match=f"unix:{name}: .* belongs to another user"):
+                await unix.connect(0)
+
+    run(check)

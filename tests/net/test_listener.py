@@ -26,7 +26,7 @@ from bpipe.protocol.wire import (
     pack_hello,
 )
 from tests.support.listening import crowd, end_of, hello, sealed_hello, serving, until
-from tests.support.strangers import LOOPBACK, Stranger, needs_another_user
+from tests.support.strangers import LOOPBACK, Stranger, abstract_name, needs_another_user
 
 
 def test_greetings_under_way_are_bounded() -> None:
@@ -200,6 +200,23 @@ def test_a_process_of_another_user_is_refused_unless_all_are_trusted(
                 he.end()
             assert len(answer) == (VERDICT_SIZE if anywhere else 0)
             assert at.listener.refused == (0 if anywhere else 1)
+
+    asyncio.run(check())
+
+
+@needs_another_user
+@pytest.mark.parametrize("anywhere", [False, True], ids=["", "insecure"])
+def test_at_an_abstract_socket_no_other_user_gets_in(anywhere: bool) -> None:
+    name = abstract_name()
+
+    async def check() -> None:
+        async with serving(f"unix:{name}", anywhere=anywhere) as at:
+            he = await asyncio.to_thread(Stranger, socket.AF_UNIX, name, 1)
+            try:
+                assert await asyncio.to_thread(he.hear, hello(1)) == b""
+            finally:
+                he.end()
+            assert at.listener.refused == 1
 
     asyncio.run(check())
 

@@ -118,6 +118,7 @@ def test_a_path_is_an_endpoint_of_this_machine() -> None:
     assert endpoint.local
     assert not endpoint.mapped
     assert str(endpoint) == "unix:/run/s"
+    assert str(Endpoint(socket.AF_UNIX, "\0s")) == "unix:@s"
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 
 NOBODY = 65534  # its user
 
+needs_abstract = pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux has abstract Unix sockets"
+)
 needs_another_user = pytest.mark.skipif(
     os.geteuid() != 0 or sys.platform != "linux", reason="only root can be somebody else"
 )
@@ -21,14 +25,17 @@ needs_another_user = pytest.mark.skipif(
 _PROGRAM = f"""
 import os, socket, sys, threading
 family, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+where = chr(0) + host[1:] if host.startswith("@") else (host, port)
 os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
 if port:
     sock = socket.socket(family)
-    sock.connect((host, port))
-    print(sock.getsockname()[1], flush=True)
+    sock.connect(where)
+    print(port, flush=True)
 else:
-    server = socket.create_server((host, 0), family=family)
-    print(server.getsockname()[1], flush=True)
+    server = socket.socket(family)
+    server.bind(where)
+    server.listen()
+    print(0 if family == socket.AF_UNIX else server.getsockname()[1], flush=True)
     sys.stdin.buffer.read(1)
     sock = server.accept()[0]
 try:
@@ -40,7 +47,10 @@ except ConnectionError:
 
 
 class Stranger:
-    """He calls this port, or, at port 0, listens; ``accept`` lets him take his first caller."""
+    """He calls this port, or, at port 0, listens; ``accept`` lets him take his first caller.
+
+    A host with an @ before it is the name of an abstract Unix socket; any port but 0 calls it.
+    """
 
     def __init__(self, family: socket.AddressFamily, host: str, port: int) -> None:
         self._process = subprocess.Popen(
@@ -89,6 +99,11 @@ def stranger(family: socket.AddressFamily, host: str, port: int = 0) -> Iterator
         yield one
     finally:
         one.end()
+
+
+def abstract_name() -> str:
+    """The name of an abstract Unix socket that nobody else has, with the @ before it."""
+    return f"@bpipe-test-{uuid4().hex}"
 
 
 def has_ipv6() -> bool:
