@@ -48,7 +48,7 @@ class Engine:
         self.writer = session.writer
         self.reader = session.reader
         self.link: Link | None = None
-        self._clock = clock
+        self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._supervisor: asyncio.Task[None] | None = None
         self._over = self._loop.create_future()
@@ -106,7 +106,7 @@ class Engine:
 
     def abort(self, reason: Reason, message: str) -> None:
         """End both directions, and tell the peer why in one line. Does not wait."""
-        self.session.abort(reason, message, self._clock())
+        self.session.abort(reason, message, self.clock())
         self.drive()
 
     def force_reconnect(self) -> None:
@@ -141,7 +141,7 @@ class Engine:
 
     def status(self) -> Status:
         """What the pipe is doing now."""
-        return survey(self.session, self.source, self.link, self._clock())
+        return survey(self.session, self.source, self.link, self.clock())
 
     # --- for those who feed and drain the stream, perhaps from a thread of their own ---
 
@@ -200,7 +200,7 @@ class Engine:
         The peer has two seconds to say that there was no more. Otherwise both directions end
         with this message.
         """
-        self.session.consumer_gone(message, self._clock(), untaken=untaken)
+        self.session.consumer_gone(message, self.clock(), untaken=untaken)
         self.drive()
 
     # --- what happens ---
@@ -210,7 +210,7 @@ class Engine:
         self._nudged = False
         if self._outlet is not None and self.reader.buffered:
             self._outlet.deliver(self.reader)
-        self.session.settle(self._clock())
+        self.session.settle(self.clock())
         if self.link is not None:
             self.link.flush()
         self._tell()
@@ -249,10 +249,10 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = due
-        self._timer = self._loop.call_later(max(0.0, due - self._clock()), self._tick)
+        self._timer = self._loop.call_later(max(0.0, due - self.clock()), self._tick)
 
     def _tick(self) -> None:
-        self._timer, now = None, self._clock()
+        self._timer, now = None, self.clock()
         tick(self.session, now)
         if self.link is not None:
             self.link.tick(now)

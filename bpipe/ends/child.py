@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bpipe.ends import spawn
 from bpipe.ends.guard import Guard
 from bpipe.ends.kin import PATIENCE, Group, Kin, Program, kin_of
+from bpipe.net.outlet import waiting
+from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish
 
 
@@ -89,6 +91,25 @@ class Child:
     def immune(self) -> Sequence[int]:
         """Of those that are cut short: the pids that we may not signal, and wait for."""
         return () if self._kin is None else self._kin.immune
+
+    def read(self, views: Views) -> int:
+        """Take what it has written, as far as there is room; 0 at its end.
+
+        BlockingIOError while there is nothing.
+        """
+        return os.readv(self.stdout, views)
+
+    def write(self, views: Views) -> int:
+        """Let it read this, as far as its pipe takes it.
+
+        BlockingIOError while that is full, BrokenPipeError when nobody reads it any more.
+        """
+        return os.writev(self.stdin, views)
+
+    @property
+    def unread(self) -> int:
+        """The bytes that lie in its pipe."""
+        return waiting(self.stdin)
 
     def close_stdin(self) -> None:
         """The stream that it reads has ended, and is whole. The guard closes it first, then we."""

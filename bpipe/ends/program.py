@@ -13,16 +13,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from bpipe.ends.child import Child
 from bpipe.ends.guard import Guard
-from bpipe.ends.program_streams import Input, Output
+from bpipe.ends.program_streams import Input, Output, Started
 from bpipe.engine import Engine
 from bpipe.errors import explain
 from bpipe.protocol.ending import MOVING, Phase
 from bpipe.protocol.wire import Finish, Reason
+
+# What starts it: with which environment, what to call when it has ended, and who watches over it.
+Launch = Callable[[Sequence[str], Mapping[str, str], Callable[[], None], Guard], Started]
 
 
 class Program:
@@ -34,11 +37,12 @@ class Program:
     sends: Final = True
     receives: Final = True
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], launch: Launch = Child) -> None:
         self._argv = argv
+        self._launch = launch
         self._guard: Guard | None = None
         self._engine: Engine
-        self._child: Child | None = None
+        self._child: Started | None = None
         self._output: Output
         self._input: Input
         self._asked = False  # to be started
@@ -71,7 +75,7 @@ class Program:
         if child is None:
             if session.established and not self._asked and session.phase is Phase.UP:
                 self._asked = True
-                self._engine.call(self._launch)
+                self._engine.call(self._begin)
         elif self._stream_is_cut():
             self._engine.call(self._cut_short)
         else:
@@ -88,7 +92,7 @@ class Program:
 
     # --- its life ---
 
-    def _launch(self) -> None:
+    def _begin(self) -> None:
         engine = self._engine
         if engine.session.phase is not Phase.UP:
             return  # it has ended meanwhile
@@ -96,7 +100,8 @@ class Program:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
             self._guard = Guard()
-            self._child = Child(self._argv, self._environment(), self._exited, self._guard)
+            environment = self._environment()
+            self._child = self._launch(self._argv, environment, self._exited, self._guard)
         except OSError as error:
             engine.abort(Reason.LOCAL_ERROR, f"cannot start {self._argv[0]}: {explain(error)}")
             return

@@ -9,15 +9,13 @@ end. How it has ended goes with that end.
 from __future__ import annotations
 
 import asyncio
-import os
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from bpipe.ends.child import Child
 from bpipe.ends.consumer import LOOKS, UNREAD_FOR
 from bpipe.ends.local import Sink, Source
 from bpipe.engine import Engine
-from bpipe.net.clock import clock
-from bpipe.net.outlet import waiting
+from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Ended, Finish
 
 READ: Final = 1 << 18  # bytes at once
@@ -25,10 +23,45 @@ OUTPUT_LINGER: Final = 1.0  # seconds after the end of its output for a program 
 HOLDERS_LINGER: Final = 2.0  # seconds after its exit for others to let go of its output
 
 
+class Started(Protocol):
+    """A program that was started, and what can be done with it; see ``Child``."""
+
+    @property
+    def stdin(self) -> int:
+        """Where it reads: for the event loop, which waits until there is room."""
+
+    @property
+    def stdout(self) -> int:
+        """What it writes: for the event loop, which waits until there is something."""
+
+    @property
+    def result(self) -> Finish | None:
+        """How it has ended; None while it runs."""
+
+    @property
+    def unread(self) -> int:
+        """The bytes that it has not read."""
+
+    def read(self, views: Views) -> int:
+        """Take what it has written."""
+
+    def write(self, views: Views) -> int:
+        """Let it read this."""
+
+    def close_stdin(self) -> None:
+        """The stream that it reads has ended, and is whole."""
+
+    def close_stdout(self) -> None:
+        """Nothing more of what it writes is wanted."""
+
+    def cut_short(self, done: Callable[[], None]) -> None:
+        """The stream that it reads will not be whole."""
+
+
 class Output(Source):
     """What the program writes."""
 
-    def __init__(self, engine: Engine, child: Child) -> None:
+    def __init__(self, engine: Engine, child: Started) -> None:
         super().__init__(engine, "the program's output")
         self._child = child
         self._loop = asyncio.get_running_loop()
@@ -61,7 +94,7 @@ class Output(Source):
             self._paused = True
             self._loop.remove_reader(self._child.stdout)
             return None
-        count = os.readv(self._child.stdout, views)
+        count = self._child.read(views)
         if count:
             self.wrote(count)
             self.engine.drive()
@@ -71,7 +104,7 @@ class Output(Source):
         """Nobody takes more of it. If it is not wanted the program need not know that."""
         if not self.engine.writer.unwanted:
             return 0
-        return len(os.read(self._child.stdout, READ))
+        return self._child.read([memoryview(bytearray(READ))])
 
     def end(self) -> None:
         """There is no more of it; how the program ends may be known later."""
@@ -106,7 +139,7 @@ class Output(Source):
 class Input(Sink):
     """What the program reads."""
 
-    def __init__(self, engine: Engine, child: Child) -> None:
+    def __init__(self, engine: Engine, child: Started) -> None:
         super().__init__(engine, "the program's input")
         self._child = child
         self._loop = asyncio.get_running_loop()
@@ -136,8 +169,8 @@ class Input(Sink):
             self._count()
             while views := self.engine.reader.readable(READ, after=self._lying):
                 if not self._lying:
-                    self._lying_since = clock()
-                self._lying += os.writev(self._child.stdin, views)
+                    self._lying_since = self.engine.clock()
+                self._lying += self._child.write(views)
         except BlockingIOError:
             self._wait_for_room()
         except OSError as error:
@@ -150,12 +183,12 @@ class Input(Sink):
 
     def _count(self) -> None:
         """Bytes are taken when the program has read them, or has let them lie for long enough."""
-        unread = waiting(self._child.stdin)
+        unread = self._child.unread
         if unread < self._lying:
             self.took(self._lying - unread)
-            self._lying, self._lying_since, self._pause = unread, clock(), LOOKS[0]
+            self._lying, self._lying_since, self._pause = unread, self.engine.clock(), LOOKS[0]
             self.engine.nudge()
-        elif self._lying and clock() - self._lying_since > UNREAD_FOR:
+        elif self._lying and self.engine.clock() - self._lying_since > UNREAD_FOR:
             self.took(self._lying)
             self._lying = 0
             self.engine.nudge()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import shlex
@@ -71,6 +72,38 @@ def test_it_reads_and_writes_two_pipes_that_block_on_its_side_only() -> None:
         story.child.close_stdin()
         story.child.close_stdin()
         assert await story.output() == "True True a word\n"
+
+    run(test)
+
+
+def test_its_bytes_are_moved_without_waiting() -> None:
+    async def test() -> None:
+        child = Story(["sh", "-c", "read line; echo $line"]).child
+        room = memoryview(bytearray(100))
+        with pytest.raises(BlockingIOError):
+            child.read([room])
+        assert child.write([memoryview(b"a wo"), memoryview(b"rd\n")]) == 7
+        await until(lambda: child.result)
+        assert child.read([room[:2], room[2:]]) == 7
+        assert bytes(room[:7]) == b"a word\n"
+        assert child.read([room]) == 0
+        with pytest.raises(BrokenPipeError):
+            child.write([memoryview(b"more")])
+
+    run(test)
+
+
+def test_its_pipe_has_room_for_so_much() -> None:
+    async def test() -> None:
+        child = Story(["sleep", "60"]).child
+        lies = 0
+        with contextlib.suppress(BlockingIOError):
+            while lies < 1 << 22:
+                assert child.unread == lies
+                lies += child.write([memoryview(bytes(1 << 12))])
+        assert 0 < lies == child.unread < 1 << 22
+        child.kill_now()
+        await until(lambda: child.result)
 
     run(test)
 
