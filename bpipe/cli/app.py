@@ -23,7 +23,7 @@ from bpipe.run.limits import describe
 if TYPE_CHECKING:
     from bpipe.pipe import BackedPipe
     from bpipe.report.settings import Settings
-    from bpipe.run.process import Wanted
+    from bpipe.run.session import Wanted
 
 app = typer.Typer(
     name="bpipe",
@@ -146,7 +146,7 @@ def listen(
 
 def _ends(direction: Direction, program: list[str] | None) -> Wanted:
     """What is joined to the two streams: our own stdin and stdout, or a program."""
-    from bpipe.run.process import Wanted
+    from bpipe.run.session import Wanted
 
     directions = direction.directions()
     if program is None:
@@ -174,7 +174,7 @@ def _join(
 ) -> int:
     """Run the pipe that is opened with all that is asked for; ``name`` is its address."""
     from bpipe.cli.keys import choose_secret, credentials
-    from bpipe.run.process import run_session
+    from bpipe.run.session import run_session
 
     _collect_garbage()
     secret = choose_secret(trust, settings)

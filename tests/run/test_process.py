@@ -31,6 +31,7 @@ def outcomes(*pipes): print(*(pipe.failure or "goes on" for pipe in pipes), sep=
 async def main():
     async with both() as (one, far), both() as (two, away):
         process = Process(Watch())
+        process.begin()
         process.take(one.engine)
         process.take(two.engine)
         asyncio.get_running_loop().call_later(20, sys.exit, "it takes too long")
@@ -84,7 +85,7 @@ def test_a_signal_when_all_is_over_changes_nothing(ends: bool) -> None:
 for pipe in (one, two):
     pipe.abort(bpipe.Reason.LOCAL_ERROR, "enough")
     await pipe.wait_closed()
-    {"process.release(pipe.engine)" if ends else ""}
+    {"process.finish()" if ends else ""}
 os.kill(os.getpid(), signal.SIGINT)
 await asyncio.sleep(0)
 outcomes(one, two)

@@ -1,0 +1,93 @@
+"""A process with one pipe, and what is joined to it: our stdin and stdout, or something else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from bpipe.ends.local import Ends
+from bpipe.ends.stdio import Stdio
+from bpipe.ends.streams import Directions, Streams, silence_stderr_within_data, take_streams
+from bpipe.pipe import BackedPipe
+from bpipe.report.pipe import PipeWatch
+from bpipe.report.settings import Settings
+from bpipe.run.exits import decide
+from bpipe.run.join import Join, Outcome
+from bpipe.run.limits import LACKING, require_descriptors
+from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin
+
+OpenPipe = Callable[[], Awaitable[BackedPipe]]
+
+
+class Wanted(NamedTuple):
+    """What is joined to the pipe: our stdin and stdout, or this program and its arguments."""
+
+    directions: Directions
+    program: Sequence[str] | None = None
+
+    @property
+    def seen(self) -> Directions:
+        """What is to be seen of our own stdin and stdout: nothing, where a program has both."""
+        return self.directions if self.program is None else Directions(recv_only=True)
+
+    @property
+    def writes_stdout(self) -> bool:
+        """Whether our own stdout carries data."""
+        return self.program is None and not self.directions.send_only
+
+    def ends(self, streams: Streams, watch: PipeWatch) -> Ends:
+        """The same as ends."""
+        if self.program is None:
+            return Stdio(streams, self.directions, watch.make_way)
+        from bpipe.ends.program import Program
+
+        for descriptor in streams[:2]:
+            os.close(descriptor)
+        return Program(self.program)
+
+
+def run_session(
+    open_pipe: OpenPipe, wanted: Wanted, settings: Settings, name: str, *, listens: bool
+) -> int:
+    """Wire the ends to the pipe until it is over; returns the exit status.
+
+    ``name`` is the address, for people. Does not return if a signal ended the session: then
+    this process dies by it.
+    """
+    try:
+        streams = take_streams()
+        if wanted.writes_stdout:
+            silence_stderr_within_data(streams)
+        require_descriptors()
+        watch = PipeWatch(settings, streams, wanted.seen)
+    except LACKING as error:
+        return cannot_begin(error)
+    process = Process(watch)
+    ends = wanted.ends(streams, watch)
+
+    async def main() -> int:
+        try:
+            pipe = await open_pipe()
+        except CANNOT_OPEN as error:
+            return process.refuse(error, name, listens=listens)
+        process.begin()
+        process.take(pipe.engine)
+        join = Join(pipe, ends, process.scheduling)
+        watch.begin(pipe.engine, listens=listens)
+        outcome = await join.run()
+        process.finish()
+        return _conclude(process, watch, outcome)
+
+    return process.run(main(), name, listens=listens)
+
+
+def _conclude(process: Process, watch: PipeWatch, outcome: Outcome) -> int:
+    """Say how it ended; returns the exit status."""
+    status, failure = decide(outcome)
+    if outcome.failure is None:
+        process.pardon()
+    interrupted = process.deadly is not None
+    status = status if process.deadly is None else 128 + process.deadly
+    watch.conclude(failure, outcome.status, status, interrupted=interrupted)
+    return status
