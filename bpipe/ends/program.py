@@ -31,16 +31,20 @@ Launch = Callable[[Sequence[str], Mapping[str, str], Callable[[], None], Guard],
 class Program:
     """One program, started when the session is established. See ``Ends``.
 
-    ``result`` is how it has ended; None if it was never started, or still runs.
+    ``guard`` is that of other programs, too; without one it has its own. ``result`` is how it has
+    ended; None if it was never started, or still runs.
     """
 
     sends: Final = True
     receives: Final = True
 
-    def __init__(self, argv: Sequence[str], launch: Launch = Child) -> None:
+    def __init__(
+        self, argv: Sequence[str], guard: Guard | None = None, launch: Launch = Child
+    ) -> None:
         self._argv = argv
         self._launch = launch
-        self._guard: Guard | None = None
+        self._guard = guard or Guard()
+        self._shared = guard is not None
         self._engine: Engine
         self._child: Started | None = None
         self._output: Output
@@ -64,7 +68,7 @@ class Program:
         """Wait until it has ended, if it was started."""
         if self._child is not None:
             await self._over.wait()
-        if self._guard is not None:
+        if not self._shared:
             self._guard.close()
 
     # --- what the engine tells ---
@@ -99,7 +103,6 @@ class Program:
         if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:  # then nobody tells how it ends
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            self._guard = Guard()
             environment = self._environment()
             self._child = self._launch(self._argv, environment, self._exited, self._guard)
         except OSError as error:
