@@ -128,7 +128,7 @@ def connect(
 def listen(
     context: typer.Context,
     *,
-    address: Annotated[str, options.address("[ADDRESS]", ":27473")] = ":27473",
+    address: Annotated[str | None, options.address("[ADDRESS]", options.DEFAULT)] = None,
     where: Where,
     direction: Direction,
     trust: Trust,
@@ -138,7 +138,7 @@ def listen(
     """Join stdin and stdout to the bpipe that connects."""
     from bpipe import pipe
 
-    settings, here = report.settings(), where.parse(address)
+    settings, here = report.settings(), where.listening(address)
     open_pipe = partial(pipe.listen, here)
     ends = _ends(direction, context.obj)
     return _join(open_pipe, str(here), trust, tuning, ends, settings, listens=True)

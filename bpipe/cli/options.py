@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -11,12 +12,16 @@ from bpipe.cli import values
 from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.groups import CONNECTION, DIRECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
+from bpipe.errors import AddressError
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
     from bpipe.ends.streams import Directions
     from bpipe.net.address import Address
     from bpipe.protocol.patience import Limits
+
+
+DEFAULT: Final = ":27473"  # where a listener listens
 
 
 def address(metavar: str, default: str = "") -> Any:
@@ -53,6 +58,17 @@ class Where(NamedTuple):
             raise typer.BadParameter("--ipv4 and --ipv6 contradict each other")
         one = socket.AF_INET if self.ipv4 else socket.AF_INET6
         return parse(address, self.port, one if self.ipv4 or self.ipv6 else socket.AF_UNSPEC)
+
+    def listening(self, address: str | None) -> Address:
+        """Where to listen: the same, or the socket that this process was given. AddressError."""
+        if "LISTEN_FDS" in os.environ:
+            from bpipe.net.activation import passed
+
+            if (here := passed(os.environ)) is not None:
+                if address is not None or self.ipv4 or self.ipv6:
+                    raise AddressError(f"LISTEN_FDS passes a socket, {here}: type no address")
+                return here
+        return self.parse(DEFAULT if address is None else address)
 
 
 class Direction(NamedTuple):

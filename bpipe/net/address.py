@@ -29,12 +29,14 @@ class Address(NamedTuple):
     A path that begins with a null character is the name of an abstract one, which is no file
     (Linux). An empty host is loopback, ``*`` is every address of this machine. Port 0 lets the
     system choose. ``family``, AF_INET or AF_INET6, leaves out the addresses of the other one.
+    ``descriptor`` is a socket that listens there already: a listener takes it over, and binds none.
     """
 
     host: str = ""
     port: int = DEFAULT_PORT
     path: str | None = None
     family: socket.AddressFamily = socket.AF_UNSPEC
+    descriptor: int | None = None
 
     def __str__(self) -> str:
         if self.path is not None:

@@ -45,6 +45,8 @@ async def bind(address: Address, *, anywhere: bool = False) -> Bound:
     Without ``anywhere`` only loopback and Unix addresses are bound. At a Unix path this may block
     the event loop for a second, while another process begins to listen in the same folder.
     """
+    if address.descriptor is not None:
+        return _take_over(address.descriptor, address, anywhere=anywhere)
     if address.path is not None and address.abstract:
         return Bound([bind_abstract(address.path)], str(address))
     if address.path is not None:
@@ -59,6 +61,24 @@ async def bind(address: Address, *, anywhere: bool = False) -> Bound:
     host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host
     exposed = not all(endpoint.local for endpoint in endpoints)
     return Bound(sockets, join(host or "localhost", port), exposed)
+
+
+def _take_over(descriptor: int, address: Address, *, anywhere: bool) -> Bound:
+    """Listen with a socket that listens already. Its file, if it has one, is not ours to remove."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        os.set_inheritable(descriptor, False)
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            sock.listen(_BACKLOG)  # from now on, callers are told that it is this user's
+            return Bound([sock], str(address))
+        endpoint = Endpoint(sock.family, sock.getsockname())
+        if not anywhere:
+            require_local(address, [endpoint])
+        return Bound([sock], str(address), not endpoint.local)
+    except BaseException:
+        sock.close()
+        raise
 
 
 def bind_all(endpoints: list[Endpoint], port: int) -> list[socket.socket]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -242,6 +243,16 @@ def test_what_cannot_be_done_is_one_line(arguments: list[str], status: int, said
     assert done.stdout == ""
     assert re.fullmatch(r"bpipe: \S.*\n", done.stderr)
     assert re.search(said, done.stderr)
+
+
+def test_two_sockets_that_are_passed_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    assert run(["listen"]) == USAGE
+    said = "bpipe: LISTEN_FDS is 2: a listener takes one socket, and only one\n"
+    assert capsys.readouterr() == ("", said)
 
 
 def test_a_port_in_use_is_one_line() -> None:

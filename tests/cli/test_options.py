@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from bpipe.cli.options import Direction, Report, Tuning, Where
 from bpipe.ends.streams import Directions
 from bpipe.errors import AddressError
+from bpipe.net.address import Address
 from bpipe.protocol.patience import Limits
 from bpipe.report.settings import Level, Settings, When
 
@@ -28,6 +30,26 @@ def test_where(where: Where, address: str, meant: str, family: int) -> None:
     parsed = where.parse(address)
     assert str(parsed) == meant
     assert parsed.family == family
+
+
+def test_where_to_listen() -> None:
+    assert Where().listening(None) == Address("", 27473)
+    assert Where(port="8").listening("far") == Where(port="8").parse("far")
+    with pytest.raises(AddressError):
+        Where().listening("")
+
+
+def test_where_a_socket_that_was_passed_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        monkeypatch.setattr("bpipe.net.activation.FIRST", sock.fileno())
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        assert Where().listening(None) == Address("", 27473)  # it is for another process
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        here = Where().listening(None)
+        assert (here.port, here.descriptor) == (sock.getsockname()[1], sock.fileno())
+        for where, typed in ((Where(), str(here)), (Where(ipv4=True), None), (Where(), "")):
+            with pytest.raises(AddressError, match=rf"passes a socket, {here}: type no address"):
+                where.listening(typed)
 
 
 @pytest.mark.parametrize(

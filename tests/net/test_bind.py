@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import stat
+import struct
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,13 @@ from bpipe.errors import AddressError
 from bpipe.net.address import Address, parse
 from bpipe.net.bind import Bound, bind
 from tests.support.listening import can_connect, needs_ipv6, port_of
-from tests.support.strangers import abstract_name, has_ipv6, needs_abstract
+from tests.support.strangers import (
+    NOBODY,
+    abstract_name,
+    has_ipv6,
+    needs_abstract,
+    needs_another_user,
+)
 
 
 @contextlib.asynccontextmanager
@@ -353,3 +360,79 @@ def test_one_wins_when_many_start_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         kept[0].close()
 
     asyncio.run(check())
+
+
+# --- a socket that listens already ---
+
+
+def listening(text: str) -> tuple[Address, int]:
+    """A socket of somebody else, as its address; and a second descriptor of it, which he keeps."""
+    address = parse(text)
+    sock = socket.socket(socket.AF_UNIX if address.path else socket.AF_INET)
+    sock.bind(address.path or (address.host, address.port))
+    sock.listen(1)
+    kept = os.dup(sock.fileno())
+    port = address.port if address.path else sock.getsockname()[1]
+    os.set_inheritable(sock.fileno(), True)
+    return address._replace(port=port, descriptor=sock.detach()), kept
+
+
+@pytest.mark.parametrize(("host", "exposed"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_a_socket_is_taken_over_and_nothing_is_bound(host: str, exposed: bool) -> None:
+    address, kept = listening(f"{host}:0")
+
+    async def check() -> None:
+        bound = await bind(address, anywhere=exposed)
+        (sock,) = bound.sockets
+        assert sock.fileno() == address.descriptor
+        assert not sock.get_inheritable()
+        assert not sock.getblocking()
+        assert (bound.name, bound.exposed) == (f"{host}:{address.port}", exposed)
+        bound.close()
+        assert can_connect(socket.AF_INET, "127.0.0.1", address.port)  # it is not ours to end
+
+    asyncio.run(check())
+    os.close(kept)
+
+
+def test_one_that_others_can_reach_is_judged_as_its_address_is() -> None:
+    address, kept = listening("0.0.0.0:0")
+    with pytest.raises(AddressError) as taken:
+        asyncio.run(bind(address))
+    with pytest.raises(AddressError) as typed:
+        asyncio.run(bind(parse(str(address))))
+    assert str(taken.value) == str(typed.value)
+    os.close(kept)
+
+
+def test_its_file_is_left_to_who_has_made_it(tmp_path: Path) -> None:
+    address, kept = listening(str(tmp_path / "s"))
+
+    async def check() -> None:
+        bound = await bind(address)
+        assert bound.name == f"unix:{tmp_path}/s"
+        bound.close()
+        assert alive(tmp_path / "s")
+
+    asyncio.run(check())
+    os.close(kept)
+
+
+@needs_another_user
+def test_a_caller_is_told_whose_it_is_now_and_not_who_has_made_it(tmp_path: Path) -> None:
+    address, kept = listening(str(tmp_path / "s"))
+
+    async def check() -> None:
+        os.seteuid(NOBODY)
+        try:
+            bound = await bind(address)
+        finally:
+            os.seteuid(0)
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(tmp_path / "s"))
+            told = caller.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            assert struct.unpack("3i", told)[1] == NOBODY
+        bound.close()
+
+    asyncio.run(check())
+    os.close(kept)
