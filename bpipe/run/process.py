@@ -87,6 +87,7 @@ class Process:
 
     def finish(self) -> None:
         """All is over: what is going to be said changes no more."""
+        tell_manager("STOPPING=1")
         for number in (*_DEADLY, *_REPORTING, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
@@ -156,6 +157,7 @@ class Process:
             return
         self._interrupted = clock()
         if self.deadly is None:
+            tell_manager("STOPPING=1", f"interrupted by {signal.Signals(number).name}")
             self._end(number)
         else:
             self._watch.clear()
@@ -167,6 +169,14 @@ class Process:
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
+
+
+def tell_manager(state: str, status: str = "") -> None:
+    """The same as ``notify``, which is loaded only where somebody has asked to be told."""
+    if "NOTIFY_SOCKET" in os.environ:
+        from bpipe.run.notify import notify
+
+        notify(state, status)
 
 
 def _fail_in_thread(failed: threading.ExceptHookArgs) -> None:

@@ -15,7 +15,7 @@ from bpipe.report.settings import Settings
 from bpipe.run.exits import decide
 from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, require_descriptors
-from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin
+from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin, tell_manager
 
 OpenPipe = Callable[[], Awaitable[BackedPipe]]
 
@@ -75,6 +75,8 @@ def run_session(
         process.take(pipe.engine)
         join = Join(pipe, ends, process.scheduling)
         watch.begin(pipe.engine, listens=listens)
+        if listens:
+            tell_manager("READY=1", f"listening on {pipe.status().peer}")
         outcome = await join.run()
         process.finish()
         return _conclude(process, watch, outcome)
