@@ -14,7 +14,7 @@ def complain(message: str) -> None:
     import re
 
     from bpipe.protocol.secret import conceal
-    from bpipe.report.line import printable
+    from bpipe.report.segments import printable
 
     message = re.sub(r"\\udc[89a-f][0-9a-f]", "?", message)
     say(f"bpipe: {printable(conceal(message))}")

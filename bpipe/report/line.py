@@ -1,88 +1,28 @@
-"""The status line: what a person who waits for a pipe wants to know, at any width.
+"""The status line of one pipe: what a person who waits for it wants to know, at any width.
 
-Theory of operation. ``line`` lays out a ``View`` (``meter.py``), and is a pure function. The line
-consists of segments, each of which can be said at greater or lesser length. As long as the line
-does not fit, something is said more shortly, in the order of what is missed least. So 200 columns
-say everything, and 60 what matters: is it moving, is it safe; and if it is not, why.
+``line`` lays out a ``View`` (``meter.py``), and is a pure function. 200 columns say everything, and
+60 what matters: is it moving, is it safe; and if it is not, why.
 
 A bar tells one thing only, how much is done; so there is one if the size is known.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpipe.report.format import format_duration, format_size
 from bpipe.report.meter import View, inward, moved, waiting_for_peer
+from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable, shortening
 from bpipe.report.totals import count
 from bpipe.status import State, Status
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
 SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
-CAUSE: Final = 24  # columns that a cause keeps as long as there is anything else to cut
-
-_GAP: Final = "  "
-
-
-class Glyphs(NamedTuple):
-    """The characters that a terminal may not have."""
-
-    full: str
-    empty: str
-    more: str
-
-
-FINE: Final = Glyphs("█", "░", "…")
-ASCII: Final = Glyphs("#", "-", "...")
-
-
-class Span(NamedTuple):
-    """A part of the line in one style, which is one of rich's."""
-
-    text: str
-    style: str = ""
-
-
-class Segment(NamedTuple):
-    """The same in several lengths, the longest first.
-
-    Each rank belongs to one step from a length to the next; those of the lowest rank are taken
-    first. One that is elastic takes what room is left in the end.
-    """
-
-    variants: tuple[str, ...]
-    ranks: tuple[int, ...] = ()
-    style: str = ""
-    elastic: bool = False
 
 
 def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Span]:
     """The status line, at most ``width`` columns."""
-    segments = _segments(view, glyphs)
-    lengths = [[columns(variant) for variant in segment.variants] for segment in segments]
-    chosen = [0] * len(segments)
-
-    def excess() -> int:
-        shown = [lengths[i][pick] for i, pick in enumerate(chosen) if lengths[i][pick]]
-        return sum(shown) + len(_GAP) * (len(shown) - 1) - width
-
-    steps = [(rank, i) for i, segment in enumerate(segments) for rank in segment.ranks]
-    for _, i in sorted(steps):
-        if excess() <= 0:
-            break
-        chosen[i] += 1
-    for i, segment in enumerate(segments):
-        while segment.elastic and chosen[i] and excess() <= 0:
-            chosen[i] -= 1
-        if segment.elastic and excess() > 0 and chosen[i] < len(segment.ranks):
-            chosen[i] += 1
-    spans: list[Span] = []
-    for segment, pick in zip(segments, chosen, strict=True):
-        if segment.variants[pick]:
-            spans += [Span(_GAP)] if spans else []
-            spans.append(Span(segment.variants[pick], segment.style))
-    return _crop(spans, width)
+    return fit(_segments(view, glyphs), width)
 
 
 def _segments(view: View, glyphs: Glyphs) -> list[Segment]:
@@ -135,7 +75,7 @@ def _ending(status: Status) -> bool:
 def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
     """What is done to get a connection, and why there is none."""
     reason = printable(status.cause.removeprefix(f"{status.peer}: "))
-    cause = [_shortening(reason, glyphs.more)] if reason else []
+    cause = [shortening(reason, glyphs.more)] if reason else []
     if status.retry_in is None:
         waiting = status.state is State.RECONNECTING
         search = [Segment(("waiting for the caller to come back", "caller away", ""), (6, 9))]
@@ -143,13 +83,6 @@ def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
     when = f"in {whole(status.retry_in)}" if status.retry_in >= 1 else "now"
     attempt = Segment((f"attempt {status.attempts + 1} {when}", ""), (8,), "magenta")
     return [attempt, *cause, *_end_of_patience(status)]
-
-
-def _shortening(text: str, more: str) -> Segment:
-    """A text that is cut off rather than left out, and after everything that may be left out."""
-    shorter = [text[:length].rstrip() + more for length in range(len(text) - len(more), 0, -1)]
-    ranks = [14 if columns(each) >= CAUSE else 17 for each in shorter]
-    return Segment((text, *shorter, ""), (*ranks, 17), elastic=True)
 
 
 def _end_of_patience(status: Status) -> list[Segment]:
@@ -254,29 +187,3 @@ def gauge(part: int, whole: int, length: int, glyphs: Glyphs) -> str:
     if filled == length and part < whole and length > 1:
         filled -= 1
     return glyphs.full * filled + glyphs.empty * (length - filled)
-
-
-def columns(text: str) -> int:
-    """How wide a terminal shows this."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
-        for c in text
-    )
-
-
-def printable(text: str) -> str:
-    """The same without what a terminal would act upon."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _crop(spans: list[Span], width: int) -> list[Span]:
-    """The first ``width`` columns."""
-    cropped = []
-    for text, style in spans:
-        while columns(text) > width:
-            text = text[:-1]
-        width -= columns(text)
-        cropped.append(Span(text, style))
-    return cropped

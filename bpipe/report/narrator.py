@@ -9,18 +9,16 @@ from bpipe.report.events import (
     Connected,
     Lost,
     PeerFinished,
-    Refused,
     Resumed,
     Retrying,
     Unsteady,
 )
+from bpipe.report.flood import Flood
 from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level
 from bpipe.status import State, Status
 
-STRANGERS_EVERY: Final = 60.0  # seconds between two lines about callers that were refused
-LOSS_PERIOD: Final = 60.0  # seconds in which losses are counted
-MOST: Final = 10  # losses in it of which each is told
+MOST: Final = 10  # losses in a minute of which each is told
 
 _AWAY: Final = (State.CONNECTING, State.RECONNECTING)
 
@@ -29,14 +27,12 @@ class Narrator:
     """Compares each status of a pipe with the one before, and tells what is new."""
 
     def __init__(self, reporter: Reporter, first: Status) -> None:
-        self.losses = Losses()
+        self.losses = Flood(MOST)
         self._tell = reporter.tell
         self._last = self._told = first  # the last one, and that of the last connection
         self._first = True  # the next connection is the first one of a caller
         self._mute = False  # the last loss was not told, so what belongs to it is not either
         self._peer_finished = False  # told
-        self._refused = 0  # the callers that were told of
-        self._refusals_at = 0.0  # when to tell of more
 
     def look(self, now: Status) -> None:
         """Something may have changed."""
@@ -51,7 +47,6 @@ class Narrator:
         if now.peer_finished and not (self._peer_finished or self._first):
             self._peer_finished = True
             self._tell(PeerFinished(now.received), Level.VERBOSE)
-        self._count_strangers(now.refused)
         self._last = now
 
     def _found(self, now: Status) -> None:
@@ -73,39 +68,6 @@ class Narrator:
         if losses := self.losses.sum_up(clock()):
             self._tell(Unsteady(losses, self._last.state))
             self._mute = False  # where things stand is known now
-
-    def _count_strangers(self, refused: int) -> None:
-        """Not a line for each: they would fill the disk."""
-        if refused > self._refused and clock() >= self._refusals_at:
-            self._tell(Refused(refused - self._refused))
-            self._refused, self._refusals_at = refused, clock() + STRANGERS_EVERY
-
-
-class Losses:
-    """Of a peer that comes and goes in a loop, not each time is told: it would fill the disk."""
-
-    def __init__(self) -> None:
-        self.untold = 0
-        self._began = float("-inf")  # the period
-        self._seen = 0  # in it
-
-    def count(self, now: float) -> bool:
-        """One more; returns whether it is to be told."""
-        if not self.untold and now >= self._began + LOSS_PERIOD:
-            self._began, self._seen = now, 0
-        self._seen += 1
-        self.untold += self._seen > MOST
-        return self._seen <= MOST
-
-    def due_in(self, now: float) -> float:
-        """When those that were not told are to be summed up, in seconds."""
-        return max(0.0, self._began + LOSS_PERIOD - now)
-
-    def sum_up(self, now: float) -> int:
-        """How many were not told. If it goes on like this, none of the next period will be."""
-        untold, self.untold = self.untold, 0
-        self._began, self._seen = now, MOST if untold > MOST else 0
-        return untold
 
 
 def _worth_telling(now: Status, last: Status) -> bool:

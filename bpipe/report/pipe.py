@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 from bpipe.engine import Engine
 from bpipe.errors import SessionEnded
 from bpipe.net.clock import clock
 from bpipe.protocol.ring import Views
 from bpipe.report.events import WaitingForStdin
+from bpipe.report.flood import Strangers
 from bpipe.report.hints import Hints, StdinHint
+from bpipe.report.line import line
 from bpipe.report.meter import Meter
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.story import Story
@@ -39,13 +43,18 @@ class PipeWatch(Watch):
     def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe. In the event loop."""
         self._engine = engine
+        tell, before, after = self._reporter.tell, [], []
         if listens:
             sealed = engine.session.secret is not None
             exposed = engine.source.exposed
             self._introduce(engine.status().peer, exposed=exposed, sealed=sealed)
-        hints = Hints(self._reporter.tell, engine.status, waits=listens)
-        before = [self._show_change] if self.draws else []
-        after = [hints.look, self._hint_at_stdin] if self._waits_for_stdin else [hints.look]
+            strangers = Strangers(tell)
+            after.append(lambda status: strangers.look(status.refused))
+        after.append(Hints(tell, engine.status, waits=listens).look)
+        if self._waits_for_stdin:
+            after.append(self._hint_at_stdin)
+        if self.draws:
+            before.append(self._show_change)
         self._story = Story(engine, self._reporter, self._meter, before, after)
         if self.draws:
             self._draw()
@@ -75,7 +84,7 @@ class PipeWatch(Watch):
         self._shown = status.state
         view = self._meter.view(status, clock())
         if self._may_draw(status):
-            self._terminal.show(view)
+            self._terminal.show(partial(line, view))
         else:
             self._terminal.hide()
 

@@ -2,7 +2,7 @@
 
 Theory of operation. One thread writes to stderr, so lines and the status line never meet within
 one another. A line takes the place of the status line, which is drawn again below it. Of the
-views that come while the terminal does not take any (^S), the last is drawn.
+pictures that come while the terminal does not take any (^S), the last is drawn.
 
 The cursor rests at the beginning of an empty row above the status line. So what another program
 writes to the same terminal, for example a producer's warning, can be read, and moves the cursor
@@ -26,13 +26,12 @@ from functools import partial
 from typing import Final
 
 from bpipe.protocol.ring import Views
-from bpipe.report.line import ASCII, FINE, Span, columns, line, printable
-from bpipe.report.meter import View
 from bpipe.report.output import LineThread, write_all
+from bpipe.report.segments import ASCII, FINE, Glyphs, Span, columns, printable
 from bpipe.report.settings import Level, Settings, When
 
 STDERR: Final = 2
-REDRAW: Final = 0.25  # seconds between two views
+REDRAW: Final = 0.25  # seconds between two pictures
 SUSPENSION: Final = 0.2  # seconds that ^Z waits for the status line to be erased
 WIDTH: Final = 80  # columns where nothing says how many there are
 LEAST_ROWS: Final = 3  # of a terminal that has room for an empty one
@@ -43,6 +42,9 @@ NEWLINE: Final = 10
 _ERASE: Final = "\r\x1b[2K \x1b[J\r"
 _WRAP, _NO_WRAP, _UP = "\x1b[?7h", "\x1b[?7l", "\x1b[A"
 
+# The status line for so many columns, of these characters. Called in another thread.
+Picture = Callable[[int, Glyphs], list[Span]]
+
 
 class Terminal:
     """Writes lines, and the status line, to stderr. Does not wait for it."""
@@ -51,7 +53,7 @@ class Terminal:
         self._thread = LineThread("Reporter")
         self._encoding = (sys.stderr and sys.stderr.encoding) or "utf-8"
         self._glyphs = FINE if has_glyphs(self._encoding) else ASCII
-        self._view: View | None = None
+        self._picture: Picture | None = None
         self._paint: Callable[[list[Span]], str] | None = None
         self._due = False  # a redraw was asked for
         self._drawn = 0  # columns that the status line takes on the screen now
@@ -62,9 +64,9 @@ class Terminal:
         """One line, without its end; returns whether it was not dropped."""
         return self._thread.do(partial(self._say, line), last=last)
 
-    def show(self, view: View) -> None:
+    def show(self, picture: Picture) -> None:
         """Draw this as the status line, as soon as may be."""
-        self._view = view
+        self._picture = picture
         if not self._due:
             self._due = True  # before the thread says otherwise
             if not self._thread.do(self._show):
@@ -72,13 +74,13 @@ class Terminal:
 
     def hide(self) -> None:
         """Erase the status line until the next ``show``; does not wait."""
-        if self._view is not None:
-            self._view = None
+        if self._picture is not None:
+            self._picture = None
             self._thread.do(self._show)
 
     def make_way(self, data: Views) -> None:
         """This is about to be written to the same terminal, by the thread that calls."""
-        if self._view is not None or self._drawn:
+        if self._picture is not None or self._drawn:
             self.clear()
         self._midway = data[-1][-1] != NEWLINE
 
@@ -103,7 +105,7 @@ class Terminal:
         self._write(self._erase() + self._draw())
 
     def _clear(self, erased: threading.Event) -> None:
-        self._view = None
+        self._picture = None
         self._write(self._erase())
         erased.set()
 
@@ -114,13 +116,13 @@ class Terminal:
 
     def _draw(self) -> str:
         """The codes that draw the status line; none in the background."""
-        view = self._view  # the event loop may change it meanwhile
-        if view is None or not in_foreground():
+        picture = self._picture  # the event loop may change it meanwhile
+        if picture is None or not in_foreground():
             return ""
         if self._paint is None:
             self._paint = plain if self._dumb else colourful()
         rows, width = size()
-        spans = line(view, width - 1, self._glyphs)  # in the last column, terminals differ
+        spans = picture(width - 1, self._glyphs)  # in the last column, terminals differ
         self._drawn = sum(columns(piece.text) for piece in spans)
         drawn = self._paint(spans) + "\r"
         if self._dumb:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bpipe.report.line import ASCII, FINE, Glyphs, columns, gauge, line
+from bpipe.report.line import gauge, line
 from bpipe.report.meter import View
+from bpipe.report.segments import ASCII, FINE, Glyphs, columns
 from bpipe.status import State, Status
 from tests.support.statuses import (
     AWAY,

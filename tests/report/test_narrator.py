@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bpipe.report import narrator as module
-from bpipe.report.narrator import LOSS_PERIOD, MOST, Losses, Narrator
+from bpipe.report.flood import PERIOD
+from bpipe.report.narrator import MOST, Narrator
 from bpipe.status import State, Status
 from tests.support.outputs import Recorder
 from tests.support.statuses import BEFORE
@@ -88,7 +89,7 @@ def test_of_a_loop_of_losses_the_first_are_told_and_then_how_many_there_were(
         narrator.look(replace(AGAIN, links=links + 1))
     told = [line.partition(":")[0].partition(" to ")[0] for line in recorder.lines]
     assert told == ["connected", *MOST * ["connection lost", "connected again"]]
-    now = LOSS_PERIOD
+    now = PERIOD
     narrator.sum_up()
     assert recorder.lines[-1] == (
         f"the connection was lost {1000 - MOST} more times in the last minute; now connected"
@@ -103,23 +104,10 @@ def test_a_loss_that_lasts_is_told_with_the_count(monkeypatch: pytest.MonkeyPatc
     for links in range(1, MOST + 2):
         narrator.look(replace(UP, links=links))
         narrator.look(replace(DOWN, links=links))
-    now = LOSS_PERIOD
+    now = PERIOD
     narrator.sum_up()
     assert recorder.lines[-1] == (
         "the connection was lost 1 more time in the last minute; now reconnecting"
     )
     narrator.look(replace(UP, links=MOST + 2, away=70.0))
     assert recorder.lines[-1] == "connected again to there:1 after 1m10s"
-
-
-def test_a_loop_that_goes_on_is_one_line_a_minute_and_one_that_has_ended_is_forgotten() -> None:
-    losses = Losses()
-    for second in range(300):
-        for _ in range(10):
-            losses.count(float(second))
-        if losses.untold and not losses.due_in(float(second)):
-            assert losses.sum_up(float(second)) >= 500
-            assert not losses.count(float(second))
-    losses.sum_up(300.0)
-    assert losses.sum_up(360.0) == 0
-    assert losses.count(500.0)

@@ -14,14 +14,17 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from bpipe.report import terminal as module
+from bpipe.report.line import line as one_line
 from bpipe.report.meter import View
 from bpipe.report.output import QUEUED, LineThread
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.terminal import (
+    Picture,
     Terminal,
     has_glyphs,
     is_dumb,
@@ -37,8 +40,8 @@ ERASE = "\r\x1b[2K \x1b[J\r"
 DRAWN = "connecting to there:1"
 
 
-def view(peer: str = "there:1") -> View:
-    return View(replace(BEFORE, peer=peer), 0.0, None, 0.0)
+def picture(peer: str = "there:1") -> Picture:
+    return partial(one_line, View(replace(BEFORE, peer=peer), 0.0, None, 0.0))
 
 
 @contextlib.contextmanager
@@ -123,7 +126,7 @@ def test_a_stderr_that_is_gone_is_no_error() -> None:
 def test_a_line_takes_the_place_of_the_status_line_which_is_drawn_again_below() -> None:
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         terminal.say("a line")
         terminal.close()
         text = sent()
@@ -139,7 +142,7 @@ def test_a_line_takes_the_place_of_the_status_line_which_is_drawn_again_below() 
 def test_where_there_is_no_room_for_an_empty_row_the_line_is_in_the_row_of_the_cursor() -> None:
     with stderr_as_a_terminal(rows=2) as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         terminal.close()
         text = sent()
     assert DRAWN in text
@@ -150,13 +153,13 @@ def test_where_there_is_no_room_for_an_empty_row_the_line_is_in_the_row_of_the_c
 def test_a_view_that_is_hidden_is_erased_until_the_next_one() -> None:
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         assert DRAWN in sent()
         terminal.hide()
         assert sent() == ERASE
         terminal.say("a line")
         assert sent() == "a line\n"
-        terminal.show(view("other:2"))
+        terminal.show(picture("other:2"))
         assert "other:2" in sent()
         terminal.close()
 
@@ -164,7 +167,7 @@ def test_a_view_that_is_hidden_is_erased_until_the_next_one() -> None:
 def test_clearing_waits_until_it_is_erased() -> None:
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         assert DRAWN in sent()
         terminal.clear()
         assert sent() == ERASE
@@ -188,7 +191,7 @@ def test_words_after_half_a_line_of_data_begin_a_new_one() -> None:
 def test_data_makes_the_status_line_go_first() -> None:
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         assert DRAWN in sent()
         terminal.make_way([memoryview(b"data\n")])
         assert sent() == ERASE
@@ -199,7 +202,7 @@ def test_a_terminal_without_codes_gets_none(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("TERM", "dumb")
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
-        terminal.show(view())
+        terminal.show(picture())
         terminal.say("a line")
         terminal.close()
         text = sent()
@@ -213,7 +216,7 @@ def test_no_line_reaches_the_last_column(monkeypatch: pytest.MonkeyPatch, width:
     monkeypatch.setenv("TERM", "dumb")
     with stderr_as_a_terminal(width) as sent:
         terminal = Terminal()
-        terminal.show(view("a-long-name.example:" + "7" * 99))
+        terminal.show(picture("a-long-name.example:" + "7" * 99))
         terminal.close()
         assert max(map(len, sent().split("\r"))) <= width - 1
 
@@ -235,7 +238,7 @@ def test_a_thread_that_draws_at_once_leaves_the_next_view_to_be_drawn(
     with stderr_as_a_pipe() as stderr:
         terminal = Terminal()
         for peer in ("one", "two"):
-            terminal.show(view(peer))
+            terminal.show(picture(peer))
         terminal.close()
         said = os.read(stderr, 1000)
     assert b"to one" in said
