@@ -37,10 +37,12 @@ def to_json(event: Event, run: str, now: float) -> str:
     fields.pop("advice", None)
     if isinstance(totals := fields.pop("totals", None), Totals):
         fields.update(totals._asdict())
-    for key, value in fields.items():
-        if isinstance(value, float):
-            fields[key] = round(value, 3)
-    return json.dumps(fields)
+    return json.dumps(
+        {
+            key.rstrip("_"): round(value, 3) if isinstance(value, float) else value
+            for key, value in fields.items()
+        }
+    )
 
 
 class Started(NamedTuple):

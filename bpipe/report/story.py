@@ -13,7 +13,7 @@ from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
 from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level
-from bpipe.report.totals import Done, Progress, Totals, advice, totals
+from bpipe.report.totals import Done, Progress, Totals, advice, origin, totals
 from bpipe.status import State, Status
 
 Look = Callable[[Status], None]
@@ -96,7 +96,7 @@ class Story:
         if isinstance(failure, NotConnected | SessionLost):
             reason = addressed(status.peer, reason)
         more = advice(failure, totals, interrupted=interrupted)
-        done = Done(exit_status, reason, failure.code, size, totals, more)
+        done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
         self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
 
     def _totals(self, status: Status) -> Totals:

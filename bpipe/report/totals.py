@@ -75,6 +75,7 @@ class Done(NamedTuple):
     size: int | None = None  # what was expected to be moved
     totals: Totals = Totals()
     advice: str = ""  # after a failure, for people: how far it got, and what to do
+    from_: str | None = None  # whose failure it is: that of a program, or of bpipe
 
     def words(self) -> str:
         if self.reason is None:
@@ -127,6 +128,13 @@ def _what_to_do(failure: SessionEnded, totals: Totals) -> str:
     if told or not (totals.sent or totals.received):
         return ""
     return "start both ends again, from the beginning"
+
+
+def origin(failure: SessionEnded | None) -> str | None:
+    """Whose failure it is: that of a program, or of bpipe; None: there is none."""
+    if failure is None:
+        return None
+    return "program" if isinstance(failure, ProgramFailed) else "bpipe"
 
 
 def exactly(number: int) -> str:

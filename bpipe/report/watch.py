@@ -74,7 +74,7 @@ class Watch(ABC):
 
     def refuse(self, status: int, reason: str, code: str) -> int:
         """Tell that there is nothing to run; returns the exit status."""
-        self._reporter.tell(Done(status, reason, code), Level.QUIET)
+        self._reporter.tell(Done(status, reason, code, from_="bpipe"), Level.QUIET)
         return status
 
     def close(self) -> None:

@@ -44,7 +44,7 @@ def test_the_manual_has_every_event_with_every_field() -> None:
         fields = set(each._fields) - {"advice"}  # which is only for people
         if "totals" in fields:
             fields = fields - {"totals"} | set(Totals._fields)
-        program[events.name(each)] = fields
+        program[events.name(each)] = {field.rstrip("_") for field in fields}
     assert schema_in_the_manual() == program
 
 
@@ -67,6 +67,13 @@ def test_the_totals_are_fields_among_the_others() -> None:
     assert (done["event"], done["status"], done["reason"]) == ("done", 4, "why")
     assert (done["sent"], done["confirmed"]) == (5, 0)
     assert "do this" not in done.values()
+
+
+@pytest.mark.parametrize("whose", [None, "program", "bpipe"])
+def test_whose_failure_it_is(whose: str | None) -> None:
+    done = json.loads(to_json(Done(1, "why", from_=whose), "cafe", 0))
+    assert done["from"] == whose
+    assert not any(key.endswith("_") for key in done)
 
 
 @pytest.mark.parametrize(

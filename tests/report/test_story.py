@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bpipe
-from bpipe.errors import LocalAbort, NotConnected, PipeClosed, SessionLost
+from bpipe.errors import LocalAbort, NotConnected, PipeClosed, ProgramFailed, SessionLost
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings
 from tests.support.pairs import pair, until
@@ -87,6 +87,22 @@ def test_the_last_line(failure: bpipe.SessionEnded | None, interrupted: bool, li
     assert found.startswith(f"bpipe: {line}")
     quiet = failure is None or interrupted  # nobody needs to be told
     assert concludes(Level.QUIET) == ([] if quiet else [found])
+
+
+@pytest.mark.parametrize(
+    ("failure", "whose"),
+    [(None, None), (ProgramFailed("status 3"), "program"), (SessionLost("given up"), "bpipe")],
+)
+def test_the_log_tells_whose_failure_it_is(
+    failure: bpipe.SessionEnded | None, whose: str | None
+) -> None:
+    async def check(watch: PipeWatch) -> None:
+        watch.open("there", listens=False)
+        async with pair() as (caller, _):
+            watch.begin(caller.engine, listens=False)
+            watch.conclude(failure, BEFORE, 3, interrupted=False)
+
+    assert json.loads(said(check, Settings(log="-"))[-1])["from"] == whose
 
 
 def test_nothing_is_told_after_the_last_line() -> None:

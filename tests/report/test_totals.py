@@ -12,10 +12,11 @@ from bpipe.errors import (
     NotConnected,
     PeerAborted,
     PipeClosed,
+    ProgramFailed,
     SessionEnded,
     SessionLost,
 )
-from bpipe.report.totals import Done, Progress, Totals, advice
+from bpipe.report.totals import Done, Progress, Totals, advice, origin
 
 MIB = 1 << 20
 AGAIN = "nothing was read from stdin: it can be started again"
@@ -87,6 +88,14 @@ def test_who_interrupts_it_is_told_how_far_it_got_and_not_what_to_do(failure: Se
     assert advice(failure, Totals(), interrupted=True) == ""
     got = advice(failure, Totals(sent=7, confirmed=5, received=1, delivered=1), interrupted=True)
     assert got == "5 bytes confirmed, 2 more not; 1 byte received"
+
+
+@pytest.mark.parametrize(
+    ("failure", "whose"),
+    [(None, None), (ProgramFailed("status 1"), "program"), (PipeClosed("head"), "bpipe")],
+)
+def test_whose_failure_it_is(failure: SessionEnded | None, whose: str | None) -> None:
+    assert origin(failure) == whose
 
 
 @pytest.mark.parametrize(("advice", "said"), [("", "why"), ("do this", "why; do this")])

@@ -107,6 +107,15 @@ def test_a_run_that_cannot_begin_is_one_line() -> None:
         assert said(check, Settings(level)) == ["bpipe: a bad address"]
 
 
+def test_a_run_that_cannot_begin_is_a_failure_of_bpipe() -> None:
+    async def check(watch: PipeWatch) -> None:
+        watch.open("there", listens=False)
+        watch.refuse(2, "a bad address", "address")
+
+    done = json.loads(said(check, Settings(log="-"))[-1])
+    assert (done["event"], done["status"], done["from"]) == ("done", 2, "bpipe")
+
+
 def test_a_log_that_cannot_be_opened_and_one_that_fails() -> None:
     async def refuse(watch: PipeWatch) -> None:
         with pytest.raises(LogError, match="cannot open the log /no/log"):
