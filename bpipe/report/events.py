@@ -33,7 +33,10 @@ def to_json(event: Event, run: str, now: float) -> str:
     """One line for programs; ``run`` tells runs apart, ``now`` is in seconds since 1970."""
     import json  # most runs have no log
 
-    fields = {"time": now, "run": run, "event": name(type(event)), **event._asdict()}
+    fields: dict[str, Any] = {"time": now, "run": run}
+    if isinstance(event, OfSession):
+        fields["session"], event = event.session, event.event
+    fields |= {"event": name(type(event)), **event._asdict()}
     fields.pop("advice", None)
     if isinstance(totals := fields.pop("totals", None), Totals):
         fields.update(totals._asdict())
@@ -43,6 +46,17 @@ def to_json(event: Event, run: str, now: float) -> str:
             for key, value in fields.items()
         }
     )
+
+
+class OfSession(NamedTuple):
+    """Another event, of one session of several."""
+
+    event: Event
+    number: int  # for people, from 1
+    session: str | None  # for programs: its ID, once there is one
+
+    def words(self) -> str:
+        return f"session {self.number}: {self.event.words()}"
 
 
 class Started(NamedTuple):
@@ -89,6 +103,18 @@ class Exposed(NamedTuple):
 
     def words(self) -> str:
         return f"without a secret: whoever reaches {self.address} gets in; --secret FILE helps"
+
+
+class Forwarding(NamedTuple):
+    """Local connections are taken, and each has a session of its own."""
+
+    address: str  # where they are taken
+    peer: str  # whom the sessions are with
+    reach: str  # who can connect: user (of this machine), machine, or network
+
+    def words(self) -> str:
+        others = ", those of other machines too," if self.reach == "network" else ""
+        return f"connections to {self.address}{others} go to {self.peer}"
 
 
 class Refused(NamedTuple):
@@ -198,6 +224,28 @@ class WaitingForPeer(NamedTuple):
 
     def words(self) -> str:
         return "waiting for the far side, which has not finished (its stdin is open)"
+
+
+class Crowded(NamedTuple):
+    """So many sessions came within a minute that not each is told; once a minute at most."""
+
+    sessions: int  # that have begun and were not told
+    failed: int  # that have failed and were not told
+
+    def words(self) -> str:
+        what, number = ("failed", self.failed) if self.failed else ("began", self.sessions)
+        return f"{count(number, 'more session')} {what} in the last minute"
+
+
+class Draining(NamedTuple):
+    """No more sessions begin, and those that there are go on for a while."""
+
+    sessions: int
+    left: float  # until they are ended
+
+    def words(self) -> str:
+        rest = f"; {self.sessions} may go on for {format_duration(self.left)}"
+        return f"no more sessions are taken{rest if self.sessions else ''}"
 
 
 class Frame(NamedTuple):

@@ -14,7 +14,7 @@ from bpipe.report.events import (
     Unsteady,
 )
 from bpipe.report.flood import Flood
-from bpipe.report.reporter import Reporter
+from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
 from bpipe.status import State, Status
 
@@ -26,11 +26,11 @@ _AWAY: Final = (State.CONNECTING, State.RECONNECTING)
 class Narrator:
     """Compares each status of a pipe with the one before, and tells what is new."""
 
-    def __init__(self, reporter: Reporter, first: Status) -> None:
+    def __init__(self, reporter: Teller, first: Status) -> None:
         self.losses = Flood(MOST)
         self._tell = reporter.tell
         self._last = self._told = first  # the last one, and that of the last connection
-        self._first = True  # the next connection is the first one of a caller
+        self._first = not first.links  # the next connection is the first one of a caller
         self._mute = False  # the last loss was not told, so what belongs to it is not either
         self._peer_finished = False  # told
 

@@ -122,8 +122,8 @@ class LogError(Exception):
     code = "log"
 
 
-def open_log(path: str, stdout: int, on_failure: Callable[[str], None]) -> Log:
-    """The log at this path, which must not be where stdout goes. Raises LogError.
+def open_log(path: str, stdout: int | None, on_failure: Callable[[str], None]) -> Log:
+    """The log at this path, which must not be where the data goes. Raises LogError.
 
     ``on_failure`` is called, in a thread, with what kept it from being written later.
     """
@@ -132,6 +132,6 @@ def open_log(path: str, stdout: int, on_failure: Callable[[str], None]) -> Log:
     except OSError as error:
         why = "it is a symbolic link" if error.errno == errno.ELOOP else explain(error)
         raise LogError(f"cannot open the log {path}: {why}") from None
-    if log.is_in(stdout):
+    if stdout is not None and log.is_in(stdout):
         raise LogError(f"the log {path} is where the data goes: name another file")
     return log

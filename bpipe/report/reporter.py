@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from bpipe.report.events import Dropped, Event, to_json
 from bpipe.report.output import Output
@@ -30,6 +31,17 @@ class Handler:
 
     def _say(self, event: Event, last: bool) -> bool:
         return self.output.say(self._phrase(event), last=last)
+
+
+class Teller(Protocol):
+    """Who tells events."""
+
+    @property
+    def level(self) -> Level:
+        """What people want to hear."""
+
+    def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
+        """Something has happened; people hear of it from this level on."""
 
 
 class Reporter:

@@ -11,7 +11,7 @@ from bpipe.net.clock import clock
 from bpipe.report.events import Frame, addressed
 from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
-from bpipe.report.reporter import Reporter
+from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
 from bpipe.report.totals import Done, Progress, Totals, advice, origin, totals
 from bpipe.status import State, Status
@@ -29,7 +29,7 @@ class Story:
     def __init__(
         self,
         engine: Engine,
-        reporter: Reporter,
+        reporter: Teller,
         meter: Meter,
         before: Sequence[Look] = (),
         after: Sequence[Look] = (),
@@ -66,6 +66,10 @@ class Story:
             due_in = losses.due_in(clock())
             asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
 
+    def status(self) -> Status:
+        """What the pipe is doing now."""
+        return self._engine.status()
+
     def progress(self) -> Progress:
         """Where it stands."""
         status = self._engine.status()
@@ -85,9 +89,7 @@ class Story:
         self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
-        self.concluded = True
-        self._narrator.sum_up()
-        self._narrator.look(status)
+        self._finish(status)
         size, totals = self._meter.size, self._totals(status)
         if failure is None:
             self._reporter.tell(Done(exit_status, None, None, size, totals))
@@ -98,6 +100,12 @@ class Story:
         more = advice(failure, totals, interrupted=interrupted)
         done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
         self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
+
+    def _finish(self, status: Status) -> None:
+        """Tell what happened before the end."""
+        self.concluded = True
+        self._narrator.sum_up()
+        self._narrator.look(status)
 
     def _totals(self, status: Status) -> Totals:
         return totals(status, self._meter.elapsed(clock()))

@@ -53,17 +53,51 @@ class Progress(NamedTuple):
         parts = [f"{self.state} {self.peer}"]
         if self.outage is not None:
             parts.append(f"nothing heard for {format_duration(self.outage)}")
-        for verb, number, result, safe in (
-            ("sent", totals.sent, "confirmed", totals.confirmed),
-            ("received", totals.received, "delivered", totals.delivered),
-        ):
-            parts.append(f"{verb} {format_size(number)}, {format_size(safe)} {result}")
+        parts += _streams(totals)
         if self.size:
             parts.append(f"{max(totals.confirmed, totals.delivered) * 100 // self.size}%")
         if self.rate:
             parts.append(f"{format_size(self.rate)}/s")
         parts.append(count(totals.reconnects, "reconnect"))
         return "; ".join(parts)
+
+
+class Listener(NamedTuple):
+    """All sessions of a process that serves many."""
+
+    address: str
+    sessions: int  # now
+    away: int  # of these: without a connection
+    most: int  # that there may be at once
+    draining: bool  # no more are taken
+    served: int  # since the start, with those that there are now
+    failed: int
+    refused: int  # callers that do not belong here
+    held: int  # bytes, of all sessions, that are not safe yet
+    rate: int  # per second, of all sessions and both directions
+    totals: Totals
+
+    def words(self) -> str:
+        away = f", {self.away} without a connection" if self.away else ""
+        parts = [f"{count(self.sessions, 'session')}{away}", f"{self.served} in all{self._failed}"]
+        parts += _streams(self.totals)
+        if self.held:
+            parts.append(f"{format_size(self.held)} held")
+        if self.rate:
+            parts.append(f"{format_size(self.rate)}/s")
+        parts.append(count(self.totals.reconnects, "reconnect"))
+        if self.refused:
+            parts.append(f"{count(self.refused, 'caller')} refused")
+        return "; ".join(parts)
+
+    def served_in_all(self) -> str:
+        """What there was, when no more comes."""
+        moved = _moved(self.totals)
+        return f"served {count(self.served, 'session')}{self._failed}{moved and '; '}{moved}"
+
+    @property
+    def _failed(self) -> str:
+        return f", {self.failed} failed" if self.failed else ""
 
 
 class Done(NamedTuple):
@@ -74,25 +108,21 @@ class Done(NamedTuple):
     code: str | None = None
     size: int | None = None  # what was expected to be moved
     totals: Totals = Totals()
-    advice: str = ""  # after a failure, for people: how far it got, and what to do
+    advice: str = ""  # for people: how far it got, and after a failure what to do
     from_: str | None = None  # whose failure it is: that of a program, or of bpipe
 
     def words(self) -> str:
         if self.reason is None:
-            return self._success()
+            return self.advice or self._success()
         return f"{self.reason}; {self.advice}" if self.advice else self.reason
 
     def _success(self) -> str:
         totals = self.totals
-        moved = [
-            f"{verb} {exactly(number)}"
-            for verb, number in (("sent", totals.sent), ("received", totals.received))
-            if number
-        ]
+        moved = _moved(totals)
         if not moved:
             return "done; both streams were empty"
         rate = format_size(max(totals.sent, totals.received) / max(totals.elapsed, 0.001))
-        summary = f"{' and '.join(moved)} in {format_duration(totals.elapsed)} ({rate}/s)"
+        summary = f"{moved} in {format_duration(totals.elapsed)} ({rate}/s)"
         if totals.reconnects:
             summary += f", {count(totals.reconnects, 'reconnect')}"
         summary += ", all delivered"
@@ -135,6 +165,23 @@ def origin(failure: SessionEnded | None) -> str | None:
     if failure is None:
         return None
     return "program" if isinstance(failure, ProgramFailed) else "bpipe"
+
+
+def _streams(totals: Totals) -> list[str]:
+    """What both have moved, and how much of it is safe."""
+    return [
+        f"{verb} {format_size(number)}, {format_size(safe)} {result}"
+        for verb, number, result, safe in (
+            ("sent", totals.sent, "confirmed", totals.confirmed),
+            ("received", totals.received, "delivered", totals.delivered),
+        )
+    ]
+
+
+def _moved(totals: Totals) -> str:
+    """What has been moved, to the byte; nothing if that is nothing."""
+    both = ("sent", totals.sent), ("received", totals.received)
+    return " and ".join(f"{verb} {exactly(number)}" for verb, number in both if number)
 
 
 def exactly(number: int) -> str:

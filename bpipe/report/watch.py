@@ -20,10 +20,10 @@ from bpipe.report.totals import Done
 class Watch(ABC):
     """Tells what happens in a process. ``open`` comes first, and ``close`` in any case.
 
-    ``stdout`` must not be the log; ``size`` is what is expected to be moved, in bytes.
+    ``stdout``, if it carries data, must not be the log; ``size`` is what is expected to be moved.
     """
 
-    def __init__(self, settings: Settings, stdout: int, size: int | None) -> None:
+    def __init__(self, settings: Settings, stdout: int | None, size: int | None) -> None:
         self.draws = wants_status(settings)
         self._settings = settings
         self._stdout = stdout

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from bpipe.report import events, totals
-from bpipe.report.events import Invitation, Listening, Trying, Unsteady, to_json
+from bpipe.report.events import (
+    Crowded,
+    Draining,
+    Forwarding,
+    Invitation,
+    Listening,
+    OfSession,
+    Trying,
+    Unsteady,
+    to_json,
+)
 from bpipe.report.totals import Done, Totals
 
 MANUAL = Path(__file__).parents[2] / "man" / "bpipe.1"
@@ -18,7 +28,7 @@ MANUAL = Path(__file__).parents[2] / "man" / "bpipe.1"
 CLASSES = [
     each
     for each in {**vars(events), **vars(totals)}.values()
-    if hasattr(each, "_fields") and hasattr(each, "words")
+    if hasattr(each, "_fields") and hasattr(each, "words") and each is not OfSession
 ]
 
 
@@ -76,6 +86,15 @@ def test_whose_failure_it_is(whose: str | None) -> None:
     assert not any(key.endswith("_") for key in done)
 
 
+def test_an_event_of_one_session_is_the_event_with_a_number_or_the_id() -> None:
+    unsteady = Unsteady(7, "connected")
+    event = OfSession(unsteady, 3, "beef")
+    assert event.words() == f"session 3: {unsteady.words()}"
+    told, plain = json.loads(to_json(event, "cafe", 0)), json.loads(to_json(unsteady, "cafe", 0))
+    assert told.pop("session") == "beef"
+    assert told == plain
+
+
 @pytest.mark.parametrize(
     ("event", "said"),
     [
@@ -105,6 +124,18 @@ def test_whose_failure_it_is(whose: str | None) -> None:
             Unsteady(1423, "connected"),
             "the connection was lost 1423 more times in the last minute; now connected",
         ),
+        (
+            Forwarding("127.0.0.1:5432", "far:7", "machine"),
+            "connections to 127.0.0.1:5432 go to far:7",
+        ),
+        (
+            Forwarding("0.0.0.0:5432", "far:7", "network"),
+            "connections to 0.0.0.0:5432, those of other machines too, go to far:7",
+        ),
+        (Crowded(1, 0), "1 more session began in the last minute"),
+        (Crowded(0, 7), "7 more sessions failed in the last minute"),
+        (Draining(3, 30.0), "no more sessions are taken; 3 may go on for 30s"),
+        (Draining(0, 30.0), "no more sessions are taken"),
     ],
 )
 def test_what_is_said_of_it(event: events.Event, said: str) -> None:

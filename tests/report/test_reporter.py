@@ -11,7 +11,7 @@ import time
 import pytest
 
 from bpipe.report import terminal as module
-from bpipe.report.events import Lost
+from bpipe.report.events import Lost, OfSession
 from bpipe.report.output import QUEUED, write_all
 from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level
@@ -48,6 +48,18 @@ def test_a_log_has_every_event_as_json_and_stderr_as_a_log_no_words() -> None:
         lost = {"event": "lost", "reason": "why", "code": "reset", "state": "reconnecting"}
         assert told == lost
     assert len(log.said) == len(runs) == 2
+
+
+def test_only_the_end_of_the_run_is_never_dropped_and_not_that_of_a_session() -> None:
+    class Lasts(Lines):
+        def say(self, line: str, *, last: bool = False) -> bool:
+            return super().say(f"{line}, last" if last else line)
+
+    lines = Lasts()
+    reporter = Reporter(Level.NORMAL, lines)
+    reporter.tell(OfSession(Done(1, "why"), 3, "beef"))
+    reporter.tell(Done(1, "why"))
+    assert lines.said == ["bpipe: session 3: why", "bpipe: why, last"]
 
 
 @pytest.mark.parametrize("json_lines", [False, True])

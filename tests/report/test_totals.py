@@ -16,7 +16,7 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
-from bpipe.report.totals import Done, Progress, Totals, advice, origin
+from bpipe.report.totals import Done, Listener, Progress, Totals, advice, origin
 
 MIB = 1 << 20
 AGAIN = "nothing was read from stdin: it can be started again"
@@ -117,3 +117,51 @@ def test_the_progress_in_words() -> None:
         "connected there:1; nothing heard for 3s; sent 3.0 KiB, 2.0 KiB confirmed;"
         " received 10 B, 5 B delivered; 25%; 1.0 MiB/s; 2 reconnects"
     )
+
+
+LISTENER = Listener(
+    address="here:1",
+    sessions=1,
+    away=0,
+    most=64,
+    draining=False,
+    served=1,
+    failed=0,
+    refused=0,
+    held=0,
+    rate=0,
+    totals=Totals(),
+)
+MANY = LISTENER._replace(
+    sessions=3,
+    away=1,
+    served=42,
+    failed=2,
+    refused=5,
+    held=12 * MIB,
+    rate=30 * MIB,
+    totals=Totals(sent=3072, confirmed=2048, received=10, delivered=5, reconnects=7),
+)
+
+
+@pytest.mark.parametrize(
+    ("listener", "now", "in_all"),
+    [
+        (
+            LISTENER,
+            "1 session; 1 in all; sent 0 B, 0 B confirmed; received 0 B, 0 B delivered;"
+            " 0 reconnects",
+            "served 1 session",
+        ),
+        (
+            MANY,
+            "3 sessions, 1 without a connection; 42 in all, 2 failed;"
+            " sent 3.0 KiB, 2.0 KiB confirmed; received 10 B, 5 B delivered;"
+            " 12.0 MiB held; 30.0 MiB/s; 7 reconnects; 5 callers refused",
+            "served 42 sessions, 2 failed; sent 3.0 KiB (3,072 bytes) and received 10 B",
+        ),
+    ],
+)
+def test_many_sessions_in_words(listener: Listener, now: str, in_all: str) -> None:
+    assert listener.words() == now
+    assert listener.served_in_all() == in_all

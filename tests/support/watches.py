@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import bpipe
 from bpipe.ends.streams import Directions, Streams
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Settings
+from bpipe.report.watch import Watch
 from tests.support.outputs import ended, stderr_as_a_pipe
 from tests.support.pairs import pair, run, until
 
+Watched = TypeVar("Watched", bound=Watch)
 Check = Callable[[PipeWatch], Awaitable[None]]
 STREAMS = Streams(0, 1, False, False)
 
@@ -24,9 +27,14 @@ def said(
     streams: Streams = STREAMS,
     directions: Directions = Directions(),  # noqa: B008 - immutable
 ) -> list[str]:
-    """The lines on stderr of a run that does this."""
+    """The lines on stderr of a run with one pipe that does this."""
+    return heard(lambda: PipeWatch(settings, streams, directions), check)
+
+
+def heard(make: Callable[[], Watched], check: Callable[[Watched], Awaitable[None]]) -> list[str]:
+    """The lines on stderr of a run that is watched like this and does this."""
     with stderr_as_a_pipe() as stderr, ended("Reporter"):
-        watch = PipeWatch(settings, streams, directions)
+        watch = make()
         try:
             run(lambda: check(watch))
         finally:

@@ -1,0 +1,69 @@
+"""The status line of a process that serves many sessions: how many, whether it moves, what fails.
+
+``service_line`` lays out a ``Listener``, and is a pure function, as ``line.py`` is for one pipe.
+"""
+
+from __future__ import annotations
+
+from bpipe.report.format import format_size
+from bpipe.report.line import whole
+from bpipe.report.segments import Segment, Span, fit, printable
+from bpipe.report.totals import Listener, count
+
+
+def service_line(now: Listener, width: int) -> list[Span]:
+    """The status line, at most ``width`` columns."""
+    elapsed = whole(now.totals.elapsed)
+    reconnects = now.totals.reconnects
+    parts = [
+        _state(now),
+        _sessions(now),
+        _told(now.away, f"{now.away} away", 13, "magenta"),
+        _told(now.failed, f"{now.failed} failed", 12, "magenta"),
+        *_amounts(now),
+        _pace(now),
+        _told(now.held, f"{format_size(now.held)} held", 6),
+        _told(now.served > now.sessions, f"{now.served} in all", 3),
+        _told(now.refused, f"{count(now.refused, 'caller')} refused", 1, "dim"),
+        _told(reconnects, count(reconnects, "reconnect"), 2),
+        Segment((f"elapsed {elapsed}", elapsed, ""), (4, 5), "dim"),
+    ]
+    return fit(parts, width)
+
+
+def _told(applies: float, text: str, rank: int, style: str = "") -> Segment:
+    """What is said if there is something to say, and left out at this rank."""
+    return Segment((text, ""), (rank,), style) if applies else Segment(("",))
+
+
+def _state(now: Listener) -> Segment:
+    if now.draining:
+        return Segment(("draining",), (), "bold magenta")
+    name = printable(now.address)
+    return Segment((f"serving at {name}", "serving"), (7,), "bold green")
+
+
+def _sessions(now: Listener) -> Segment:
+    """How many there are; of how many there may be, where that comes near."""
+    said = count(now.sessions, "session")
+    if not now.draining and 2 * now.sessions > now.most:
+        return Segment((f"{now.sessions} of {count(now.most, 'session')}", said), (8,))
+    return Segment((said,))
+
+
+def _pace(now: Listener) -> Segment:
+    if now.rate:
+        return Segment((f"{format_size(now.rate)}/s",))
+    return Segment(("idle" if now.sessions else "",))
+
+
+def _amounts(now: Listener) -> list[Segment]:
+    """How much is safe, the direction with more of it first."""
+    both = [("sent", now.totals.confirmed), ("received", now.totals.delivered)]
+    both.sort(key=lambda each: -each[1])
+    (verb, more), (other, less) = both
+    amount = format_size(more)
+    return [
+        Segment((f"{verb} {amount}", amount, ""), (10, 11), "bold") if more else Segment(("",)),
+        _told(less, f"{other} {format_size(less)}", 9),
+    ]
