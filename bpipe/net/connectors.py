@@ -6,17 +6,21 @@ A carrier is a connected socket, whatever is behind it. A new one is a new conne
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
 from typing import Final, NamedTuple, Protocol
 
 from bpipe.errors import AddressError, NotConnected
 from bpipe.net.address import Address, require_text
+from bpipe.net.clock import clock
 from bpipe.net.peer import require_same_user
 from bpipe.net.resolve import Endpoint, require_local, resolve
 from bpipe.net.sockets import forget
 
 LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
+QUEUE_LOOK: Final = 0.01  # seconds between two tries at a Unix socket whose queue is full
 
 
 class Connection(NamedTuple):
@@ -176,16 +180,71 @@ async def _connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
 
     ``anywhere``: other users' processes may be there, but not behind a Unix socket.
     """
-    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    sock = await _reach(endpoint)
     try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
-        unix = isinstance(endpoint.sockaddr, str)
-        if not unix and sock.getsockname() == sock.getpeername():
-            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
-            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
         require_same_user(sock, str(endpoint), anywhere=anywhere)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def _reach(endpoint: Endpoint) -> socket.socket:
+    """A connection to whoever is at this endpoint; OSError if that cannot be."""
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
+        if endpoint.family == socket.AF_UNIX:
+            _require_place(sock)
+        elif sock.getsockname() == sock.getpeername():
+            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
+            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _require_place(sock: socket.socket) -> None:
+    """BlockingIOError if the queue is full: asyncio takes that for a connection that is made."""
+    try:
+        sock.getpeername()
+    except OSError:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
+
+
+async def dial(address: Address, limit: float) -> socket.socket:
+    """A connection to a service, anybody's, that is there now; all its endpoints are tried.
+
+    Raises OSError, the last one if there are several, AddressError for a name that has no address,
+    and TimeoutError when ``limit`` seconds are over.
+    """
+    until = clock() + limit
+    try:
+        endpoints = await asyncio.wait_for(_endpoints(address), limit)
+        for left in range(len(endpoints), 1, -1):  # a silent one leaves the others their share
+            share = (until - clock()) / left
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                return await asyncio.wait_for(_reach_in_turn(endpoints[-left]), share)
+        return await asyncio.wait_for(_reach_in_turn(endpoints[-1]), until - clock())
+    except asyncio.TimeoutError:
+        raise TimeoutError(f"no answer in {limit:g} s") from None
+
+
+async def _endpoints(address: Address) -> list[Endpoint]:
+    if address.path is not None:
+        return [Endpoint(socket.AF_UNIX, address.path)]
+    return await resolve(address)
+
+
+async def _reach_in_turn(endpoint: Endpoint) -> socket.socket:
+    """The same as ``_reach``, after those who wait before us at a Unix socket whose queue is full.
+
+    That queue cannot be waited for: it is looked at.
+    """
+    while True:
+        try:
+            return await _reach(endpoint)
+        except BlockingIOError:
+            await asyncio.sleep(QUEUE_LOOK)

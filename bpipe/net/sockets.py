@@ -1,4 +1,4 @@
-"""What a link's socket is told: the options that it needs."""
+"""What sockets are told: the options that a link's needs, and one that is an end of a pipe."""
 
 from __future__ import annotations
 
@@ -14,17 +14,26 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kerne
 
 def prepare(sock: socket.socket, heartbeat: float) -> None:
     """Set what a link's socket needs; ``heartbeat`` is in seconds."""
-    sock.setblocking(False)
+    prepare_end(sock)
     if sock.family == socket.AF_UNIX:
         with contextlib.suppress(OSError):  # TCP's is left to the kernel, which adapts it
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LOCAL_BUFFER)
         return
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     patience = min(max(1, int(3000 * heartbeat)), (1 << 31) - 1)
     for option, value in (("TCP_USER_TIMEOUT", patience), ("TCP_NOTSENT_LOWAT", UNSENT)):
         if hasattr(socket, option):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+def prepare_end(sock: socket.socket) -> None:
+    """Set what a socket needs that is an end of a pipe: not to block, and to send a little at once.
+
+    Its buffers are left to the kernel.
+    """
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def forget(sock: socket.socket) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bpipe.net.sockets import LOCAL_BUFFER, UNSENT, forget, prepare
+from bpipe.net.sockets import LOCAL_BUFFER, UNSENT, forget, prepare, prepare_end
 
 
 def option(sock: socket.socket, name: str) -> int | None:
@@ -22,6 +22,19 @@ def test_options_of_a_tcp_socket() -> None:
         assert option(sock, "TCP_NODELAY")
         assert option(sock, "TCP_USER_TIMEOUT") in (None, 6000)
         assert option(sock, "TCP_NOTSENT_LOWAT") in (None, UNSENT)
+
+
+def test_options_of_a_socket_that_is_an_end_of_a_pipe() -> None:
+    with socket.socket() as sock:
+        patience = option(sock, "TCP_USER_TIMEOUT")
+        prepare_end(sock)
+        assert not sock.getblocking()
+        assert option(sock, "TCP_NODELAY")
+        assert option(sock, "TCP_USER_TIMEOUT") == patience
+    near, far = socket.socketpair()
+    with near, far:
+        prepare_end(near)
+        assert not near.getblocking()
 
 
 @pytest.mark.parametrize(
