@@ -78,7 +78,7 @@ class Engine:
                 self.session.leave(NotConnected("it was never connected"))
             await self.source.close()
         else:
-            await self._supervisor
+            await asyncio.shield(self._supervisor)
 
     # --- what is done to it ---
 

@@ -57,7 +57,7 @@ class Server:
         self._terms = terms
         self._listener: Listener
         self._tasks: dict[BackedPipe, asyncio.Task[None]] = {}
-        self._stopped = False
+        self.stopped = False
         self._tell: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Server:
@@ -88,7 +88,17 @@ class Server:
     @property
     def exposed(self) -> bool:
         """Whether other machines can connect, and nothing tells who they are."""
-        return self._listener.exposed and self._terms.secret is None
+        return self.reachable and not self.sealed
+
+    @property
+    def reachable(self) -> bool:
+        """Whether other machines can connect; who may is another question."""
+        return self._listener.exposed
+
+    @property
+    def sealed(self) -> bool:
+        """Whether there is a secret."""
+        return self._terms.secret is not None
 
     @property
     def refused(self) -> int:
@@ -108,7 +118,7 @@ class Server:
 
     def stop(self) -> None:
         """Serve no new callers: they are told to try again. Who is served may come back still."""
-        self._stopped = True
+        self.stopped = True
         for pipe in list(self._tasks):
             pipe.engine.drive()
 
@@ -126,7 +136,7 @@ class Server:
 
     def more(self) -> Session | None:
         """One more session for a caller, None if there are as many as may be."""
-        if self._stopped or len(self._tasks) >= self.most:
+        if self.stopped or len(self._tasks) >= self.most:
             return None
         session = self._terms.session()
         pipe = BackedPipe(session, self._listener.source(session))
@@ -160,10 +170,10 @@ class Server:
             asyncio.get_running_loop().call_exception_handler(context)
 
     async def _heard(self, pipe: BackedPipe) -> None:
-        """Wait until the pipe's caller was heard; SessionEnded if nobody is waited for any more."""
+        """Wait until it is known who was heard; SessionEnded if nobody is waited for any more."""
         session = pipe.engine.session
-        while not session.established:
-            if self._stopped and session.replaceable:
+        while not (session.established and pipe.engine.link is not None):
+            if self.stopped and session.replaceable:
                 session.leave(SessionEnded("the server has stopped"))
                 pipe.engine.drive()
             await pipe.engine.changed()

@@ -21,6 +21,7 @@ LAYERS = [
     "survey",
     "engine",
     "pipe",
+    "server",
     "ends",
     "report",
     "run",

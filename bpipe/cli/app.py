@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bpipe import __version__
-from bpipe.cli import options
+from bpipe.cli import examples, options
 from bpipe.cli.complain import complain, say
 from bpipe.cli.groups import grouped
 from bpipe.cli.layout import Command, Group, argument
+from bpipe.cli.many import Many
 from bpipe.cli.options import Direction, Report, Trust, Tuning, Where
 from bpipe.errors import AddressError, SecretError, explain
 from bpipe.run.exits import FAILED, USAGE
 from bpipe.run.limits import describe
 
-if TYPE_CHECKING:
-    from bpipe.pipe import BackedPipe
-    from bpipe.report.settings import Settings
-    from bpipe.run.session import Wanted
-
 app = typer.Typer(
     name="bpipe",
     cls=Group,
     help="A pipe between two machines that does not break.",
-    epilog=options.EXAMPLES,
+    epilog=examples.ALL,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -103,96 +97,48 @@ def _bpipe(
     """A pipe between two machines that does not break."""
 
 
-@app.command(cls=Command, epilog=options.CONNECT_EXAMPLES)
-@grouped()
+@app.command(cls=Command, epilog=examples.CONNECT)
+@grouped(without=("keep_open", "to"))
 def connect(
     context: typer.Context,
     address: Annotated[str, options.address("ADDRESS")],
     where: Where,
     direction: Direction,
+    many: Many,
     trust: Trust,
     tuning: Tuning,
     report: Report,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
-    from bpipe import pipe
+    from bpipe.cli.runs import Run
+    from bpipe.pipe import connect as open_pipe
 
-    settings, there = report.settings(), where.parse(address)
-    open_pipe = partial(pipe.connect, there, retry_max=tuning.retry_max)
-    ends = _ends(direction, context.obj)
-    return _join(open_pipe, str(there), trust, tuning, ends, settings, listens=False)
+    run = Run(where.parse(address), trust, tuning, report.settings(), listens=False)
+    dial = partial(open_pipe, retry_max=tuning.retry_max)
+    ends = many.ends(direction, context.obj)
+    return run.one(dial, ends) if many.from_ is None else run.forward(dial, many)
 
 
-@app.command(cls=Command, epilog=options.LISTEN_EXAMPLES)
-@grouped(without=("connect_timeout", "retry_max"))
+@app.command(cls=Command, epilog=examples.LISTEN)
+@grouped(without=("connect_timeout", "retry_max", "from_"))
 def listen(
     context: typer.Context,
     *,
     address: Annotated[str | None, options.address("[ADDRESS]", options.DEFAULT)] = None,
     where: Where,
     direction: Direction,
+    many: Many,
     trust: Trust,
     tuning: Tuning,
     report: Report,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
-    from bpipe import pipe
+    from bpipe.cli.runs import Run
+    from bpipe.pipe import listen as open_pipe
 
-    settings, here = report.settings(), where.listening(address)
-    open_pipe = partial(pipe.listen, here)
-    ends = _ends(direction, context.obj)
-    return _join(open_pipe, str(here), trust, tuning, ends, settings, listens=True)
-
-
-def _ends(direction: Direction, program: list[str] | None) -> Wanted:
-    """What is joined to the two streams: our own stdin and stdout, or a program."""
-    from bpipe.run.session import Wanted
-
-    directions = direction.directions()
-    if program is None:
-        return Wanted(directions)
-    import shutil
-
-    if not program or not program[0]:
-        raise typer.BadParameter("-- is followed by a program, and its arguments")
-    if directions.send_only or directions.recv_only:
-        raise typer.BadParameter("a program takes both streams: no --send-only, no --recv-only")
-    if shutil.which(program[0]) is None:
-        raise typer.BadParameter(f"{program[0]}: there is no such program")
-    return Wanted(directions, program)
-
-
-def _join(
-    open_pipe: Callable[..., Awaitable[BackedPipe]],
-    name: str,
-    trust: Trust,
-    tuning: Tuning,
-    ends: Wanted,
-    settings: Settings,
-    *,
-    listens: bool,
-) -> int:
-    """Run the pipe that is opened with all that is asked for; ``name`` is its address."""
-    from bpipe.cli.keys import choose_secret, credentials
-    from bpipe.run.session import run_session
-
-    _collect_garbage()
-    secret = choose_secret(trust, settings)
-    settings = settings._replace(credentials=credentials(trust))
-    open_pipe = partial(
-        open_pipe,
-        insecure=trust.insecure,
-        secret=secret,
-        buffer_size=tuning.buffer,
-        limits=tuning.limits(),
-    )
-    return run_session(open_pipe, ends, settings, name, listens=listens)
-
-
-def _collect_garbage() -> None:
-    """From here on (see ``__main__``). What was imported stays, and is not looked at again."""
-    gc.freeze()
-    gc.enable()
+    run = Run(where.listening(address), trust, tuning, report.settings(), listens=True)
+    ends = many.ends(direction, context.obj)
+    return run.serve(ends, many) if many.keep_open else run.one(open_pipe, ends)
 
 
 @app.command(cls=Command)
@@ -226,7 +172,8 @@ def demo(
     ] = None,
 ) -> int:
     """Send a folder over a network that keeps breaking."""
+    from bpipe.cli.runs import collect_garbage
     from bpipe.demo.demo import run_demo
 
-    _collect_garbage()
+    collect_garbage()
     return run_demo(path)

@@ -14,10 +14,11 @@ _Command = Callable[..., int]
 
 # The panels of the help, in its order.
 DIRECTION: Final = "Direction"
+MANY: Final = "Services, and many sessions"
 SECRET: Final = "Secret"
 CONNECTION: Final = "Connection and outages"
 SHOWN: Final = "What is shown"
-PANELS: Final = (DIRECTION, SECRET, CONNECTION, SHOWN)
+PANELS: Final = (DIRECTION, MANY, SECRET, CONNECTION, SHOWN)
 
 
 def option(

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from bpipe.net.address import Address
     from bpipe.protocol.patience import Limits
 
-
 DEFAULT: Final = ":27473"  # where a listener listens
 
 
@@ -147,15 +146,15 @@ class Tuning(NamedTuple):
         ),
     ] = 30.0
     give_up_after: Annotated[
-        float,
+        float | None,
         option(
             values.duration,
             "--give-up-after",
             "TIME",
-            "The longest outage. [default: 24h]",
+            "The longest outage; 1h with many sessions. [default: 24h]",
             panel=CONNECTION,
         ),
-    ] = 86400.0
+    ] = None
     retry_max: Annotated[
         float,
         option(
@@ -177,21 +176,25 @@ class Tuning(NamedTuple):
         ),
     ] = 2.0
     buffer: Annotated[
-        int,
+        int | None,
         option(
             values.buffer,
             "--buffer",
             "SIZE",
-            "Memory for each direction. [default: 64M]",
+            "Memory for each direction; 4M with many sessions. [default: 64M]",
             panel=CONNECTION,
         ),
-    ] = 64 << 20
+    ] = None
 
-    def limits(self) -> Limits:
-        """The times that a session knows."""
-        from bpipe.protocol.patience import Limits
-
-        return Limits(self.heartbeat, self.connect_timeout, self.give_up_after)
+    def terms(self, buffer_size: int, usual: Limits) -> dict[str, Any]:
+        """The memory of a session, and its times: these, where no others are asked for."""
+        give_up_after = usual.give_up_after if self.give_up_after is None else self.give_up_after
+        limits = usual._replace(
+            heartbeat=self.heartbeat,
+            connect_timeout=self.connect_timeout,
+            give_up_after=give_up_after,
+        )
+        return {"buffer_size": self.buffer or buffer_size, "limits": limits}
 
 
 class Report(NamedTuple):
@@ -248,36 +251,3 @@ class Report(NamedTuple):
         loud = Level(min(Level.NORMAL + self.verbose, Level.TRACE))
         level = Level.QUIET if self.quiet else loud
         return Settings(level, self.status, self.size, self.log_json, self.log_interval)
-
-
-EXIT_STATUS: Final = """\
-Exit status:
-  0 all delivered, 1 failed, 2 usage, 3 never connected, 4 lost after it was up,
-  141 a consumer closed its pipe; with -- PROGRAM, that of the program
-
-The manual: man bpipe
-"""
-CONNECT_EXAMPLES: Final = f"""\
-Examples:
-  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
-  bpipe connect far.example:7000 --secret ~/.bpipe.key --name old > old.tar
-  echo question | bpipe connect unix:/run/user/1000/sum
-  ssh -o ProxyCommand='bpipe connect -q %h:7000' far.example
-
-{EXIT_STATUS}"""
-LISTEN_EXAMPLES: Final = f"""\
-Examples:
-  bpipe listen :7000 --secret ~/.bpipe.key --name src | tar x -C /dst
-  bpipe listen :7000 --secret ~/.bpipe.key --name old < old.tar
-  bpipe listen unix:/run/user/1000/sum < answer
-  bpipe listen localhost:7000 -- psql -1 shop
-
-{EXIT_STATUS}"""
-EXAMPLES: Final = """\
-Example, between two machines:
-  bpipe keygen ~/.bpipe.key && scp -p ~/.bpipe.key far.example:
-  far$ bpipe listen :7000 --secret ~/.bpipe.key --name src > src.tar
-  tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
-
-More: bpipe connect --help, bpipe listen --help, man bpipe
-"""

@@ -13,6 +13,7 @@ _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
 LARGEST_BUFFER: Final = _SIZES["T"]
+MOST_SESSIONS: Final = 10_000
 SHORTEST_HEARTBEAT: Final = 0.05
 SHORTEST_INTERVAL: Final = 0.1
 SHORTEST_PAUSE: Final = 0.01
@@ -36,6 +37,14 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text!r} is not a time: write seconds, or ms, s, m, h, d after it")
     return float(match[1]) * _TIMES[match[2]]
+
+
+def sessions(text: str) -> int:
+    """A number of sessions; ValueError for anything else."""
+    number = int(text) if re.fullmatch(r"\d{1,6}", text.strip(), re.ASCII) else 0
+    if not 1 <= number <= MOST_SESSIONS:
+        raise ValueError(f"{text!r} is not a number of sessions, from 1 to {MOST_SESSIONS}")
+    return number
 
 
 def when(text: str) -> When:

@@ -77,7 +77,8 @@ class Program:
         """Something has happened: what follows is done outside of this call."""
         session, child = self._engine.session, self._child
         if child is None:
-            if session.established and not self._asked and session.phase is Phase.UP:
+            heard = session.established and self._engine.link is not None  # whom: see BPIPE_PEER
+            if heard and not self._asked and session.phase is Phase.UP:
                 self._asked = True
                 self._engine.call(self._begin)
         elif self._stream_is_cut():

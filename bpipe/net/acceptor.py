@@ -52,12 +52,17 @@ class Acceptor:
             for sock in self._bound.sockets:
                 asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
+    def pause(self) -> None:
+        """Let whoever comes wait in the kernel, until ``open``."""
+        self._open = False
+        for sock in self._bound.sockets:
+            asyncio.get_running_loop().remove_reader(sock)
+
     def close(self) -> None:
         """Let go of the address. Again: no effect."""
-        for sock in self._bound.sockets:
-            if sock.fileno() >= 0:
-                asyncio.get_running_loop().remove_reader(sock)
-        self._bound.close()
+        if self._bound.sockets[0].fileno() >= 0:
+            self.pause()
+            self._bound.close()
 
     def _accept(self, listening: socket.socket) -> None:
         for turn in range(_BATCH):
@@ -72,6 +77,8 @@ class Acceptor:
                     self._find_descriptor(listening, error)
                 return
             self._take(sock)
+            if not self._open:
+                return
 
     def _take(self, sock: socket.socket) -> None:
         try:
@@ -102,7 +109,7 @@ class Acceptor:
             loop.call_later(_PAUSE, self._accept_again, listening)
 
     def _accept_again(self, listening: socket.socket) -> None:
-        if listening.fileno() >= 0:
+        if self._open:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from typing import Final
 
 from bpipe.errors import code_of, explain
@@ -15,6 +16,11 @@ from bpipe.errors import code_of, explain
 # Of the event loop, one that listens, the connection, two more for callers that come meanwhile or
 # for what is dialled beside it, and two for each pump.
 _DESCRIPTORS: Final = 3 + 1 + 3 + 4
+
+# Of each session of many: its link, a greeting beside it, and what it is joined to, which for a
+# program are two pipes and a handle. While one is started, its own ends are there, too.
+_OF_A_SESSION: Final = 5
+_OF_A_SERVICE: Final = 128
 
 _TOO_MANY_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
@@ -33,6 +39,16 @@ def require_descriptors() -> None:
     finally:
         for descriptor in found:
             os.close(descriptor)
+
+
+def allow_sessions(count: int) -> None:
+    """Have the system allow the descriptors of so many; OSError if it does not."""
+    wanted = _OF_A_SERVICE + count * _OF_A_SESSION
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < wanted:
+        raise OSError(f"--max-sessions {count} needs {wanted} descriptors, not {hard} (ulimit -n)")
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def shortage(error: BaseException) -> str | None:

@@ -103,9 +103,13 @@ class Process:
         """End every pipe by this signal, and tell the peers; then die by it, if there was one."""
         for engine in list(self._engines):
             if engine.status().state is not State.OVER:
-                self.deadly = number
+                self.die_by(number)
                 reason = f"interrupted by {signal.Signals(number).name}"
                 engine.abort(Reason.INTERRUPTED, reason)
+
+    def die_by(self, number: int) -> None:
+        """When all is over."""
+        self.deadly = number
 
     def pardon(self) -> None:
         """All was done when the signal came: do not die by it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpipe.ends.local import Ends
 from bpipe.ends.stdio import Stdio
 from bpipe.ends.streams import Directions, Streams, silence_stderr_within_data, take_streams
+from bpipe.net.address import Address
 from bpipe.pipe import BackedPipe
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Settings
@@ -17,34 +19,54 @@ from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, require_descriptors
 from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin, tell_manager
 
+if TYPE_CHECKING:
+    from bpipe.ends.guard import Guard
+
 OpenPipe = Callable[[], Awaitable[BackedPipe]]
 
 
 class Wanted(NamedTuple):
-    """What is joined to the pipe: our stdin and stdout, or this program and its arguments."""
+    """What is joined to the pipe: our stdin and stdout, or something that takes their place."""
 
     directions: Directions
-    program: Sequence[str] | None = None
+    program: Sequence[str] | None = None  # and its arguments
+    service: Address | None = None  # where it listens
 
     @property
     def seen(self) -> Directions:
-        """What is to be seen of our own stdin and stdout: nothing, where a program has both."""
-        return self.directions if self.program is None else Directions(recv_only=True)
+        """What is to be seen of our own stdin and stdout: nothing, if they are not joined."""
+        return self.directions if self._ours else Directions(recv_only=True)
 
     @property
     def writes_stdout(self) -> bool:
         """Whether our own stdout carries data."""
-        return self.program is None and not self.directions.send_only
+        return self._ours and not self.directions.send_only
+
+    @property
+    def _ours(self) -> bool:
+        return self.program is None and self.service is None
 
     def ends(self, streams: Streams, watch: PipeWatch) -> Ends:
         """The same as ends."""
-        if self.program is None:
+        if self._ours:
             return Stdio(streams, self.directions, watch.make_way)
-        from bpipe.ends.program import Program
-
         for descriptor in streams[:2]:
             os.close(descriptor)
-        return Program(self.program)
+        return self.apart()()
+
+    def apart(self, guard: Guard | None = None) -> Callable[[], Ends]:
+        """What makes these ends, which are not our own stdin and stdout, as often as it is called.
+
+        Programs share the guard, if there is one.
+        """
+        if self.program is not None:
+            from bpipe.ends.program import Program
+
+            return partial(Program, self.program, guard)
+        from bpipe.ends.sockets import Dialled
+
+        assert self.service is not None
+        return partial(Dialled, self.service)
 
 
 def run_session(

@@ -76,6 +76,18 @@ WRONG = [
     ("no name of one", "connect localhost --  x", "-- is followed by a program"),
     ("no such program", "listen -- /nowhere/x", "/nowhere/x: there is no such program"),
     ("half a program", "listen --send-only -- cat", "a program takes both streams"),
+    ("half a service", "listen --recv-only --to :22", "a connection takes both streams"),
+    ("half of many", "connect far --recv-only --from :2", "a connection takes both streams"),
+    ("a program and a service", "listen --to :22 -- cat", "-- and --to contradict each other"),
+    ("a program and a door", "connect far --from :2 -- cat", "-- and --from contradict each other"),
+    ("many of nothing", "listen -k", "-k serves each caller with a program"),
+    ("one, not so many", "listen --max-sessions 3 -- cat", "--max-sessions and --drain are about"),
+    ("one, not drained", "connect far --drain 0", "--max-sessions and --drain are about"),
+    ("no sessions", "listen -k --max-sessions 0 -- cat", "'0' is not a number of sessions"),
+    ("too many", "listen -k --max-sessions 99999 -- cat", "not a number of sessions, from 1 to"),
+    ("a door that is a port 0", "listen --to :0", "is for a listener: nobody can connect to it"),
+    ("no door", "connect far --from a:b:c", "an address is HOST:PORT"),
+    ("a door for all", "connect :1 --from *:0", "--insecure"),
     ("loud and quiet", "listen -v -q", "contradict each other"),
     ("no such option", "connect localhost --sned-only", "no such option:? '?--sned-only"),
     ("not of a listener", "listen --connect-timeout 1", "no such option:? '?--connect-timeout"),
@@ -185,9 +197,13 @@ def test_the_variable_holds_a_secret_and_not_the_name_of_its_file(
     assert KEY[7:] not in err
 
 
+PANELS = [
+    *("Arguments", "Direction", "Services, and many sessions", "Secret"),
+    *("Connection and outages", "What is shown"),
+]
 HELP = {
-    "connect": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
-    "listen": ["Arguments", "Direction", "Secret", "Connection and outages", "What is shown"],
+    "connect": PANELS,
+    "listen": PANELS,
     "keygen": ["Arguments"],
     "demo": ["Arguments"],
 }

@@ -67,9 +67,10 @@ def test_which_directions() -> None:
 
 
 def test_limits() -> None:
-    assert Tuning().limits() == Limits()
-    tuning = Tuning(connect_timeout=1.0, give_up_after=2.0, heartbeat=3.0)
-    assert tuning.limits() == Limits(3.0, 1.0, 2.0)
+    usual = Limits(give_up_after=9.0)
+    assert Tuning().terms(5, usual) == {"buffer_size": 5, "limits": usual}
+    tuning = Tuning(connect_timeout=1.0, give_up_after=0.0, heartbeat=3.0, buffer=7)
+    assert tuning.terms(5, usual) == {"buffer_size": 7, "limits": Limits(3.0, 1.0, 0.0)}
 
 
 @pytest.mark.parametrize(

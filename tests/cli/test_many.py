@@ -1,0 +1,32 @@
+"""What takes the place of stdin and stdout; tests/cli/test_app.py has what contradicts itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from bpipe.cli.many import Many
+from bpipe.cli.options import Direction
+from bpipe.ends.streams import Directions
+from bpipe.net.address import Address
+from bpipe.run.session import Wanted
+
+
+@pytest.mark.parametrize(
+    ("many", "program", "wanted"),
+    [
+        (Many(), None, Wanted(Directions())),
+        (Many(), ["cat", "-n"], Wanted(Directions(), ["cat", "-n"])),
+        (Many(keep_open=True), ["cat"], Wanted(Directions(), ["cat"])),
+        (Many(to="far:22"), None, Wanted(Directions(), None, Address("far", 22))),
+        (Many(keep_open=True, to=":22"), None, Wanted(Directions(), None, Address("", 22))),
+        (Many(from_=":22"), None, Wanted(Directions())),
+    ],
+)
+def test_what_is_joined(many: Many, program: list[str] | None, wanted: Wanted) -> None:
+    assert many.ends(Direction(), program) == wanted
+
+
+def test_how_many_and_from_where() -> None:
+    assert Many().most == 64
+    assert Many(max_sessions=3).most == 3
+    assert Many(from_="localhost:2222").local() == Address("localhost", 2222)

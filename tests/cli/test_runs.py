@@ -1,0 +1,41 @@
+"""What a command does when its options are read; here, what it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from bpipe.cli import app
+from bpipe.run.session import run_session
+sys.argv = ["bpipe"]
+status = app.run([{arguments}])
+print(status, *sorted(sys.modules), file=sys.stderr)
+"""
+OF_MANY = {"bpipe.server", "bpipe.run.service", "bpipe.report.service", "bpipe.report.census"}
+OF_ENDS = {"bpipe.ends.program", "bpipe.ends.guard", "bpipe.ends.sockets", "bpipe.run.forward"}
+
+
+def modules_after(arguments: str) -> set[str]:
+    """What this command line has loaded, when nobody listened."""
+    program = PROGRAM.format(arguments=arguments)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_one_pipe_loads_nothing_that_only_many_or_other_ends_need() -> None:
+    loaded = modules_after("'connect', 'localhost:1', '--connect-timeout', '0'")
+    assert "3" in loaded
+    assert "bpipe.ends.stdio" in loaded
+    assert not loaded & (OF_MANY | OF_ENDS)
+
+
+@pytest.mark.parametrize("local", ["'/nowhere/at/all'", "'*:0'"])
+def test_many_that_cannot_begin_tell_why(local: str) -> None:
+    arguments = f"'connect', 'localhost:1', '--from', {local}"
+    loaded = modules_after(arguments)
+    assert loaded >= OF_MANY | {"bpipe.ends.sockets", "bpipe.run.forward"}
+    assert loaded & {"1", "2"}
