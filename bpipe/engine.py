@@ -72,7 +72,7 @@ class Engine:
             self._supervisor.add_done_callback(self._crashed)
 
     async def wait_closed(self) -> None:
-        """Wait until the session is over and its link is closed."""
+        """Wait until the session is over and its link is closed; who stops waiting ends nothing."""
         if self._supervisor is None:
             if self.writer.written:
                 self.session.leave(NotConnected("it was never connected"))

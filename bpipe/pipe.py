@@ -60,8 +60,16 @@ class BackedPipe:
         traceback: TracebackType | None,
     ) -> None:
         if error is None:
-            await self.close()
-            return
+            try:
+                await self.close()
+                return
+            except asyncio.CancelledError as cancelled:
+                await self._fail(cancelled)
+                raise
+        await self._fail(error)
+
+    async def _fail(self, error: BaseException) -> None:
+        """Abort for this reason, and wait until the peer was told, or cannot be."""
         self.abort(Reason.LOCAL_ERROR, f"the peer's program failed: {type(error).__name__}")
         await self.wait_closed()
 

@@ -260,6 +260,40 @@ def test_a_cancelled_program_aborts_too() -> None:
     run(check)
 
 
+def test_a_program_that_is_cancelled_while_it_closes_aborts_too() -> None:
+    """Its link must not live on: the peer would wait for ever over it."""
+
+    async def check() -> None:
+        caller, listener = await open_both()
+        waiting = asyncio.ensure_future(listener.connect())
+
+        async def use() -> None:
+            async with caller:
+                await caller.write(b"nobody reads this")
+
+        using = asyncio.ensure_future(use())
+        await waiting
+        await until(lambda: caller.status().finished)
+        using.cancel()
+        await asyncio.wait([using])
+        assert using.cancelled()
+        await listener.wait_closed()
+        assert isinstance(listener.failure, PeerAborted)
+
+    run(check)
+
+
+def test_who_stops_waiting_for_the_end_ends_nothing() -> None:
+    async def check() -> None:
+        async with both() as (caller, listener):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(caller.wait_closed(), timeout=0.01)
+            await send(caller, b"still here")
+            assert await read_all(listener) == b"still here"
+
+    run(check)
+
+
 @pytest.mark.parametrize(
     ("reason", "here", "there"),
     [
