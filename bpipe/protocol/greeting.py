@@ -165,6 +165,7 @@ class CallerGreeting(Greeting):
         if self._void:
             raise LinkLost("the session has moved on during the greeting")
         if verdict.admission is not Admission.OK:
+            self.answered = True
             self._tell_answered(False)
             self._caller.refused(verdict, now)
             raise LinkLost(_REFUSALS[verdict.admission])
