@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from bpipe.errors import SessionEnded
 from bpipe.net.address import Address, to_listen_at
-from bpipe.net.bind import bind
+from bpipe.net.bind import Bound, bind
+from bpipe.net.clock import clock as system_clock
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
@@ -38,6 +39,11 @@ class Terms(NamedTuple):
     buffer_size: int = BUFFER_SIZE
     limits: Limits = LIMITS
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether callers of other users and machines may come."""
+        return self.insecure or self.secret is not None
+
     def session(self) -> Session:
         """A new one."""
         return Session(self.buffer_size, self.limits, self.secret)
@@ -50,21 +56,26 @@ class Server:
     sessions that still live, as an exception in their handlers would.
     """
 
-    def __init__(self, address: Address, handler: Handler, most: int, terms: Terms) -> None:
+    def __init__(
+        self,
+        address: Address,
+        handler: Handler,
+        most: int,
+        terms: Terms,
+        clock: Callable[[], float] = system_clock,
+    ) -> None:
         self.most = most
         self._address = address
         self._handler = handler
         self._terms = terms
+        self._clock = clock
         self._listener: Listener
         self._tasks: dict[BackedPipe, asyncio.Task[None]] = {}
         self.stopped = False
         self._tell: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Server:
-        anywhere = self._terms.insecure or self._terms.secret is not None
-        bound = await bind(self._address, anywhere=anywhere)
-        secret = self._terms.secret
-        self._listener = Listener(bound, anywhere=anywhere, secret=secret, supply=self)
+        self.open(await bind(self._address, anywhere=self._terms.anywhere))
         return self
 
     async def __aexit__(
@@ -112,6 +123,13 @@ class Server:
 
     # --- its life ---
 
+    def open(self, bound: Bound) -> None:
+        """Serve whoever calls there, from now on."""
+        anywhere, secret = self._terms.anywhere, self._terms.secret
+        self._listener = Listener(
+            bound, anywhere=anywhere, secret=secret, supply=self, clock=self._clock
+        )
+
     def observe(self, callback: Callable[[], None]) -> None:
         """Call this whenever a caller was refused."""
         self._tell = callback
@@ -139,7 +157,7 @@ class Server:
         if self.stopped or len(self._tasks) >= self.most:
             return None
         session = self._terms.session()
-        pipe = BackedPipe(session, self._listener.source(session))
+        pipe = BackedPipe(session, self._listener.source(session), self._clock)
         pipe.engine.start()
         self._tasks[pipe] = task = asyncio.create_task(self._serve(pipe))
         task.add_done_callback(lambda _: self._served(pipe))

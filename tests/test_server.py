@@ -203,6 +203,21 @@ def test_leaving_it_ends_those_who_are_served() -> None:
     run(check)
 
 
+def test_leaving_it_ends_those_whose_handler_has_returned_and_who_have_not_read_all() -> None:
+    async def speak(pipe: bpipe.BackedPipe) -> None:
+        await pipe.write(b"nobody reads this")
+
+    async def check() -> None:
+        async with serve(speak) as server:
+            pipe = await bpipe.connect(server.address, limits=QUICK)
+            await pipe.connect()
+            await until(lambda: pipe.status().peer_finished)
+        await pipe.wait_closed()
+        assert isinstance(pipe.failure, bpipe.PeerAborted)
+
+    run(check)
+
+
 def test_leaving_it_at_once_leaves_nothing_behind() -> None:
     async def check() -> None:
         before = len(asyncio.all_tasks())
