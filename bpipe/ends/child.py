@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bpipe.ends import spawn
@@ -108,8 +109,20 @@ class Child:
 
     @property
     def unread(self) -> int:
-        """The bytes that lie in its pipe."""
+        """The bytes that it has not read, and that lie in its pipe."""
         return waiting(self.stdin)
+
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody can read them any more: it has closed its stdin, and so have others."""
+        poll = select.poll()
+        poll.register(self.stdin, 0)
+        return bool(poll.poll(0))
+
+    @property
+    def untaken(self) -> int:
+        """The bytes that it has written, or who has its output now, and that lie there."""
+        return waiting(self.stdout)
 
     def close_stdin(self) -> None:
         """The stream that it reads has ended, and is whole. The guard closes it first, then we."""

@@ -9,6 +9,7 @@ end. How it has ended goes with that end.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -42,6 +43,14 @@ class Started(Protocol):
     def unread(self) -> int:
         """The bytes that it has not read."""
 
+    @property
+    def deserted(self) -> bool:
+        """Whether nobody can read them any more."""
+
+    @property
+    def untaken(self) -> int:
+        """The bytes that it has written, and that nobody has taken."""
+
     def read(self, views: Views) -> int:
         """Take what it has written."""
 
@@ -68,6 +77,7 @@ class Output(Source):
         self._paused = False
         self._ended = False
         self._told = False  # how it has ended, or that it goes on
+        self._left = math.inf  # bytes: when these are taken nobody waits for more
         self._loop.add_reader(child.stdout, self._read)
 
     def look(self) -> None:
@@ -84,7 +94,8 @@ class Output(Source):
         except OSError as error:
             self.failed(error)
             count = 0
-        if count == 0:
+        self._left -= count or 0
+        if count == 0 or self._left <= 0:
             self.end()
 
     def _take(self) -> int | None:
@@ -124,7 +135,14 @@ class Output(Source):
         if self._ended:
             self.tell(how)
         else:
-            self._loop.call_later(HOLDERS_LINGER, self.end)
+            self._loop.call_later(HOLDERS_LINGER, self._wait_no_more)
+
+    def _wait_no_more(self) -> None:
+        """Others have its output still; of what lies there nobody knows whose it is."""
+        if not self._ended:
+            self._left = self._child.untaken
+        if self._left <= 0:
+            self.end()
 
     def tell(self, how: Finish) -> None:
         """The end goes on the stream, with what is known; later, only what was not."""
@@ -144,8 +162,9 @@ class Input(Sink):
         self._child = child
         self._loop = asyncio.get_running_loop()
         self._full = False  # the pipe: the event loop waits for room
-        self._lying = 0  # bytes in it that are not known to be read
-        self._lying_since = 0.0
+        self._lying = 0  # bytes in it, as far as is known
+        self._counted = 0  # the first of them, which count as taken all the same
+        self._lying_since = 0.0  # the others
         self._looks: asyncio.TimerHandle | None = None
         self._pause = LOOKS[0]
         self._open = True
@@ -166,9 +185,10 @@ class Input(Sink):
         if not self._open:
             return
         try:
-            self._count()
-            while views := self.engine.reader.readable(READ, after=self._lying):
-                if not self._lying:
+            self._note_read()
+            self._note_lying()
+            while views := self.engine.reader.readable(READ, after=self._lying - self._counted):
+                if self._lying == self._counted:
                     self._lying_since = self.engine.clock()
                 self._lying += self._child.write(views)
         except BlockingIOError:
@@ -178,19 +198,30 @@ class Input(Sink):
             return
         if self.engine.reader.drained:
             self._end()
-        elif self._lying and self._looks is None:
+        elif self._lying > self._counted and self._looks is None:
             self._looks = self._loop.call_later(self._pause, self._look_again)
 
-    def _count(self) -> None:
-        """Bytes are taken when the program has read them, or has let them lie for long enough."""
+    def _note_read(self) -> None:
+        """What the program has read is taken."""
         unread = self._child.unread
         if unread < self._lying:
-            self.took(self._lying - unread)
-            self._lying, self._lying_since, self._pause = unread, self.engine.clock(), LOOKS[0]
-            self.engine.nudge()
-        elif self._lying and self.engine.clock() - self._lying_since > UNREAD_FOR:
-            self.took(self._lying)
-            self._lying = 0
+            counted = max(0, self._counted - (self._lying - unread))
+            self._take(self._lying - self._counted - (unread - counted))
+            self._lying, self._counted = unread, counted
+            self._lying_since, self._pause = self.engine.clock(), LOOKS[0]
+
+    def _note_lying(self) -> None:
+        """And so is what it has let lie for long enough. BrokenPipeError if nobody can read it."""
+        left = self._lying - self._counted
+        if left and self.engine.clock() - self._lying_since > UNREAD_FOR:
+            if self._child.deserted:
+                raise BrokenPipeError
+            self._take(left)
+            self._counted = self._lying
+
+    def _take(self, count: int) -> None:
+        if count:
+            self.took(count)
             self.engine.nudge()
 
     def _look_again(self) -> None:
@@ -244,7 +275,7 @@ class Input(Sink):
         """
         reader, closed = self.engine.reader, not self._open
         if self._open:
-            self._count()
+            self._note_read()
         self.halt()
         whole = reader.drained and not reader.ended.failed
         if whole:

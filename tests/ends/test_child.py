@@ -79,14 +79,18 @@ def test_it_reads_and_writes_two_pipes_that_block_on_its_side_only() -> None:
 def test_its_bytes_are_moved_without_waiting() -> None:
     async def test() -> None:
         child = Story(["sh", "-c", "read line; echo $line"]).child
+        assert not child.deserted
         room = memoryview(bytearray(100))
         with pytest.raises(BlockingIOError):
             child.read([room])
         assert child.write([memoryview(b"a wo"), memoryview(b"rd\n")]) == 7
         await until(lambda: child.result)
+        assert child.untaken == 7
         assert child.read([room[:2], room[2:]]) == 7
+        assert child.untaken == 0
         assert bytes(room[:7]) == b"a word\n"
         assert child.read([room]) == 0
+        assert child.deserted
         with pytest.raises(BrokenPipeError):
             child.write([memoryview(b"more")])
 
