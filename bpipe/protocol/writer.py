@@ -103,7 +103,8 @@ class BackedWriter:
         """Whether the peer did not take all of this stream, as far as is known."""
         if self.stopped is None:
             return False
-        return self.written > self.stopped or self.producing or self._turned_away
+        late = self.ended.how is Ended.CUT and not self.unwanted
+        return self.written > self.stopped or self.producing or self._turned_away or late
 
     @property
     def had_more(self) -> bool:

@@ -306,6 +306,18 @@ def test_a_stream_is_cut_short_when_it_had_bytes_beyond_the_stop(
     assert writer.cut_short is cut_short
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_stream_that_was_not_waited_for_counts_as_cut_short_if_it_was_wanted(gone: bool) -> None:
+    writer = make(b"abc")
+    writer.begin()
+    frames(writer)
+    writer.stop(3, consumer_gone=gone)
+    writer.cut()  # two seconds later, if that was not done at once
+    writer.finish()
+    assert writer.ended.how is Ended.CUT
+    assert writer.cut_short is gone
+
+
 @pytest.mark.parametrize("more", [False, True])
 def test_a_stream_counts_as_cut_short_until_its_producer_says_that_it_had_no_more(
     more: bool,
