@@ -184,8 +184,9 @@ class BackedReader:
 
     @property
     def finish(self) -> Finish:
-        """How the peer's producer has ended, as far as is known."""
-        return self.exit if self.ended.how is Ended.RUNNING else self.ended
+        """How the peer's producer has ended, as far as is known; RUNNING: that was never told."""
+        told = self.ended.how is Ended.RUNNING and self.exit != UNTOLD
+        return self.exit if told else self.ended
 
     def _close_if_drained(self) -> None:
         if self.stopped is not None and self.drained and not (self.discarding or self.missed):

@@ -43,9 +43,12 @@ def decide(outcome: Outcome) -> tuple[int, SessionEnded | None]:
     """The exit status of a run, and why it is that: the session's failure comes first.
 
     Then come the program at the far end and that at the near one. Of a consumer that has not taken
-    everything its own status tells, if that is not 0.
+    everything its own status tells, if that is not 0. What the far program did after its output
+    has to be known.
     """
     failure = outcome.failure
+    if outcome.far.how is Ended.RUNNING and (failure is None or isinstance(failure, PipeClosed)):
+        failure = SessionLost("nobody has told how the program at the other end has ended")
     status = exit_status(failure)
     if status not in (0, PIPE_CLOSED):
         return status, failure

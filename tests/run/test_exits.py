@@ -37,6 +37,7 @@ def test_the_exit_status(failure: SessionEnded | None, status: int) -> None:
 
 
 LOST, CLOSED = SessionLost("gave up"), PipeClosed("head")
+NOT_TOLD = "nobody has told how the program at the other end has ended"
 EXITED, KILLED, GOOD = Finish(Ended.EXITED, 3), Finish(Ended.KILLED, 15), Finish(Ended.EXITED)
 
 
@@ -53,6 +54,9 @@ EXITED, KILLED, GOOD = Finish(Ended.EXITED, 3), Finish(Ended.KILLED, 15), Finish
         (CLOSED, GOOD, UNTOLD, False, 141, "head"),
         (None, UNTOLD, GOOD, True, 141, "the program has not taken everything"),
         (None, Finish(Ended.CUT), UNTOLD, False, 0, None),
+        (None, Finish(Ended.RUNNING), KILLED, True, 4, NOT_TOLD),
+        (CLOSED, Finish(Ended.RUNNING), GOOD, False, 4, NOT_TOLD),
+        (PeerAborted("why"), Finish(Ended.RUNNING), GOOD, False, 1, "why"),
     ],
 )
 def test_which_of_several_that_have_failed_is_told(
