@@ -154,8 +154,12 @@ def with_owners(test: Test, pair: Pair = tcp, *, mirrored: bool = False) -> None
 
 def with_peer(
     test: Callable[[bpipe.BackedPipe, Owner, bpipe.BackedPipe], Awaitable[None]],
+    failure: type[bpipe.SessionEnded] | None = None,
 ) -> None:
-    """A pipe, an owner whose socket is the ends of its peer, and that; both end well."""
+    """A pipe, an owner whose socket is the ends of its peer, and that.
+
+    The pipe ends well, and so does the peer, unless this is its failure.
+    """
 
     async def check() -> None:
         owner, ours = tcp()
@@ -166,7 +170,8 @@ def with_peer(
                 await test(peer, Owner(owner), pipe)
                 await asyncio.gather(peer.wait_closed(), pipe.wait_closed())
                 await ends.wait()
-            assert (peer.failure, pipe.failure) == (None, None)
+            assert peer.failure is None
+            assert pipe.failure is None if failure is None else isinstance(pipe.failure, failure)
 
     run(check)
 
