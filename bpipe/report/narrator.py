@@ -30,7 +30,7 @@ class Narrator:
         self.losses = Flood(MOST)
         self._tell = reporter.tell
         self._last = self._told = first  # the last one, and that of the last connection
-        self._first = not first.links  # the next connection is the first one of a caller
+        self._first = True  # the next connection is the first one of a caller
         self._mute = False  # the last loss was not told, so what belongs to it is not either
         self._peer_finished = False  # told
 

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 from bpipe.engine import Engine
 from bpipe.errors import SessionEnded
 from bpipe.net.clock import clock
-from bpipe.report.events import Connected, Event, Lost, OfSession, Resumed, Unsteady, addressed
+from bpipe.report.events import Event, Lost, OfSession, Resumed, Unsteady, addressed
 from bpipe.report.meter import Meter
 from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
 from bpipe.report.story import Story
 from bpipe.report.totals import Done, advice, origin
-from bpipe.status import Status
+from bpipe.status import State, Status
 
 # What explains something, and is no news of a process that has many sessions.
 _EXPLAINS: Final = (Lost, Resumed, Unsteady)
@@ -59,18 +59,20 @@ class SessionStory(Story):
     def __init__(
         self, engine: Engine, teller: SessionTeller, ended: Callable[[Ending], Level]
     ) -> None:
-        meter, status = Meter(None, clock()), engine.status()
-        super().__init__(engine, teller, meter)
+        super().__init__(engine, teller, Meter(None, clock()), [self._know])
         self._teller = teller
         self._ended = ended
-        self._peer = status.peer
-        if status.links:
-            meter.note(status, clock())
-            teller.tell(Connected(status.peer))
+        self._peer = engine.status().peer  # the last one that was known
+        self._look()
+
+    def _know(self, status: Status) -> None:
+        """Without a link, the status has our own address for the peer's."""
+        if status.state is State.CONNECTED:
+            self._peer = status.peer
 
     def report(self, level: Level) -> None:
         """Tell where it stands."""
-        self._teller.insist(self.progress(), level)
+        self._teller.insist(self.progress()._replace(peer=self._peer), level)
 
     def conclude(
         self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from bpipe.engine import Engine
 from bpipe.errors import NotConnected, SessionEnded, SessionLost
@@ -41,7 +42,9 @@ class Story:
         self._change = -1  # what was told of last
         if reporter.level >= Level.TRACE:
             engine.session.trace_to(self._trace)
-        self._narrator = Narrator(reporter, engine.status())
+        # Nobody was told of a connection, which a session may have already.
+        first = replace(engine.status(), state=State.CONNECTING, links=0)
+        self._narrator = Narrator(reporter, first)
         self._looks = (*before, self._narrate, *after)
         engine.observe(self._look)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Awaitable, Callable
@@ -18,10 +19,12 @@ import bpipe
 from bpipe.engine import Engine
 from bpipe.errors import LocalAbort
 from bpipe.report import service as module
+from bpipe.report.segments import ASCII
 from bpipe.report.service import MOST, ServiceWatch
 from bpipe.report.settings import Level, Settings, When
+from bpipe.report.terminal import Picture, Terminal
 from bpipe.status import State
-from tests.support.pairs import both, until
+from tests.support.pairs import QUICK, both, until
 from tests.support.statuses import BEFORE
 from tests.support.watches import heard
 
@@ -203,6 +206,39 @@ def test_what_becomes_of_a_connection_is_for_who_wants_to_know_more(
     )
 
 
+def test_the_peer_is_the_one_that_calls_also_when_it_is_away() -> None:
+    ports: list[str] = []
+
+    async def check(watch: ServiceWatch) -> None:
+        watch.begin(Server())
+
+        async def handler(pipe: bpipe.BackedPipe) -> None:
+            story = watch.came(pipe.engine)  # before the engine has taken the link
+            await until(lambda: pipe.status().state is State.CONNECTED)
+            pipe.force_reconnect()
+            await until(lambda: pipe.status().state is State.RECONNECTING)
+            watch.report(Level.QUIET)
+            pipe.abort(bpipe.Reason.LOCAL_ERROR, "why")
+            await pipe.wait_closed()
+            story.conclude(pipe.failure, pipe.status(), 1, interrupted=False)
+
+        async with bpipe.serve("127.0.0.1:0", handler, limits=QUICK) as server:
+            ports.append(server.address.rpartition(":")[2])
+            caller = await bpipe.connect(server.address, limits=QUICK)
+            with contextlib.suppress(bpipe.SessionEnded):
+                await caller.connect()
+                await caller.read()
+            await caller.wait_closed()
+            server.stop()
+            await server.wait_closed()
+
+    lines = said(check)[1:]
+    peers = [re.findall(r"127\.0\.0\.1:(\d+)", line) for line in lines if "127." in line]
+    assert len(peers) == 3, lines  # it is connected, where it stands, how it ended
+    assert len({port for each in peers for port in each}) == 1
+    assert ports[0] not in peers[0]
+
+
 # --- many ---
 
 
@@ -357,24 +393,34 @@ def test_what_one_session_does_is_not_counted_over_all() -> None:
 
 def test_the_status_line_is_of_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REDRAW", 0.02)
+    drawn: list[str] = []
+
+    def show(terminal: Terminal, picture: Picture) -> None:
+        drawn.append("".join(span.text for span in picture(79, ASCII)))
+
+    monkeypatch.setattr(Terminal, "show", show)
 
     async def check(watch: ServiceWatch) -> None:
         watch.begin(Server())
-        fake = Fake()
-        watch.came(engine(fake))
-        before = fake.asked
-        await until(lambda: fake.asked > before + 2)  # it was drawn
+        watch.came(engine(Fake()))
+        await until(lambda: "1 session " in drawn[-1])
         watch.draining(30.0)
         watch.conclude(0)
-        before = fake.asked
         watch.report(Level.QUIET)
-        assert fake.asked == before
+        await asyncio.sleep(0.1)  # in which nothing may be drawn
 
-    text = "\n".join(said(check, Settings(status_line=When.ALWAYS)))
-    for part in (
-        "0 sessions",
-        "1 session  idle",
-        "no more sessions are taken; 1 may go on for 30s",
-    ):
-        assert part in text, text
-    assert "serving" not in text.partition("no more")[2]
+    lines = said(check, Settings(status_line=When.ALWAYS))
+    assert drawn[0].startswith("serving at 127.0.0.1:7000  0 sessions  elapsed")
+    assert drawn[-2].startswith("serving at 127.0.0.1:7000  1 session  idle  elapsed")
+    assert drawn[-1].startswith("draining  1 session  idle  elapsed")
+    assert lines[-2:] == ["no more sessions are taken; 1 may go on for 30s", "served 1 session"]
+
+
+def test_no_status_line_is_drawn_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Terminal, "show", lambda terminal, picture: pytest.fail("it is drawn"))
+
+    async def check(watch: ServiceWatch) -> None:
+        watch.begin(Server())
+        watch.draining(30.0)
+
+    said(check, Settings(status_line=When.NEVER))
