@@ -83,7 +83,7 @@ def test_who_is_too_many_for_too_long_is_told_why() -> None:
             first = await bpipe.connect(server.address, limits=QUICK)
             async with first:
                 await until(lambda: server.pipes)
-                with pytest.raises(bpipe.NotConnected, match="serves as many callers as it may$"):
+                with pytest.raises(bpipe.NotConnected, match=r"serves as many callers as it may$"):
                     await call(server.address, b"b", limits=IMPATIENT)
 
     run(check)
