@@ -15,6 +15,7 @@ import fcntl
 import os
 import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from bpipe.ends import spawn
 from bpipe.ends.guard import Guard
@@ -23,12 +24,15 @@ from bpipe.net.outlet import waiting
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish
 
+MARK: Final = "BPIPE_SESSION"  # the variable that has another value for each program
+
 
 class Child:
     """A program that runs from now on; OSError if it cannot. To be made within a running loop.
 
     ``ended`` is called once, in the loop, when it has ended by itself or otherwise. ``patience`` is
-    the time in seconds that it has from SIGTERM to SIGKILL.
+    the time in seconds that it has from SIGTERM to SIGKILL. What it starts is also known by its
+    BPIPE_SESSION, if that is in the ``environment``.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Child:
         self._guard = guard
         self._key: int | None = None  # by which the guard knows it, while it holds something
         self._patience = patience
+        session = environment.get(MARK)
+        self._mark = b"" if session is None else os.fsencode(f"{MARK}={session}")
         self._closing = False  # stdin: being closed, or closed
         self._kin: Kin | Group | None = None  # whom it is cut short with
         self._steps: Iterator[float] = iter(())
@@ -67,7 +73,7 @@ class Child:
             its.callback(os.close, stdout)
             ours.callback(os.close, self.stdout)
             if self._guard is not None:
-                self._key = self._guard.hold(self.stdin)
+                self._key = self._guard.hold(self.stdin, self._mark)
                 ours.callback(self._let_go, lambda: None)
             pid = spawn.start(argv, environment, (stdin, stdout, 2))
             for descriptor in (self.stdin, self.stdout):
@@ -167,9 +173,8 @@ class Child:
         if self._guard is not None and self._key is None and self.result is None:
             with contextlib.suppress(OSError):
                 self._hold_again(self._guard)
-        program = Program(
-            self.pid, self._exit.handle, self._pipe, lambda: self._exit.result is not None
-        )
+        ended = lambda: self._exit.result is not None  # noqa: E731
+        program = Program(self.pid, self._exit.handle, self._pipe, ended, self._mark)
         self._kin = kin_of(program, self._patience)
         self._steps = self._kin.steps()
         return self._kin
@@ -182,7 +187,7 @@ class Child:
         """Its stdin is closed; but if we are killed now, it must not stand still for ever."""
         anything = os.pipe()
         try:
-            self._key = guard.hold(anything[1])
+            self._key = guard.hold(anything[1], self._mark)
             self._tell_guard(guard)
         finally:
             for each in anything:

@@ -52,16 +52,16 @@ class Guard:
         self._letting_go: dict[int, Callable[[], None]] = {}
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
 
-    def hold(self, stdin: int) -> int:
+    def hold(self, stdin: int, mark: bytes = b"") -> int:
         """Before a program starts: keep its stdin open. Returns the key that names it from now on.
 
-        Raises OSError.
+        ``mark`` is what it is going to have in its environment (see ``kin``). Raises OSError.
         """
         if self._sock is None:
             self._start()
         self._last += 1
         self._held.add(self._last)
-        self._say(PIPE, self._last, 0, stdin)
+        self._say(PIPE, self._last, 0, stdin, mark)
         return self._last
 
     def started(self, key: int, pid: int, handle: int) -> None:
@@ -129,14 +129,16 @@ class Guard:
         if len(record) < RECORD.size:  # it was killed: nobody holds anything but we
             self.close()
             return
-        _, key, _ = RECORD.unpack(record)
+        _, key, _, _ = RECORD.unpack(record)
         self._held.discard(key)
         self._letting_go.pop(key)()
 
-    def _say(self, what: bytes, key: int, pid: int = 0, descriptor: int = -1) -> None:
+    def _say(
+        self, what: bytes, key: int, pid: int = 0, descriptor: int = -1, mark: bytes = b""
+    ) -> None:
         if self._sock is None or key not in self._held:
             return
-        record = RECORD.pack(what, key, pid)
+        record = RECORD.pack(what, key, pid, mark)
         descriptors = [descriptor] if descriptor >= 0 else []
         if self._outbox or not _send(self._sock, record, descriptors):
             self._outbox.append((record, [os.dup(each) for each in descriptors]))

@@ -2,12 +2,13 @@
 
 Theory of operation. A program whose stream is cut short must not see the end of it, or it would
 take a part for the whole. So whoever may read is ended first. That is the program, what descends
-from it, what is in a session that one of these leads (a parent may have left), and whoever has the
-stream as its stdin (``setsid PROGRAM`` leaves one behind that is related to nobody). Each of them
-may read what another one writes, so none may run on when another one dies: all are stopped first,
-and looked for again until there is no new one. Then each gets SIGTERM, and only when all have it,
-SIGCONT. One that ignores SIGTERM stays as it is, and so never misses what fed it. What is left
-after some seconds is stopped once more and killed.
+from it, what is in a session that one of these leads (a parent may have left), what has the mark of
+the program in its environment (the same, in a session of its own), and whoever has the stream as
+its stdin (``setsid PROGRAM`` leaves one behind that is related to nobody). Each of them may read
+what another one writes, so none may run on when another one dies: all are stopped first, and looked
+for again until there is no new one. Then each gets SIGTERM, and only when all have it, SIGCONT. One
+that ignores SIGTERM stays as it is, and so never misses what fed it. What is left after some
+seconds is stopped once more and killed.
 
 The time that this takes belongs to others: ``steps`` yields the seconds after which to go on.
 
@@ -23,7 +24,17 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from bpipe.ends.processes import DEAD, Member, Process, hold, ignores, look, numbers, reads
+from bpipe.ends.processes import (
+    DEAD,
+    Member,
+    Process,
+    carries,
+    hold,
+    ignores,
+    look,
+    numbers,
+    reads,
+)
 
 PATIENCE: Final = 5.0  # seconds from SIGTERM to SIGKILL
 _STOPPING: Final = 1.0  # seconds until one that does not stop, as in a wait for a disk, is let be
@@ -39,17 +50,19 @@ class Program(NamedTuple):
     handle: int  # see `open_handle`; it stays the caller's
     pipe: tuple[int, int]  # its stdin: device and inode
     ended: Callable[[], bool]  # whether it has; the number may be another's then
+    mark: bytes = b""  # what only it, and what it starts, has in its environment, if anything
 
 
 class Kin:
     """A program and all that it has started, on Linux.
 
-    If it has ended by itself, only who reads its stdin counts, and who is in its session with one.
+    If it has ended by itself, nobody counts unless somebody still reads its stdin.
     """
 
     def __init__(self, program: Program, patience: float = PATIENCE) -> None:
         self._pid = program.pid
         self._pipe = program.pipe
+        self._mark = program.mark
         self._patience = patience
         self._hurried = False
         self._members: dict[int, Member] = {}
@@ -128,8 +141,8 @@ class Kin:
             for pid in [pid for pid, member in self._members.items() if member.gone()]:
                 self._members.pop(pid).close()
             try:
-                seen, readers = yield from self._look_around()
-                self._join(seen, readers)
+                seen, readers, marked = yield from self._look_around()
+                self._join(seen, readers, marked)
                 break
             except OSError:  # no descriptor is left to look with, for now
                 yield _LONGEST
@@ -139,21 +152,25 @@ class Kin:
         )
         return not self._members.keys() <= known
 
-    def _look_around(self) -> Generator[float, None, tuple[dict[int, Process], set[int]]]:
-        """All processes but the dead, and which of them read the pipe."""
-        seen, readers = {}, set()
+    def _look_around(
+        self,
+    ) -> Generator[float, None, tuple[dict[int, Process], set[int], set[int]]]:
+        """All processes but the dead, which of them read the pipe, and which have the mark."""
+        seen, readers, marked = {}, set(), set()
         for count, pid in enumerate(numbers(), 1):
             process = look(pid)
             if process is not None and process.state not in DEAD:
                 seen[pid] = process
                 if reads(pid, self._pipe):
                     readers.add(pid)
+                if self._mark and carries(pid, self._mark):
+                    marked.add(pid)
             if not count % _AT_ONCE:
                 yield 0.0
-        return seen, readers
+        return seen, readers, marked
 
-    def _join(self, seen: dict[int, Process], readers: set[int]) -> None:
-        """Add those that belong to the members."""
+    def _join(self, seen: dict[int, Process], readers: set[int], marked: set[int]) -> None:
+        """Add those that belong to the members; who reads the pipe is one in any case."""
         others = {pid: each for pid, each in seen.items() if pid not in self._members}
         while True:
             led = {self._pid, *self._members} - {0}  # the kernel's own are in session 0
@@ -161,7 +178,10 @@ class Kin:
             found = [
                 each
                 for each in others.values()
-                if each.parent in self._members or each.session in sessions or each.pid in readers
+                if each.pid in readers
+                or each.parent in self._members
+                or each.session in sessions
+                or (each.pid in marked and self._members)
             ]
             if not found:
                 return

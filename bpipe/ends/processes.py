@@ -74,6 +74,15 @@ def reads(pid: int, pipe: tuple[int, int]) -> bool:
     return (found.st_dev, found.st_ino) == pipe
 
 
+def carries(pid: int, mark: bytes) -> bool:
+    """Whether it was started with this in its environment: ``NAME=VALUE``."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
 def ignores(pid: int, number: int) -> bool:
     """Whether it ignores this signal."""
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as file:

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from bpipe.ends.child import Child
+from bpipe.ends.child import MARK, Child
 from bpipe.ends.guard import Guard
 from bpipe.ends.program_streams import Input, Output, Started
 from bpipe.engine import Engine
@@ -119,7 +119,7 @@ class Program:
         return {
             **{name: value for name, value in os.environ.items() if not _is_ours(name)},
             "BPIPE_PEER": self._engine.status().peer,
-            "BPIPE_SESSION": session.id.hex(),
+            MARK: session.id.hex(),
         }
 
     def _cut_short(self) -> None:

@@ -17,9 +17,9 @@ from typing import Final
 from bpipe.ends.kin import Program, kin_of
 from bpipe.ends.processes import has_ended
 
-RECORD: Final = struct.Struct("=cxxxii")  # what, the key of a program, its pid
+RECORD: Final = struct.Struct("=cxxxii48s")  # what, the key of a program, its pid, its mark
 
-PIPE: Final = b"P"  # one is about to start; with the descriptor of its stdin
+PIPE: Final = b"P"  # one is about to start; its mark, with the descriptor of its stdin
 STARTED: Final = b"S"  # it has; its pid, with a pidfd if there is one
 ENDED: Final = b"E"  # it has ended by itself
 LET_GO: Final = b"L"  # its stream has ended: close it. The answer is the same record
@@ -28,8 +28,9 @@ LET_GO: Final = b"L"  # its stream has ended: close it. The answer is the same r
 class Held:
     """One program, as far as it has been told of."""
 
-    def __init__(self, stdin: int) -> None:
+    def __init__(self, stdin: int, mark: bytes = b"") -> None:
         self.stdin = stdin
+        self._mark = mark
         self._pid = 0
         self._handle = -1
         self._ended = False
@@ -53,7 +54,7 @@ class Held:
         """End it, and what it has started; yields the seconds after which to go on."""
         found = os.fstat(self.stdin)
         pipe = (found.st_dev, found.st_ino)
-        return kin_of(Program(self._pid, self._handle, pipe, self._gone)).steps()
+        return kin_of(Program(self._pid, self._handle, pipe, self._gone, self._mark)).steps()
 
     def _gone(self) -> bool:
         if self._ended or not self._pid:
@@ -89,9 +90,9 @@ def watch(sock: socket.socket) -> dict[int, Held]:
             return held
         if len(record) < RECORD.size:
             return held
-        what, key, pid = RECORD.unpack(record)
+        what, key, pid, mark = RECORD.unpack(record)
         if what == PIPE:
-            held[key] = Held(descriptors[0])
+            held[key] = Held(descriptors[0], mark.rstrip(b"\0"))
         elif what == STARTED:
             held[key].started(pid, descriptors[0] if descriptors else -1)
         elif what == ENDED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bpipe.ends.child import MARK
 from bpipe.ends.kin import Group, Kin, Program, kin_of
 from bpipe.ends.processes import open_handle
 from tests.end_to_end.data import until
@@ -137,6 +139,35 @@ def test_without_a_descriptor_to_look_with_nobody_counts_as_gone(
     go(steps)
     assert not saw_the_end(folder)
     process.communicate()
+
+
+def test_who_is_related_to_nobody_any_more_is_known_by_its_environment(folder: Path) -> None:
+    """The shell is killed by somebody: what was behind its cat had a session of its own."""
+    os.environ[MARK] = str(folder)
+    try:
+        process, program = started(behind_cat(folder, before="setsid "))
+    finally:
+        del os.environ[MARK]
+    until(lambda: readers(folder), "the reader")
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    go(Kin(program._replace(mark=f"{MARK}={folder}".encode())).steps())
+    assert not saw_the_end(folder)
+    process.communicate()
+
+
+def test_what_a_program_has_left_behind_lives_if_nobody_reads_its_stream(folder: Path) -> None:
+    mark = f"{MARK}={folder}"
+    leaves = f"{mark} setsid {shlex.join(reader(folder))} < {folder}/other &"
+    os.mkfifo(folder / "other")
+    process, program = started(["sh", "-c", leaves])
+    with open(folder / "other", "w"):
+        until(lambda: readers(folder), "the reader")
+        assert process.wait() == 0
+        go(Kin(program._replace(mark=mark.encode())).steps())
+        assert all(map(alive, readers(folder)))
+    process.communicate()
+    until(lambda: not any(map(alive, readers(folder))), "the end")
 
 
 def test_of_one_that_has_ended_by_itself_only_who_reads_the_same_pipe_is_ended(

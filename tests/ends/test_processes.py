@@ -13,6 +13,7 @@ import pytest
 
 from bpipe.ends import processes
 from bpipe.ends.processes import Member, hold, look
+from tests.end_to_end.data import until
 
 if not sys.platform.startswith("linux"):
     pytest.skip("elsewhere nothing of it is used", allow_module_level=True)
@@ -53,6 +54,16 @@ def test_a_process_is_told_of() -> None:
     found = look(os.getpid())
     assert found is not None
     assert found[:5] == (os.getpid(), found.state, os.getppid(), os.getpgrp(), os.getsid(0))
+
+
+def test_a_process_is_known_by_its_environment() -> None:
+    environment = {"MARK": "yes", "OTHER": "no", "EMPTY": ""}
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=environment) as process:
+        until(lambda: processes.carries(process.pid, b"MARK=yes"), "its start")
+        assert processes.carries(process.pid, b"OTHER=no")
+        assert not processes.carries(process.pid, b"MARK=ye")
+        process.kill()
+    assert not processes.carries(process.pid, b"MARK=yes")
 
 
 @pytest.mark.usefixtures("manner")

@@ -37,11 +37,11 @@ def test_all_is_heard_that_was_said_before_the_end(
     ours, its = sockets
     pipes = [files.pipe() for _ in range(3)]
     for key, (_, writing) in enumerate(pipes):
-        socket.send_fds(ours, [RECORD.pack(PIPE, key, 0)], [writing])
+        socket.send_fds(ours, [RECORD.pack(PIPE, key, 0, b"")], [writing])
         os.close(writing)
-        ours.send(RECORD.pack(STARTED, key, other.pid))
-    ours.send(RECORD.pack(LET_GO, 1, 0))
-    ours.send(RECORD.pack(ENDED, 2, 0))
+        ours.send(RECORD.pack(STARTED, key, other.pid, b""))
+    ours.send(RECORD.pack(LET_GO, 1, 0, b""))
+    ours.send(RECORD.pack(ENDED, 2, 0, b""))
     ours.close()  # so nobody hears its answer
     held = watch(its)
     assert sorted(held) == [0, 2]
@@ -57,9 +57,9 @@ def test_what_is_let_go_is_answered(
 ) -> None:
     ours, its = sockets
     reading, writing = files.pipe()
-    socket.send_fds(ours, [RECORD.pack(PIPE, 7, 0)], [writing])
+    socket.send_fds(ours, [RECORD.pack(PIPE, 7, 0, b"")], [writing])
     os.close(writing)
-    record = RECORD.pack(LET_GO, 7, 0)
+    record = RECORD.pack(LET_GO, 7, 0, b"")
     ours.send(record)
     ours.send(record[:3])  # nothing that was cut off is followed
     ours.shutdown(socket.SHUT_WR)
