@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bpipe
+from bpipe.ends import program_streams
 from bpipe.ends.program import Program
 from bpipe.protocol.wire import Ended, Finish, Reason
 from tests.support.pairs import both, pair, run, until
@@ -100,3 +102,36 @@ def test_a_stream_that_is_cut_short_has_no_end_for_it(tmp_path: Path, aborts: st
 
     with_program(test, sys.executable, "-c", script, str(mark))
     assert not mark.exists()
+
+
+def test_what_it_has_written_is_not_lost_when_the_far_end_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has exited, and what lies in its pipe waits for room: nobody else holds its output."""
+    monkeypatch.setattr(program_streams, "HOLDERS_LINGER", 0.05)
+    count = (1 << 20) + 30_000  # the buffer is full, and half the pipe
+
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        caller.finish()
+        await until(lambda: program.result)
+        await asyncio.sleep(0.2)
+        assert len(await everything(caller)) == count
+        assert caller.reader.finish == Finish(Ended.EXITED, 0)
+
+    with_program(test, "head", "-c", str(count), "/dev/zero")
+
+
+@pytest.mark.parametrize("left", ["sleep 99", "yes"])
+def test_its_output_ends_though_somebody_holds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str
+) -> None:
+    monkeypatch.setattr(program_streams, "HOLDERS_LINGER", 0.1)
+
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        caller.finish()
+        assert (await everything(caller)).startswith(b"an answer\n")
+        assert caller.reader.finish == Finish(Ended.EXITED, 0)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+
+    pid = tmp_path / "pid"
+    with_program(test, "sh", "-c", f"echo an answer; {left} & echo $! > {pid}")
