@@ -6,6 +6,7 @@ BIN = $(VENV)/bin
 TESTS = tests
 SEEDS = 10000
 CUTS = 1000
+KILLS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
@@ -13,7 +14,7 @@ SPREAD = -n 3 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
-.PHONY: help style fix types quick all cover smoke portable house sim soak fuzz bench clean
+.PHONY: help style fix types quick all cover smoke portable house sim soak kills fuzz bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -60,6 +61,9 @@ sim: $(VENV)/made ## simulate SEEDS networks and all that they do to a session
 
 soak: $(VENV)/made ## cut real connections CUTS times, and compare every byte
 	$(BIN)/python -m tests.end_to_end.soak --cuts $(CUTS) $(ARGS)
+
+kills: $(VENV)/made ## kill bpipe and its programs KILLS times, and see who takes a part for the whole
+	$(BIN)/python -m tests.end_to_end.kills --kills $(KILLS) $(ARGS)
 
 fuzz: $(VENV)/made ## read bytes that nobody would send, for SECONDS
 	$(BIN)/python -m tests.support.fuzz --seconds $(SECONDS) $(ARGS)
