@@ -99,6 +99,11 @@ class Child:
         """Of those that are cut short: the pids that we may not signal, and wait for."""
         return () if self._kin is None else self._kin.immune
 
+    @property
+    def ending(self) -> bool:
+        """Whether it is being cut short, and not all are gone."""
+        return self._kin is not None and not self._cut
+
     def read(self, views: Views) -> int:
         """Take what it has written, as far as there is room; 0 at its end.
 

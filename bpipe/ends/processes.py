@@ -12,6 +12,7 @@ import contextlib
 import os
 import select
 import signal
+import stat
 from typing import Final, NamedTuple
 
 DEAD: Final = b"ZX"  # states of processes that have ended
@@ -72,6 +73,28 @@ def reads(pid: int, pipe: tuple[int, int]) -> bool:
     except OSError:
         return False
     return (found.st_dev, found.st_ino) == pipe
+
+
+def writes(pid: int, pipe: tuple[int, int]) -> bool:
+    """Whether it can write to this pipe (device and inode), as far as we may know."""
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                found = os.stat(f"{folder}/{name}")
+                link = os.lstat(f"{folder}/{name}")  # its mode tells how it was opened
+                if (found.st_dev, found.st_ino) == pipe and link.st_mode & stat.S_IWUSR:
+                    return True
+    return False
+
+
+def name_of(pid: int) -> str:
+    """What it is called; "?" if it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            return file.read(64).decode(errors="replace").strip()
+    except OSError:
+        return "?"
 
 
 def carries(pid: int, mark: bytes) -> bool:

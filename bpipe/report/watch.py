@@ -68,6 +68,12 @@ class Watch(ABC):
     def report(self, level: Level) -> None:
         """Tell where things stand, to people from this level on."""
 
+    def tell_of_program(self, what: str, process: int, command: str) -> None:
+        """Something is odd about a program: the name of an event, and of whom it tells."""
+        from bpipe.report.oddities import oddity  # most runs have no program
+
+        self._reporter.tell(oddity(what, process, command))
+
     def clear(self) -> None:
         """Erase the status line until it is drawn the next time."""
         self._terminal.clear()

@@ -21,6 +21,7 @@ from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin, tell_manager
 
 if TYPE_CHECKING:
     from bpipe.ends.guard import Guard
+    from bpipe.ends.notices import Tell
 
 OpenPipe = Callable[[], Awaitable[BackedPipe]]
 
@@ -52,17 +53,18 @@ class Wanted(NamedTuple):
             return Stdio(streams, self.directions, watch.make_way)
         for descriptor in streams[:2]:
             os.close(descriptor)
-        return self.apart()()
+        return self.apart(tell=watch.tell_of_program)()
 
-    def apart(self, guard: Guard | None = None) -> Callable[[], Ends]:
+    def apart(self, guard: Guard | None = None, tell: Tell = lambda *_: None) -> Callable[[], Ends]:
         """What makes these ends, which are not our own stdin and stdout, as often as it is called.
 
-        Programs share the guard, if there is one.
+        Programs share the guard, if there is one; ``tell`` is told what is odd about one.
         """
         if self.program is not None:
+            from bpipe.ends.notices import NoticedChild
             from bpipe.ends.program import Program
 
-            return partial(Program, self.program, guard)
+            return partial(Program, self.program, guard, partial(NoticedChild, tell=tell))
         from bpipe.ends.sockets import Dialled
 
         assert self.service is not None

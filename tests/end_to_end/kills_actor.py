@@ -57,9 +57,9 @@ class Killer:
         if name == "reader":
             return os.getpid()
         if name == "program":
-            return child_of(self._told("listener"))
+            return program_of(self._told("listener"))
         if name == "producer":
-            return child_of(self._told("caller"))
+            return program_of(self._told("caller"))
         return self._told(name)
 
     def _told(self, name: str) -> int:
@@ -69,14 +69,14 @@ class Killer:
             return int(file.read())
 
 
-def child_of(parent: int) -> int | None:
-    """A child of this process that is not its guard, if there is one."""
+def program_of(parent: int) -> int | None:
+    """The program of this bpipe, if it has one by now; its guard has no such variable."""
     with contextlib.suppress(OSError):
         with open(f"/proc/{parent}/task/{parent}/children") as file:
             children = [int(each) for each in file.read().split()]
         for pid in children:
-            with open(f"/proc/{pid}/cmdline") as file:
-                if "bpipe-guard" not in file.read():
+            with open(f"/proc/{pid}/environ") as file:
+                if "BPIPE_SESSION=" in file.read():
                     return pid
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Bpipe, Start, finish
+from tests.end_to_end.kills_actor import program_of
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +163,25 @@ def test_a_program_that_leaves_its_reader_behind(start: Start, tmp_path: Path) -
     caller.feed(None)
     assert finish(caller, service.bpipe) == [141, 141]
     assert not mark.exists()
+
+
+def test_what_is_odd_about_a_program_is_told(start: Start) -> None:
+    service = Service(start, "sh", "-c", "cat; sleep 99 & echo an answer")
+    caller = service.call()
+    caller.wait_connected()
+    until(lambda: program_of(service.bpipe.pid), "the program")
+    program = program_of(service.bpipe.pid)
+    assert program is not None
+    os.kill(program, signal.SIGSTOP)
+    line = service.bpipe.wait_line("^bpipe: the program is stopped: ")
+    assert f"process {program} (sh)" in line
+    os.kill(program, signal.SIGCONT)
+    caller.stdin.close()
+    assert caller.read_all() == b"an answer\n"
+    assert finish(caller, service.bpipe) == [0, 0]
+    found = re.search(r"ended, but process (\d+) \(sleep\) holds its output", service.bpipe.text)
+    assert found is not None
+    os.kill(int(found[1]), signal.SIGKILL)
 
 
 def test_a_producer_that_failed_has_no_whole_stream(start: Start, tmp_path: Path) -> None:

@@ -56,6 +56,26 @@ def test_a_process_is_told_of() -> None:
     assert found[:5] == (os.getpid(), found.state, os.getppid(), os.getpgrp(), os.getsid(0))
 
 
+def test_who_can_write_to_a_pipe_is_told_apart_from_who_reads_it() -> None:
+    reading, writing = os.pipe()
+    found = os.fstat(reading)
+    pipe = found.st_dev, found.st_ino
+    with subprocess.Popen(["cat"], stdin=reading, stdout=subprocess.DEVNULL) as process:
+        assert not processes.writes(process.pid, pipe)
+        assert processes.writes(os.getpid(), pipe)
+        os.close(writing)
+        assert not processes.writes(os.getpid(), pipe)
+    os.close(reading)
+    assert not processes.writes(process.pid, pipe)
+
+
+def test_a_process_has_a_name(cat: subprocess.Popen[bytes]) -> None:
+    until(lambda: processes.name_of(cat.pid) == "cat", "its start")
+    cat.kill()
+    cat.wait()
+    assert processes.name_of(cat.pid) == "?"
+
+
 def test_a_process_is_known_by_its_environment() -> None:
     environment = {"MARK": "yes", "OTHER": "no", "EMPTY": ""}
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, env=environment) as process:
