@@ -51,6 +51,7 @@ class Child:
         session = environment.get(MARK)
         self._mark = b"" if session is None else os.fsencode(f"{MARK}={session}")
         self._closing = False  # stdin: being closed, or closed
+        self._anything = -1  # what the guard holds in its place
         self._kin: Kin | Group | None = None  # whom it is cut short with
         self._steps: Iterator[float] = iter(())
         self._timer: asyncio.TimerHandle | None = None
@@ -190,13 +191,10 @@ class Child:
 
     def _hold_again(self, guard: Guard) -> None:
         """Its stdin is closed; but if we are killed now, it must not stand still for ever."""
-        anything = os.pipe()
-        try:
-            self._key = guard.hold(anything[1], self._mark)
-            self._tell_guard(guard)
-        finally:
-            for each in anything:
-                os.close(each)
+        reading, self._anything = os.pipe()
+        os.close(reading)
+        self._key = guard.hold(self._anything, self._mark)
+        self._tell_guard(guard)
 
     def _let_go(self, closed: Callable[[], None]) -> None:
         """The guard first; ``closed`` is called when it holds nothing of this program."""
@@ -217,6 +215,8 @@ class Child:
         self._closing = True
         self._let_go(lambda: None)
         self._close_stdin()
+        if self._anything >= 0:
+            os.close(self._anything)
         self._exit.look()
         self._settle()
 

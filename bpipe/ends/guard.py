@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import importlib.abc
 import importlib.util
 import marshal
@@ -23,7 +24,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from bpipe.ends import spawn
 from bpipe.ends.vigil import ENDED, LET_GO, PIPE, RECORD, STARTED
@@ -41,6 +42,19 @@ module.main()
 """
 
 
+AGAIN: Final = 3  # times that it is started anew for programs that run
+
+
+class Held(NamedTuple):
+    """A program, as far as the process has been told of it, so that it can be told again."""
+
+    stdin: int
+    mark: bytes
+    pid: int = 0
+    handle: int = -1
+    ended: bool = False
+
+
 class Guard:
     """Our side of it. The process is started with the first program, and anew if it has died."""
 
@@ -48,28 +62,32 @@ class Guard:
         self.pid: int | None = None
         self._sock: socket.socket | None = None
         self._last = 0
-        self._held: set[int] = set()  # keys that the process knows
+        self._again = AGAIN
+        self._held: dict[int, Held] = {}  # by keys
         self._letting_go: dict[int, Callable[[], None]] = {}
         self._outbox: collections.deque[tuple[bytes, list[int]]] = collections.deque()
 
     def hold(self, stdin: int, mark: bytes = b"") -> int:
         """Before a program starts: keep its stdin open. Returns the key that names it from now on.
 
-        ``mark`` is what it is going to have in its environment (see ``kin``). Raises OSError.
+        ``mark`` is what it is going to have in its environment (see ``kin``). ``stdin`` has to stay
+        open until it is let go. Raises OSError.
         """
         if self._sock is None:
             self._start()
         self._last += 1
-        self._held.add(self._last)
+        self._held[self._last] = Held(stdin, mark)
         self._say(PIPE, self._last, 0, stdin, mark)
         return self._last
 
     def started(self, key: int, pid: int, handle: int) -> None:
         """The program runs; ``handle`` is its pidfd, or -1."""
+        self._note(key, pid=pid, handle=handle)
         self._say(STARTED, key, pid, handle)
 
     def ended(self, key: int) -> None:
         """The program has ended by itself."""
+        self._note(key, ended=True)
         self._say(ENDED, key)
 
     def let_go(self, key: int, closed: Callable[[], None]) -> None:
@@ -77,7 +95,8 @@ class Guard:
 
         It is called once, and later.
         """
-        if key not in self._held:
+        if self._sock is None or key not in self._held:
+            self._held.pop(key, None)
             asyncio.get_running_loop().call_soon(closed)
             return
         self._letting_go[key] = closed
@@ -85,6 +104,11 @@ class Guard:
 
     def close(self) -> None:
         """What has not been let go is cut short by the process, which ends then."""
+        self._leave()
+        self._held.clear()
+
+    def _leave(self) -> None:
+        """Nothing more is said to the process, and nothing of it is waited for."""
         loop = asyncio.get_running_loop()
         if self._sock is not None:
             loop.remove_reader(self._sock)
@@ -94,8 +118,8 @@ class Guard:
         for _, descriptors in self._outbox:
             _close(descriptors)
         self._outbox.clear()
-        self._held.clear()
-        for closed in self._letting_go.values():
+        for key, closed in self._letting_go.items():
+            del self._held[key]
             loop.call_soon(closed)
         self._letting_go.clear()
 
@@ -117,6 +141,20 @@ class Guard:
         self.pid = pid
         leaving = spawn.Exit(pid, lambda: leaving.reap())
         asyncio.get_running_loop().add_reader(ours, self._hear)
+        for key, held in self._held.items():  # which one before had
+            self._say(PIPE, key, 0, held.stdin, held.mark)
+            if held.ended:
+                self._say(ENDED, key)
+            elif held.pid:
+                self._say(STARTED, key, held.pid, held.handle)
+
+    def _start_again(self) -> None:
+        """It was killed: nobody holds anything but we. Not for ever: it may be this that kills."""
+        self._leave()
+        if self._held and self._again:
+            self._again -= 1
+            with contextlib.suppress(OSError):
+                self._start()
 
     def _hear(self) -> None:
         assert self._sock is not None
@@ -126,12 +164,16 @@ class Guard:
             return
         except OSError:
             record = b""
-        if len(record) < RECORD.size:  # it was killed: nobody holds anything but we
-            self.close()
+        if len(record) < RECORD.size:
+            self._start_again()
             return
         _, key, _, _ = RECORD.unpack(record)
-        self._held.discard(key)
+        del self._held[key]
         self._letting_go.pop(key)()
+
+    def _note(self, key: int, **what: Any) -> None:
+        if key in self._held:
+            self._held[key] = self._held[key]._replace(**what)
 
     def _say(
         self, what: bytes, key: int, pid: int = 0, descriptor: int = -1, mark: bytes = b""

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from bpipe.ends import spawn
-from bpipe.ends.guard import Guard
+from bpipe.ends.guard import AGAIN, Guard
 from bpipe.ends.processes import look
 from bpipe.protocol.wire import Ended
 from tests.end_to_end.data import until as wait_until
@@ -303,6 +303,54 @@ def test_when_it_is_killed_nobody_waits_for_it_and_another_one_takes_its_place()
             for each in (other, third):
                 each.child.close_stdin()
             await until(lambda: other.told and third.told)
+
+    run(test)
+
+
+def test_another_one_holds_what_it_held(folder: Path) -> None:
+    for name in ("reads", "has read"):
+        (folder / name).mkdir()
+
+    async def test() -> None:
+        async with guarding() as guard:
+            story = Story(behind_cat(folder / "reads"), guard)
+            closed = Story(reader(folder / "has read", "stubborn"), guard)
+            closing = Story(["cat"], guard)
+            await until(lambda: readers(folder / "reads") and readers(folder / "has read"))
+            first = guard.pid
+            assert first is not None
+            closed.child.close_stdin()
+            await until(lambda: closed.told)
+            os.kill(first, signal.SIGSTOP)
+            closing.child.close_stdin()
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: closing.told and look(first) is None)
+            assert guard.pid != first
+            assert "ended" not in story.told
+        await until(lambda: story.told)
+        assert not saw_the_end(folder / "reads")
+        story.child.close_stdin()
+        await until(lambda: story.child.stdin == -1)
+
+    run(test)
+
+
+def test_one_that_is_killed_all_the_time_is_given_up(folder: Path) -> None:
+    async def test() -> None:
+        guard = Guard()
+        story = Story(["cat"], guard)
+        pids = []
+        for _ in range(AGAIN + 1):
+            pid = guard.pid
+            assert pid is not None
+            pids.append(pid)
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: look(pid) is None)  # noqa: B023
+            await until(lambda: guard.pid not in pids or len(pids) > AGAIN)
+        assert guard.pid == pids[-1]
+        story.child.close_stdin()
+        await until(lambda: story.told and story.child.stdin == -1)
+        guard.close()
 
     run(test)
 
