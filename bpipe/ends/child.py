@@ -217,6 +217,7 @@ class Child:
         self._close_stdin()
         if self._anything >= 0:
             os.close(self._anything)
+            self._anything = -1
         self._exit.look()
         self._settle()
 

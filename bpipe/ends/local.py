@@ -109,5 +109,11 @@ class Ends(Protocol):
         Raises OSError, RuntimeError or MemoryError where the system refuses what that needs.
         """
 
+    def hurry(self) -> bool:
+        """Somebody is impatient: end at once what they have started.
+
+        Returns whether there was anything to hurry.
+        """
+
     async def wait(self) -> None:
         """The session is over: wait until nothing is left of what they have started."""

@@ -51,6 +51,7 @@ class Program:
         self._input: Input
         self._asked = False  # to be started
         self._cut = False  # it is being ended
+        self._hurried = False
         self._over = asyncio.Event()
 
     @property
@@ -63,6 +64,16 @@ class Program:
         self._engine = engine
         engine.observe(self._look)
         self._look()
+
+    def hurry(self) -> bool:
+        """It and all that it has started get SIGKILL, without being asked before; only once."""
+        child = self._child
+        if child is None or self._hurried or self._over.is_set():
+            return False
+        self._hurried = True
+        self._cut_short()
+        child.kill_now()
+        return True
 
     async def wait(self) -> None:
         """Wait until it has ended, if it was started."""

@@ -66,6 +66,9 @@ class Started(Protocol):
     def cut_short(self, done: Callable[[], None]) -> None:
         """The stream that it reads will not be whole."""
 
+    def kill_now(self) -> None:
+        """The same, at once."""
+
 
 class Output(Source):
     """What the program writes."""

@@ -147,6 +147,10 @@ class Connected:
         engine.observe(self._look)
         engine.drive()
 
+    def hurry(self) -> bool:
+        """There is nothing."""
+        return False
+
     async def wait(self) -> None:
         """Close it; it is reset if the session has failed, or was never there."""
         if self._plug is None:
@@ -185,6 +189,10 @@ class Dialled:
         self._engine = engine
         engine.observe(self._look)
         self._look()
+
+    def hurry(self) -> bool:
+        """There is nothing."""
+        return False
 
     async def wait(self) -> None:
         """Close the connection, as ``Connected`` does, or make none."""

@@ -32,6 +32,10 @@ class Stdio:
 
     result: Final = None  # nobody knows what is behind them
 
+    def hurry(self) -> bool:
+        """There is nothing."""
+        return False
+
     async def wait(self) -> None:
         """A pump that is blocked is left behind."""
 

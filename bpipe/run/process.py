@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
+from bpipe.ends.local import Ends
 from bpipe.ends.pumps import Pump
 from bpipe.ends.scheduling import LoopScheduling
 from bpipe.engine import Engine
@@ -46,7 +47,7 @@ class Process:
         self._end = interrupted or self.end_all
         self._interrupted = 0.0  # when the last signal of those came
         self._watch = watch
-        self._engines: set[Engine] = set()
+        self._engines: dict[Engine, Ends | None] = {}
 
     def run(self, main: Coroutine[Any, Any, int], name: str, *, listens: bool) -> int:
         """Run this in an event loop; returns the exit status, or dies by a signal.
@@ -91,13 +92,13 @@ class Process:
         for number in (*_DEADLY, *_REPORTING, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
-    def take(self, engine: Engine) -> None:
-        """From now on, signals and errors concern this pipe as well."""
-        self._engines.add(engine)
+    def take(self, engine: Engine, ends: Ends | None = None) -> None:
+        """From now on, signals and errors concern this pipe as well, and what it is joined to."""
+        self._engines[engine] = ends
 
     def release(self, engine: Engine) -> None:
         """This pipe is over."""
-        self._engines.remove(engine)
+        del self._engines[engine]
 
     def end_all(self, number: int) -> None:
         """End every pipe by this signal, and tell the peers; then die by it, if there was one."""
@@ -154,6 +155,8 @@ class Process:
     def _interrupt(self, number: int) -> None:
         """Tell the peers, and end; if that takes too long for somebody, end at once.
 
+        But programs that run are killed before: the third signal ends this process then.
+
         Of a window that is closed the shell tells and the system, and timeout(1) tells the process
         and its group, so a repeat of the first moment means nothing.
         """
@@ -163,9 +166,13 @@ class Process:
         if self.deadly is None:
             tell_manager("STOPPING=1", f"interrupted by {signal.Signals(number).name}")
             self._end(number)
-        else:
+        elif not self._hurry():
             self._watch.clear()
             _die_by(number)
+
+    def _hurry(self) -> bool:
+        """Whether there is anything in the ends that now ends at once, and has not before."""
+        return any([ends.hurry() for ends in self._engines.values() if ends is not None])
 
     def _suspend(self) -> None:
         """^Z: erase the status line and stop; it is drawn again when this goes on."""

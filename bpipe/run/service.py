@@ -95,7 +95,7 @@ class Service:
     async def _serve(self, pipe: BackedPipe, ends: Ends) -> None:
         """One session, to its end."""
         process, engine = self.process, pipe.engine
-        process.take(engine)
+        process.take(engine, ends)
         story = self._watch.came(engine)
         outcome = await Join(pipe, ends, process.scheduling).run()
         process.release(engine)

@@ -96,7 +96,7 @@ def run_session(
         except CANNOT_OPEN as error:
             return process.refuse(error, name, listens=listens)
         process.begin()
-        process.take(pipe.engine)
+        process.take(pipe.engine, ends)
         join = Join(pipe, ends, process.scheduling)
         watch.begin(pipe.engine, listens=listens)
         if listens:

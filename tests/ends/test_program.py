@@ -7,24 +7,31 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import bpipe
 from bpipe.ends import program_streams
-from bpipe.ends.program import Program
+from bpipe.ends.child import Child
+from bpipe.ends.program import Launch, Program
 from bpipe.protocol.wire import Ended, Finish, Reason
 from tests.support.pairs import both, pair, run, until
+from tests.support.programs import folder, reader, readers, saw_the_end
+
+__all__ = ["folder"]
 
 
 def with_program(
-    test: Callable[[bpipe.BackedPipe, bpipe.BackedPipe, Program], Awaitable[None]], *argv: str
+    test: Callable[[bpipe.BackedPipe, bpipe.BackedPipe, Program], Awaitable[None]],
+    *argv: str,
+    launch: Launch = Child,
 ) -> None:
     """A caller, and a listener whose ends are a program."""
 
     async def check() -> None:
-        program = Program(argv)
+        program = Program(argv, launch=launch)
         async with both() as (caller, listener):
             program.start(listener.engine)
             await test(caller, listener, program)
@@ -102,6 +109,23 @@ def test_a_stream_that_is_cut_short_has_no_end_for_it(tmp_path: Path, aborts: st
 
     with_program(test, sys.executable, "-c", script, str(mark))
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("aborts", [False, True])
+def test_one_that_is_hurried_is_not_asked_to_end(folder: Path, aborts: bool) -> None:
+    async def test(caller: bpipe.BackedPipe, listener: bpipe.BackedPipe, program: Program) -> None:
+        await until(lambda: readers(folder))
+        if aborts:
+            listener.abort(Reason.LOCAL_ERROR, "no more")
+            await until((folder / "asked").exists)
+        assert program.hurry()
+        assert not program.hurry()
+        await program.wait()
+        assert program.result == Finish(Ended.KILLED, signal.SIGKILL)
+        assert not saw_the_end(folder)
+        assert not program.hurry()
+
+    with_program(test, *reader(folder, "stubborn"), launch=partial(Child, patience=1000.0))
 
 
 def test_what_it_has_written_is_not_lost_when_the_far_end_is_slow(

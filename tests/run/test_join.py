@@ -39,6 +39,9 @@ class Nothing:
 
     result = None
 
+    def hurry(self) -> bool:
+        return False
+
     async def wait(self) -> None:
         """Nothing of it is left."""
 

@@ -113,6 +113,29 @@ await asyncio.sleep(10)
     assert (done.stdout, done.stderr) == ("still here\n", "")
 
 
+def test_what_the_ends_have_started_is_hurried_before() -> None:
+    done = in_a_process("""
+import bpipe.run.process as module
+module.clock = lambda: now
+class Ends:
+    def __init__(self, name): self.name, self.times = name, 0
+    def hurry(self):
+        self.times += 1
+        print(self.name, self.times, flush=True)
+        return self.times == 1
+process.take(one.engine, Ends("one"))
+process.take(two.engine, Ends("two"))
+for now in 100.0, 110.0, 120.0:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: process.deadly)
+    await asyncio.sleep(0.01)
+    print("still here", flush=True)
+""")
+    assert done.returncode == -signal.SIGTERM
+    lines = ["still here", "one 1", "two 1", "still here", "one 2", "two 2"]
+    assert (done.stdout.splitlines(), done.stderr) == (lines, "")
+
+
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored() -> None:
     body = """
 os.kill(os.getpid(), signal.SIGHUP)
