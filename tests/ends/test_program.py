@@ -15,10 +15,11 @@ import pytest
 import bpipe
 from bpipe.ends import program_streams
 from bpipe.ends.child import Child
+from bpipe.ends.guard import Guard
 from bpipe.ends.program import Launch, Program
 from bpipe.protocol.wire import Ended, Finish, Reason
-from tests.support.pairs import both, pair, run, until
-from tests.support.programs import folder, reader, readers, saw_the_end
+from tests.support.pairs import both, pair, run, take, until
+from tests.support.programs import folder, open_descriptors, reader, readers, saw_the_end
 
 __all__ = ["folder"]
 
@@ -159,3 +160,34 @@ def test_its_output_ends_though_somebody_holds_it(
 
     pid = tmp_path / "pid"
     with_program(test, "sh", "-c", f"echo an answer; {left} & echo $! > {pid}")
+
+
+def test_of_many_that_end_in_every_way_no_descriptor_is_left() -> None:
+    """Neither here nor in the guard that they share."""
+
+    async def one(guard: Guard, fate: str) -> None:
+        script = {"ends": "cat", "is cut short": "cat", "is killed": "head -c 4; kill -KILL $$"}
+        program = Program(["sh", "-c", script[fate]], guard)
+        async with both() as (caller, listener):
+            program.start(listener.engine)
+            await caller.write(b"some")
+            assert await take(caller, 4) == b"some"
+            if fate == "is cut short":
+                caller.abort(Reason.LOCAL_ERROR, "no more")
+            else:
+                caller.finish()
+                assert await everything(caller) == b""
+            await program.wait()
+
+    async def check() -> None:
+        guard = Guard()
+        await one(guard, "ends")
+        assert guard.pid is not None
+        before = len(open_descriptors()), len(open_descriptors(guard.pid))
+        fates = ["ends", "is cut short", "is killed"] * 4
+        await asyncio.gather(*(one(guard, fate) for fate in fates))
+        await until(lambda: len(open_descriptors()) == before[0])
+        await until(lambda: len(open_descriptors(guard.pid or 0)) == before[1])
+        guard.close()
+
+    run(check)
