@@ -5,15 +5,15 @@ An end of file is the end of the stream that is sent, and nothing else: the othe
 for it. So the peer's stream ends here with a shutdown of the writing half, and the socket is closed
 when the session is over.
 
-A reset is carried, too. When the socket is reset, both directions end with an ABORT, after what the
-owner had sent before, if the peer takes that at once. When the session fails, on whichever side,
-the socket is reset: so nobody takes a stream that was cut for a whole one. A Unix socket has no
-reset: its owner sees ECONNRESET only if it has sent bytes that were not read, else an end of file.
+A reset is carried, too. When the socket is reset, both directions end with an ABORT. When the
+session fails, on whichever side, the socket is reset: so nobody takes a stream that was cut for a
+whole one. A Unix socket has no reset: its owner sees ECONNRESET only if it has sent bytes that were
+not read, else an end of file.
 
-An owner that has closed its socket before it has taken everything is like a program that exits
-early: the peer is asked to stop, and what the owner had sent is carried to its end. That the peer
-has not had everything taken, it reports; if it has a socket, it discards what still comes from it,
-and resets it when everything is delivered.
+An owner that has closed its socket before it has taken everything ends both directions, as any
+consumer does that leaves bytes untaken. What it had sent before that, or before its reset, is
+carried first, with its end, for as long as two seconds: as over a plain connection an answer is
+read before the reset is seen.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from bpipe.protocol.ending import MOVING
 from bpipe.protocol.wire import Reason
 
 DIAL_TIMEOUT: Final = 10.0  # seconds
-RESET_LINGER: Final = 2.0  # seconds for the peer to take what came before a reset
+LINGER: Final = 2.0  # seconds for the peer to take what had come from a socket that is broken
 
 
 class Plug:
@@ -49,7 +49,7 @@ class Plug:
         self._sock = sock
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._failure = ""  # why it was reset, while the peer is not told yet
+        self._failure: tuple[Reason, str] | None = None  # what the peer is to be told
         self._abort_due: asyncio.TimerHandle | None = None
         self._in = Incoming(engine, sock, name, self._broken)
         self._out = Outgoing(engine, sock, name, self._broken, self._cut)
@@ -60,8 +60,11 @@ class Plug:
         self._out.look()
         if self._in.over:
             self._out.watch_over()
-        if self._failure and self._carried:
-            self._loop.call_soon(self._abort)
+        if self._failure is not None and self._in.over:
+            if self._carried:
+                self._loop.call_soon(self._abort)
+            elif self._abort_due is None:
+                self._abort_due = self._loop.call_later(LINGER, self._abort)
 
     def close(self) -> None:
         """The session is over, or has failed. Again: no effect."""
@@ -74,31 +77,29 @@ class Plug:
     def _carried(self) -> bool:
         """Whether the peer has taken everything that came from the socket, or takes no more."""
         writer = self._engine.writer
-        return self._engine.refusing or writer.confirmed == writer.written
+        if writer.mark is None:
+            return writer.confirmed == writer.written
+        return writer.done or writer.stopped is not None
 
     def _broken(self, error: OSError) -> None:
         """Its owner has closed it, or reset it, or the path to it is gone."""
-        if self._sock.fileno() < 0:
+        if self._sock.fileno() < 0 or self._failure is not None:
             return
         if error.errno == errno.EPIPE or self._in.over:
-            self._owner_left()
-        elif not self._failure:
-            self._stop()
-            reset = error.errno == errno.ECONNRESET
-            self._failure = f"{self._name} {'was reset' if reset else f'failed: {explain(error)}'}"
-            self._abort_due = self._loop.call_later(RESET_LINGER, self._abort)
-            self.look()
-
-    def _owner_left(self) -> None:
-        """It is closed, and not everything was taken; what the owner had sent may lie here."""
+            if self._engine.reader.done:
+                return  # it has taken everything before
+            message = f"{self._name} was closed before everything was taken"
+            self._failure = Reason.BROKEN_PIPE, message
+        else:
+            self._in.halt()
+            what = "was reset" if error.errno == errno.ECONNRESET else f"failed: {explain(error)}"
+            self._failure = Reason.LOCAL_ERROR, f"{self._name} {what}"
         self._out.halt()
-        if not self._engine.reader.done:
-            self._engine.session.program_left()
-            self._engine.drive()
+        self.look()
 
     def _abort(self) -> None:
-        if self._sock.fileno() >= 0:
-            self._engine.abort(Reason.LOCAL_ERROR, self._failure)
+        if self._sock.fileno() >= 0 and self._failure is not None:
+            self._engine.abort(*self._failure)
 
     def _cut(self) -> None:
         """It has got all of a stream that is not whole."""
@@ -196,11 +197,9 @@ class Dialled:
 
     async def wait(self) -> None:
         """Close the connection, as ``Connected`` does, or make none."""
+        self._end()
         if self._dialling is not None:
-            self._dialling.cancel()
             await asyncio.wait([self._dialling])
-        if self._plug is not None:
-            self._plug.close()
 
     def _look(self) -> None:
         session, plug = self._engine.session, self._plug

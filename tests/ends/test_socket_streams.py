@@ -11,7 +11,7 @@ import pytest
 
 import bpipe
 from bpipe.protocol.wire import Ended, Finish
-from tests.support.pipes import run, until
+from tests.support.pipes import QUICK, run, until
 from tests.support.tunnels import (
     Owner,
     Pair,
@@ -79,7 +79,8 @@ def test_a_closed_socket_is_the_end_of_its_stream() -> None:
 
 def test_bytes_wait_in_the_owners_socket_while_the_other_one_takes_nothing() -> None:
     async def check() -> None:
-        async with owners(buffer_size=1 << 20) as (near, far, both):
+        limits = QUICK._replace(heartbeat=60)  # no PING has anything looked at
+        async with owners(limits=limits, buffer_size=1 << 20) as (near, far, both):
             sending = asyncio.create_task(near.send(DATA + DATA + DATA))
             await until(lambda: both.caller.writer.room == 0 and both.listener.reader.buffered)
             assert not sending.done()

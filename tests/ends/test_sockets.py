@@ -16,7 +16,7 @@ from bpipe.ends.sockets import Connected, Dialled
 from bpipe.errors import PeerAborted, PipeClosed
 from bpipe.net.address import Address, parse
 from bpipe.run.join import Join
-from tests.support.pipes import QUICK, open_through_proxy, run, until
+from tests.support.pipes import QUICK, connect_both, open_both, open_through_proxy, run, until
 from tests.support.tunnels import (
     Owner,
     Pair,
@@ -34,6 +34,12 @@ from tests.support.tunnels import (
 
 DATA = random.Random(17).randbytes(6_000_000)
 EITHER = pytest.mark.parametrize("pair", [tcp, unix])
+
+
+async def is_left(both: Tunnel) -> None:
+    for outcome in await both.outcomes():
+        assert isinstance(outcome.failure, PipeClosed)
+        assert "connection was closed before everything was taken" in str(outcome.failure)
 
 
 # --- streams ---
@@ -94,6 +100,33 @@ def test_a_reset_comes_out_as_a_reset_after_what_was_sent_before(mirrored: bool)
     with_owners(test, mirrored=mirrored)
 
 
+def test_what_was_sent_before_a_reset_is_carried_over_the_next_link() -> None:
+    async def test(near: Owner, far: Owner, both: Tunnel) -> None:
+        await near.send(b"hello")
+        assert await far.take(5) == b"hello"
+        both.caller.force_reconnect()
+        await near.send(b"the last words")
+        near.reset()
+        assert await far.take(14) == b"the last words"
+        with pytest.raises(ConnectionResetError):
+            await far.rest()
+
+    with_owners(test)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_one_who_has_left_is_missed_when_the_first_byte_comes(ends: bool) -> None:
+    async def test(near: Owner, far: Owner, both: Tunnel) -> None:
+        far.sock.close()
+        assert await near.rest() == b""
+        await near.send(b"x")
+        if ends:
+            near.finish()
+        await is_left(both)
+
+    with_owners(test)
+
+
 @pytest.mark.parametrize("aborts", ["caller", "listener"])
 def test_a_session_that_fails_resets_both_sockets(aborts: str) -> None:
     async def test(near: Owner, far: Owner, both: Tunnel) -> None:
@@ -137,12 +170,7 @@ def test_one_who_leaves_early_has_still_said_everything(pair: Pair, mirrored: bo
         assert await asking.rest() == b""
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
             await asking.send_for_ever()
-        stayed, left = await both.outcomes()
-        if mirrored:
-            stayed, left = left, stayed
-        assert isinstance(stayed.failure, PipeClosed)
-        assert left.failure is None
-        assert left.left_early
+        await is_left(both)
 
     with_owners(test, pair, mirrored=mirrored)
 
@@ -165,11 +193,21 @@ def test_a_unix_socket_that_is_closed_with_bytes_unread_is_reset() -> None:
 def test_a_service_is_called_when_the_session_is_established_and_not_before() -> None:
     async def check() -> None:
         with service() as (listening, address):
-            near, ours = tcp()
-            with near:
-                async with tunnel(Connected(ours, "it"), Dialled(parse(address))) as both:
-                    with await accept(listening):
-                        assert both.listener.engine.session.established
+            dialled = Dialled(parse(address))
+            caller, listener = await open_both()
+            dialled.start(listener.engine)
+            for _ in range(10):
+                await asyncio.sleep(0.002)
+                with pytest.raises(BlockingIOError):
+                    listening.accept()
+            await connect_both(caller, listener)
+            with await accept(listening) as served:
+                assert listener.engine.session.established
+                await caller.write(b"hello")
+                assert await Owner(served).take(5) == b"hello"
+            await caller.close()
+            await listener.wait_closed()
+            await dialled.wait()
 
     run(check)
 
@@ -234,7 +272,8 @@ def test_nothing_is_taken_while_a_service_is_called_and_a_session_that_ends_ends
             waiting = full(listening)
             owner, ours = tcp()
             with owner:
-                async with tunnel(Connected(ours, "it"), Dialled(parse(address))) as both:
+                dialled = Dialled(parse(address), limit=60)
+                async with tunnel(Connected(ours, "it"), dialled) as both:
                     await Owner(owner).send(b"hello")
                     await until(lambda: both.listener.reader.buffered == 5)
                     assert both.listener.reader.delivered == 0
