@@ -39,13 +39,14 @@ class Run:
     def serve(self, wanted: Wanted, many: Many) -> int:
         """Serve many callers there, each joined to one of these; returns the exit status."""
         from bpipe.ends.guard import Guard
-        from bpipe.run.service import Plan, Serve, Sessions, run_service
+        from bpipe.run.service import Plan, Serve, Sessions, Tell, run_service
         from bpipe.server import serve
 
-        ends = wanted.apart(Guard())
         trusted = self._trusted()
 
-        def opened(each: Serve) -> AbstractAsyncContextManager[Sessions]:
+        def opened(each: Serve, tell: Tell) -> AbstractAsyncContextManager[Sessions]:
+            ends = wanted.apart(Guard(), tell)
+
             async def handle(pipe: BackedPipe) -> None:
                 await each(pipe, ends())
 
@@ -59,12 +60,12 @@ class Run:
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:
         """Carry each connection that is made at an address of this machine to there."""
         from bpipe.run.forward import Forwarder
-        from bpipe.run.service import Plan, Serve, Sessions, run_service
+        from bpipe.run.service import Plan, Serve, Sessions, Tell, run_service
 
         dialled = partial(dial, self.address, **self._trusted(), **self._terms_of_many())
         local = many.local()
 
-        def opened(carry: Serve) -> AbstractAsyncContextManager[Sessions]:
+        def opened(carry: Serve, tell: Tell) -> AbstractAsyncContextManager[Sessions]:
             return Forwarder(local, dialled, carry, many.most, anywhere=self._trust.insecure)
 
         plan = Plan(opened, str(local), many.most, many.drain or 0.0, str(self.address))

@@ -125,6 +125,6 @@ class Forwarder:
             self.turn_away()
             return
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_exit(pipe)
             stack.enter_context(contextlib.suppress(SessionEnded))  # which is told elsewhere
+            stack.push_async_exit(pipe)
             await self._carry(pipe, Connected(sock, f"the connection from {peer}"))

@@ -101,12 +101,17 @@ class Process:
         del self._engines[engine]
 
     def end_all(self, number: int) -> None:
-        """End every pipe by this signal, and tell the peers; then die by it, if there was one."""
-        for engine in list(self._engines):
+        """End every pipe by this signal, and tell the peers; then die by it, if there was one.
+
+        Of a pipe that is over, what it is joined to may still be there; that ends at once.
+        """
+        for engine, ends in list(self._engines.items()):
             if engine.status().state is not State.OVER:
                 self.die_by(number)
                 reason = f"interrupted by {signal.Signals(number).name}"
                 engine.abort(Reason.INTERRUPTED, reason)
+            elif ends is not None and ends.hurry():
+                self.die_by(number)
 
     def die_by(self, number: int) -> None:
         """When all is over."""

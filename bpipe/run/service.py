@@ -36,7 +36,8 @@ class Sessions(ServerView, Protocol):
 
 
 Serve = Callable[[BackedPipe, Ends], Awaitable[None]]
-Open = Callable[[Serve], AbstractAsyncContextManager[Sessions]]
+Tell = Callable[[str, int, str], None]  # what is odd about a program: see ``ends/notices.py``
+Open = Callable[[Serve, Tell], AbstractAsyncContextManager[Sessions]]
 
 
 class Plan(NamedTuple):
@@ -76,7 +77,7 @@ class Service:
         """Serve until it is told to end; returns the exit status."""
         async with contextlib.AsyncExitStack() as stack:
             try:
-                opened = self._plan.open(self._serve)
+                opened = self._plan.open(self._serve, self._watch.tell_of_program)
                 self._sessions = await stack.enter_async_context(opened)
             except CANNOT_OPEN as error:
                 return self.process.refuse(error, self._plan.name, listens=True)
