@@ -284,7 +284,7 @@ class Session:
         """Raise LinkLost if the header is an error of protocol."""
         inc, out, n = self.inc, self.out, f.number
         _bad(f.kind not in range(1, 11), f"a frame of kind {f.kind}")
-        if f.kind == FIN or (f.kind == BYE and inc.fin and inc.how == RUNNING):
+        if f.kind == FIN or (f.kind == BYE and inc.fin and inc.how in (CUT, RUNNING)):
             right = f.how <= (2 if f.kind == BYE else RUNNING)
             right = right and (f.how in (1, 2) or not f.status) and (f.how != 2 or f.status > 0)
         else:

@@ -34,7 +34,7 @@ class BackedReader:
         self.why = Stop.UNWANTED  # we did
         self.gone = False  # because the consumer has gone, who has taken everything before
         self.ended = UNTOLD  # how the peer's producer did, once the mark has come
-        self.exit = UNTOLD  # of a program behind it that went on then, as BYE tells
+        self.exit = UNTOLD  # of a program behind it, where the mark does not tell that, but BYE
         self.discarding = False  # after an abort: what still comes is neither kept nor counted
         self.done = False  # the consumer has taken the end of the stream as well
         self._ring = Ring(capacity)
@@ -185,8 +185,8 @@ class BackedReader:
     @property
     def finish(self) -> Finish:
         """How the peer's producer has ended, as far as is known; RUNNING: that was never told."""
-        told = self.ended.how is Ended.RUNNING and self.exit != UNTOLD
-        return self.exit if told else self.ended
+        later = self.ended.how in (Ended.RUNNING, Ended.CUT) and self.exit.final
+        return self.exit if later else self.ended
 
     def _close_if_drained(self) -> None:
         if self.stopped is not None and self.drained and not (self.discarding or self.missed):

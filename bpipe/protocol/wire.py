@@ -67,6 +67,11 @@ class Finish(NamedTuple):
         """Whether its stream is not to be taken for a whole one."""
         return self.how in (Ended.CUT, Ended.KILLED) or self.status != 0
 
+    @property
+    def final(self) -> bool:
+        """Whether it is the end of a program, and tells what that was."""
+        return self.how in (Ended.EXITED, Ended.KILLED)
+
 
 UNTOLD: Final = Finish()
 

@@ -49,7 +49,7 @@ class BackedWriter:
         self.mark: int | None = None  # the offset of the end mark, once it is known
         self.window = 0  # the peer's receive buffer in bytes, constant once the session is up
         self.ended = UNTOLD  # how the producer did; set with the mark, and for ever
-        self.exit = UNTOLD  # of a program that went on after the end of its output
+        self.exit = UNTOLD  # of a program of which the end of its output does not tell that
         self.stopped: int | None = None  # the peer takes nothing from here on
         self.unwanted = False  # because none of it is wanted, or no more
         self.asked = False  # whether there was to be more: the peer's consumer has gone
@@ -130,6 +130,8 @@ class BackedWriter:
             self.mark = self._ring.end
             self.ended = Finish(Ended.CUT) if more else ended
             self.asked = False
+        elif ended.final:
+            self.exit = ended
 
     def stop(self, offset: int, *, consumer_gone: bool = False) -> bool:
         """The peer takes nothing from ``offset`` on: what was never sent is dropped.
@@ -163,6 +165,8 @@ class BackedWriter:
         """What was never sent is dropped, and the peer is told that there was more."""
         self.asked = False
         if self.mark is None or self.mark > self.high:
+            if self.ended.final:
+                self.exit = self.ended
             self.mark = self.high
             self.ended = Finish(Ended.CUT)
 

@@ -6,7 +6,7 @@ import pytest
 
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.wire import UNTOLD, Ended, Finish, Kind, Stop, pack_frame
-from tests.support.loopback import Frame, drain, feed, take
+from tests.support.loopback import Frame, drain, feed, fill, take
 from tests.support.peer import (
     ACK,
     BYE,
@@ -76,8 +76,33 @@ def test_of_a_program_that_goes_on_after_its_output_the_end_is_told_by_bye() -> 
     assert_over(session, None)
 
 
-def test_what_bye_tells_of_a_program_counts_if_it_was_still_running() -> None:
-    for ended, told in ((RUNNING, EXITED_3), (Finish(Ended.EXITED), Finish(Ended.EXITED))):
+@pytest.mark.parametrize("finished", ["before", "after", "in steps"])
+def test_of_a_program_whose_output_is_not_wanted_the_end_is_told_by_bye(finished: str) -> None:
+    session = up(b"abc")
+    session.writer.begin()
+    session.writer.wrote(fill(session.writer.space(1), b"d"))
+    if finished == "before":
+        session.finish(ended=EXITED_3)
+    hear(session, Frame(Kind.STOP, 0))
+    assert said(session) == [Frame(Kind.FIN, 3, how=Ended.CUT)]
+    hear(session, FIN(0), ACK(4))
+    deliver_mark(session)
+    if finished == "in steps":
+        session.finish(ended=RUNNING)
+        assert said(session) == [ACK(1)]
+        session.writer.exited(EXITED_3)
+        session.settle(NOW)
+    elif finished == "after":
+        assert said(session) == [ACK(1)]
+        session.finish(ended=EXITED_3)
+        session.settle(NOW)
+    bye = pack_frame(Kind.BYE, 0, how=Ended.EXITED, status=3)
+    assert drain(channel(session), NOW).endswith(bye)
+
+
+def test_what_bye_tells_of_a_program_counts_if_nobody_has_told_that() -> None:
+    exited = Finish(Ended.EXITED)
+    for ended, told in ((RUNNING, EXITED_3), (CUT, EXITED_3), (exited, exited)):
         session = up()
         session.finish()
         said(session)
