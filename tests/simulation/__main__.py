@@ -8,11 +8,13 @@ import multiprocessing
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tests.simulation.crowd import Crowd
 from tests.simulation.judge import Wrong
-from tests.simulation.scenario import Scenario, run_seed
+from tests.simulation.scenario import make_world, run_seed
 
 BATCH = 50  # seeds
 
@@ -23,6 +25,7 @@ class Result(NamedTuple):
     passed: int
     links: int
     seconds: float  # of virtual time
+    crowds: Counter[str]  # of the worlds in which many call: what has happened there
     failures: list[str]
 
 
@@ -42,7 +45,7 @@ def main() -> int:
 
 def replay(seed: int, *, verbose: bool) -> int:
     """Run one seed; returns the exit status."""
-    scenario = Scenario(seed, (lambda prefix, text: print(prefix, text)) if verbose else None)
+    scenario = make_world(seed, (lambda prefix, text: print(prefix, text)) if verbose else None)
     try:
         scenario.run()
     except Wrong as error:
@@ -51,7 +54,7 @@ def replay(seed: int, *, verbose: bool) -> int:
     finally:
         scenario.dispose()
     for end in scenario.ends:
-        print(f"{end.name}: {end.pipe.failure or 'success'}")
+        print(f"{end.name}: {end.session.failure or 'success'}")
     return 0
 
 
@@ -60,12 +63,14 @@ def run_many(first: int, count: int, jobs: int) -> int:
     began = shown = time.monotonic()
     done = links = 0
     virtual = 0.0
+    crowds: Counter[str] = Counter()
     failures: list[str] = []
     with multiprocessing.Pool(jobs, initializer=set_up) as pool:
         for result in pool.imap_unordered(run_batch, batches(first, count)):
             done += result.passed + len(result.failures)
             links += result.links
             virtual += result.seconds
+            crowds += result.crowds
             failures += result.failures
             for failure in result.failures:
                 print(failure, flush=True)
@@ -76,6 +81,7 @@ def run_many(first: int, count: int, jobs: int) -> int:
     took = time.monotonic() - began
     print(f"seeds {first} to {first + count - 1} in {took:.0f} s: {count / took:.0f} per second")
     print(f"{links} links, {virtual / 3600:.1f} hours of virtual time")
+    print("many at one listener: " + ", ".join(f"{n} {what}" for what, n in crowds.items()))
     print(f"{done - len(failures)} passed, {len(failures)} failed")
     return 1 if failures else 0
 
@@ -95,6 +101,7 @@ def batches(first: int, count: int) -> Iterator[range]:
 def run_batch(seeds: range) -> Result:
     """Run these, one after the other."""
     links, seconds, failures = 0, 0.0, []
+    crowds: Counter[str] = Counter()
     for seed in seeds:
         try:
             scenario = run_seed(seed)
@@ -103,8 +110,10 @@ def run_batch(seeds: range) -> Result:
         else:
             links += sum(end.session.history.links for end in scenario.ends)
             seconds += scenario.world.now - scenario.began
+            if isinstance(scenario, Crowd):
+                crowds += scenario.counts
     gc.collect()
-    return Result(len(seeds) - len(failures), links, seconds, failures)
+    return Result(len(seeds) - len(failures), links, seconds, crowds, failures)
 
 
 if __name__ == "__main__":

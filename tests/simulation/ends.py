@@ -168,8 +168,7 @@ class End:
         """SIGKILL: the kernel closes the sockets."""
         if self.over_at is None:
             self.killed = True
-            self.loop.run(self._close_sockets)
-            self.loop.end()
+            self.loop.kill()
 
     def leave(self) -> None:
         """The consumer closes its pipe, of which it has read everything."""
@@ -180,10 +179,6 @@ class End:
     def forget(self) -> None:
         """What comes next belongs to another peer."""
         self.outage_at, self._stood = None, (-1, -1)
-
-    def _close_sockets(self) -> None:
-        for sock in list(self.loop.sockets):
-            sock.close()
 
     def cue(self, taken: int, callback: Callable[..., None], *args: Any) -> None:
         """Call this as soon as the consumer has taken so many bytes."""

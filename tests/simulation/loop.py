@@ -7,6 +7,7 @@ production code runs as it is. Callbacks run without a context of their own, for
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 from asyncio import events
 from collections import deque
@@ -98,7 +99,7 @@ class Loop:
         self._readers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
         self._writers: dict[Socket, tuple[Callback, tuple[Any, ...]]] = {}
         self._queued: set[tuple[Socket, bool]] = set()
-        self.sockets: set[Socket] = set()  # that the process has
+        self.sockets: dict[Socket, None] = {}  # that the process has, the oldest first
         self._tasks: list[asyncio.Task[Any]] = []
 
     # --- the simulation's side ---
@@ -150,6 +151,20 @@ class Loop:
         self._readers.clear()
         self._writers.clear()
 
+    def kill(self) -> None:
+        """SIGKILL: the kernel closes the sockets."""
+        self.run(self._close_sockets)
+        self.end()
+
+    def _close_sockets(self) -> None:
+        for sock in list(self.sockets):
+            sock.close()
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks have not ended."""
+        return sum(not task.done() for task in self._tasks)
+
     def dispose(self) -> None:
         """The simulation is over: let go of everything that still waits."""
         self.run(self._close_tasks)
@@ -158,8 +173,10 @@ class Loop:
     def _close_tasks(self) -> None:
         for task in self._tasks:
             coroutine = task.get_coro()
-            if not task.done() and coroutine is not None:
-                coroutine.close()
+            while not task.done() and coroutine is not None:
+                with contextlib.suppress(RuntimeError):  # it waits for something else now
+                    coroutine.close()
+                    break
 
     def _schedule(self) -> None:
         """Something is ready: there has to be a next round."""

@@ -50,6 +50,10 @@ class Network:
         self._listening = ListeningSocket(loop)
         return self._listening
 
+    def lead_to(self, listening: ListeningSocket) -> None:
+        """From now on, connections end there."""
+        self._listening = listening
+
     def listen_elsewhere(self, loop: Loop) -> ListeningSocket:
         """That of a process which is not the one that is called."""
         self._elsewhere = ListeningSocket(loop)
@@ -108,7 +112,7 @@ class ListeningSocket:
 
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
-        loop.sockets.add(self)  # type: ignore[arg-type]
+        loop.sockets[self] = None  # type: ignore[index]
         self.closed = False
         self.writable = False
         self._backlog: deque[Socket] = deque()
@@ -131,6 +135,7 @@ class ListeningSocket:
 
     def close(self) -> None:
         self.closed = True
+        self.loop.sockets.pop(self, None)  # type: ignore[call-overload]
         for sock in self._backlog:
             sock.close()
 
@@ -341,7 +346,7 @@ class Socket:
         self.closed = False
         self._connection = connection
         self._loop = loop
-        loop.sockets.add(self)
+        loop.sockets[self] = None
         self._ended = False  # the peer's end of file has come
         self._reset = False
         self._shut = False
@@ -432,7 +437,7 @@ class Socket:
         if self.closed:
             return
         self.closed = True
-        self._loop.sockets.discard(self)
+        self._loop.sockets.pop(self, None)
         if self.buffer:
             # As TCP does: what is unread makes the kernel send a reset in place of what it holds.
             if self._connection.network.weather.rng.random() < 0.7:

@@ -26,6 +26,7 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_frame, pack_hello
 from bpipe.protocol.wire import Kind as FrameKind
+from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, make_plan, make_weather
@@ -421,9 +422,14 @@ class Scenario:
         self.strangers.dispose()
 
 
-def run_seed(seed: int) -> Scenario:
+def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd:
+    """The world of this seed: of two ends, or of many."""
+    return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
+
+
+def run_seed(seed: int) -> Scenario | Crowd:
     """Run one seed to its end. Raises Wrong, with the last events, if a promise is broken."""
-    scenario = Scenario(seed)
+    scenario = make_world(seed)
     try:
         scenario.run()
     except Wrong as error:
@@ -436,7 +442,7 @@ def run_seed(seed: int) -> Scenario:
 def last_events(seed: int, count: int = 40) -> list[str]:
     """The log's last lines for a seed that fails."""
     lines: deque[str] = deque(maxlen=count)
-    scenario = Scenario(seed, lambda prefix, text: lines.append(f"{prefix} {text}"))
+    scenario = make_world(seed, lambda prefix, text: lines.append(f"{prefix} {text}"))
     try:
         scenario.run()
     except Wrong as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.judge import Wrong
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import CROWDED, MUTANTS
 from tests.simulation.scenario import run_seed
 
 SEEDS = 2000  # that a mutant may survive, at most
@@ -18,9 +19,9 @@ FIRST = {  # else 0; chosen where that would take long: more than a hundred seed
     "a producer that is never cut although the far consumer has gone": 1700,
     "a done end that leaves before it could say so, and whose peer waits in vain": 1100,
     "a done end that reports the ABORT which it hears": 1100,
-    "a verdict believed although the session has moved on since the greeting was begun": 880,
+    "a verdict believed although the session has moved on since the greeting was begun": 3420,
     "a stream begun before its caller was heard, and begun again for the next one": 530,
-    "a done end that leaves as soon as one listener does not know it": 500,
+    "a done end that leaves as soon as one listener does not know it": 1120,
     "a header whose tag is wrong taken for one of no importance": 360,
     "an ABORT destroyed by a close with unread input": 320,
     "ACK for what is discarded after an ABORT": 290,
@@ -37,6 +38,14 @@ FIRST = {  # else 0; chosen where that would take long: more than a hundred seed
     "a frame as large as it can be, whatever the link has carried": 150,
     "STOP forgotten on a new link": 110,
     "ABORT forgotten on a new link": 100,
+    "a server that stops refuses who comes back": 2989,
+    "a handler that fails costs the others their links": 5989,
+    "attaching a link drops the greetings of other sessions": 4489,
+    "one caller's link attached to another's session: the first that is up, whatever its id": 2269,
+    "a session that is up, and has no link just now, gives way to the next caller": 1849,
+    "a session refused for a limit when it resumes": 1309,
+    "FULL taken for final by the caller": 1249,
+    "a caller that was told that there is no room looks again after a minute": 1789,
 }
 
 
@@ -48,8 +57,9 @@ def hunt(name: str) -> tuple[int, str] | None:
     """The number of seeds that it takes to catch this mutant, and what gave it away."""
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
-        first = FIRST.get(name, 0)
-        for count, seed in enumerate(range(first, first + SEEDS), 1):
+        step = PERIOD if name in CROWDED else 1
+        first = FIRST.get(name, PLACE if name in CROWDED else 0)
+        for count, seed in enumerate(range(first, first + SEEDS * step, step), 1):
             try:
                 run_seed(seed)
             except Wrong as error:

@@ -13,6 +13,7 @@ from bpipe.protocol.session import Session
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, Callable[[Patch], None]] = {}
+CROWDED: set[str] = set()  # those that only show where many are served
 
 
 def mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
@@ -20,6 +21,13 @@ def mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
     assert change.__doc__
     MUTANTS[change.__doc__] = change
     return change
+
+
+def crowd_mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    """The same for one that only shows where many are served."""
+    assert change.__doc__
+    CROWDED.add(change.__doc__)
+    return mutant(change)
 
 
 def begin(patch: Patch, change: Callable[[Any], None]) -> None:
