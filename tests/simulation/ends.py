@@ -19,10 +19,11 @@ from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Ended
+from bpipe.run.join import Outcome
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network
-
-PATTERN = random.Random(0).randbytes(1 << 18)
+from tests.simulation.programs import PATTERN, Manner
 
 _HERE = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
 
@@ -62,6 +63,7 @@ class Plan:
     produce_every: float = 0.01
     consume_every: float = 0.01
     appetite: int = 4096  # bytes that are taken at once, at most
+    manner: Manner | None = None  # of the program that does this
 
 
 class SimulatedOutlet(Outlet):
@@ -111,6 +113,8 @@ class End:
         self.killed = False
         self.left = False  # the consumer has closed its pipe
         self.wrong: str | None = None  # the first thing that was not right
+        self.far: End  # the peer
+        self.outcome: Outcome | None = None  # when it has ended by itself
         self._world = world
         self._rng = rng
         self.session = Session(plan.buffer_size, plan.limits, plan.secret)
@@ -142,6 +146,10 @@ class End:
             pass
         await pipe.wait_closed()
         self.over_at = self._world.now
+        reader = pipe.reader
+        self.outcome = Outcome(
+            pipe.failure, pipe.status(), far=reader.finish, left_early=reader.left_early
+        )
         self.loop.end()
 
     def _look_at_links(self) -> None:
@@ -163,6 +171,36 @@ class End:
     def gone(self) -> bool:
         """Whether the process has ended, by itself or not."""
         return self.over_at is not None or self.killed
+
+    def face(self, far: End) -> None:
+        """This is the peer, from now on."""
+        self.far = far
+
+    @property
+    def accepted(self) -> int:
+        """The bytes that may be acknowledged."""
+        return self.taken
+
+    @property
+    def total(self) -> int:
+        """The bytes that its producer has written, or would have."""
+        return max(self.pipe.writer.written, self.plan.length) + self._was_cut
+
+    @property
+    def _was_cut(self) -> bool:
+        """Whether nobody has waited for the end of its stream."""
+        writer = self.pipe.writer
+        return writer.ended.how is Ended.CUT and not writer.unwanted
+
+    def may_have_stopped(self, offset: int) -> bool:
+        """Whether its consumer can have taken so much when it was stopped."""
+        return offset == self.taken
+
+    def gives_all(self, count: int) -> bool:
+        """Whether so many bytes are all of its stream, and it has ended that."""
+        writer = self.pipe.writer
+        ended = writer.mark is not None and writer.ended.how is not Ended.CUT
+        return ended and count == self.plan.length
 
     def kill(self) -> None:
         """SIGKILL: the kernel closes the sockets."""

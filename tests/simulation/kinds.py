@@ -8,6 +8,7 @@ from typing import NamedTuple
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from tests.simulation.ends import Plan
+from tests.simulation.programs import make_manner
 from tests.simulation.weather import SEALED_ONLY, Fate, Weather
 
 SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
@@ -21,6 +22,7 @@ class Kind(NamedTuple):
     doubtful: bool  # greetings arrive after their link is given up
     slow: bool  # there is much to send, and the path takes long for it
     astray: bool  # for a while, somebody else is called
+    programs: bool  # one end is a program, or both
 
     @classmethod
     def of(cls, seed: int) -> Kind:
@@ -31,6 +33,7 @@ class Kind(NamedTuple):
             doubtful=seed % 50 == 13,
             slow=seed % 100 in (57, 83),
             astray=seed % 20 in (4, 11),
+            programs=seed % 20 in (6, 15),
         )
 
 
@@ -100,3 +103,20 @@ def make_plan(rng: random.Random, kind: Kind, *, patient: bool) -> Plan:
         plan.length, plan.buffer_size, plan.appetite = 10000, 5000, 100
         plan.produce_every, plan.consume_every = 0.05, 0.2
     return plan
+
+
+def plan_programs(rng: random.Random, a: Plan, b: Plan) -> None:
+    """One of these two does what it does by a program, or both do.
+
+    Two that wait for each other's end for ever would be none of our business.
+    """
+    manners = [make_manner(rng) for _ in range(2)]
+    if all(each.awaits for each in manners):
+        manners[0] = manners[0]._replace(answers=False, closes_output=True)
+    if rng.random() < 0.5:
+        rng.shuffle(manners)
+        a.manner, b.manner = manners
+    else:
+        rng.choice((a, b)).manner = manners[1]
+    for each in (a, b):  # as many steps as in other worlds
+        each.length = min(each.length, 100 * min(manner.depth for manner in manners))

@@ -29,9 +29,11 @@ from bpipe.protocol.wire import Kind as FrameKind
 from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
-from tests.simulation.kinds import Kind, make_plan, make_weather
+from tests.simulation.kinds import Kind, make_plan, make_weather, plan_programs
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import ListeningSocket, Network
+from tests.simulation.program_ends import ProgramEnd
+from tests.simulation.program_judge import ProgramJudge
 from tests.simulation.weather import Fate
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
@@ -66,7 +68,7 @@ class Scenario:
         self.former: End | None = None  # a caller that was killed, and after which another comes
         self.elsewhere: End | None = None  # somebody who listens, too, and knows no session
         self._expected = False  # that one has not come yet
-        self.judge = Judge(self.world, self.caller, self.callee)
+        self.judge = self._make_judge()
         self.judge.patient, self.judge.astray = self.patient, kind.astray
         self.judge.peaceful = self.weather.peaceful
         self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
@@ -90,9 +92,24 @@ class Scenario:
         retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
         backoff = Backoff(retry_max, seeds[2])
-        callee = End("listener", self.world, a, seeds[0], self._listen)
-        caller = End("caller", self.world, b, seeds[1], lambda s: self._dial(s, backoff))
+        if self.kind.programs:
+            plan_programs(rng, a, b)
+        callee = self._make_end("listener", a, seeds[0], self._listen)
+        caller = self._make_end("caller", b, seeds[1], lambda s: self._dial(s, backoff))
         return caller, callee
+
+    def _make_end(
+        self, name: str, plan: Plan, rng: random.Random, source: Callable[[Session], LinkSource]
+    ) -> End:
+        kind = End if plan.manner is None else ProgramEnd
+        return kind(name, self.world, plan, rng, source)
+
+    def _make_judge(self) -> Judge:
+        """Of the ends that there are now."""
+        self.caller.face(self.callee)
+        self.callee.face(self.caller)
+        kind = ProgramJudge if self.kind.programs else Judge
+        return kind(self.world, self.caller, self.callee)
 
     def _make_elsewhere(self) -> End:
         plan = Plan(length=0, buffer_size=100, limits=Limits(), secret=self.secret)
@@ -172,6 +189,8 @@ class Scenario:
         kind = rng.choice(
             ("stop", "stop both", "abort", "abort", "kill", "restart", "replace", "leave", "leave")
         )
+        if self.kind.programs and kind in ("stop", "stop both", "leave"):
+            kind = kind.split()[0] if end.plan.manner is None else "abort"  # a program needs none
         if kind.startswith("stop"):
             self.judge.stopped = True
             for each in self.ends if kind == "stop both" else (end,):
@@ -224,6 +243,8 @@ class Scenario:
             attached = all(each.session.attached for each in self.ends)
             self.judge.aborted(end, reason, attached=attached)
         self._in(end, "abort", reason, "simulated")
+        if isinstance(end, ProgramEnd):
+            self.world.at(self.world.now + self.rng.choice((0.3, 2.0, 9.0)), end.hurry)
 
     def _restart(self) -> None:
         """The listener is killed, and somebody starts it again: it knows nothing."""
@@ -285,16 +306,15 @@ class Scenario:
         self.network.lead_astray(self.world.now)
         if self.rng.random() < 0.5:  # its first link is lost when it has hardly been heard
             self.callee.cue_heard(self._in, self.callee, "force_reconnect")
-        self.caller = End(
+        self.caller = self._make_end(
             "next caller",
-            self.world,
             replace(self.former.plan, limits=self.callee.plan.limits),
             self.rng,
             lambda session: self._dial(session, Backoff(1.0, self.rng)),
         )
         self.callee.forget()
         self.ends = (self.caller, self.callee)
-        before, self.judge = self.judge, Judge(self.world, *self.ends)
+        before, self.judge = self.judge, self._make_judge()
         self.judge.patient, self.judge.paused = before.patient, before.paused
         self.judge.astray = before.astray
         self.judge.peaceful, self.judge.broken, self.judge.stopped = False, True, before.stopped
@@ -384,6 +404,8 @@ class Scenario:
 
     def _time_to_finish(self) -> float:
         """How long it takes at most from now on, in seconds."""
+        if self.kind.programs:
+            return LATEST
         if self.successor is not None:
             return CALM_WITHIN
         if not self.patient or self.judge.stopped or self.judge.broken:

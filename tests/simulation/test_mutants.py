@@ -15,11 +15,16 @@ FIRST = {  # else 0; chosen where that would take long: more than a hundred seed
     "a refusal believed although the session has moved on since the greeting was begun": (
         170_111_613
     ),
-    "how a stream has ended lost in a replay": 2600,
     "a producer that is never cut although the far consumer has gone": 1700,
-    "a done end that leaves before it could say so, and whose peer waits in vain": 1100,
+    "a done end that leaves before it could say so, and whose peer waits in vain": 4900,
     "a done end that reports the ABORT which it hears": 1100,
     "a verdict believed although the session has moved on since the greeting was begun": 3420,
+    "a program started again with the next thing that happens": 2480,
+    "bytes taken that lie in a pipe which the program has closed": 760,
+    "a BYE said before a program that went on has ended": 700,
+    "the end of a program's output told only when nobody has it any more": 440,
+    "success although nobody has waited for the end of what the producer writes": 360,
+    "bytes of which the program reads the ones before taken for bytes that it lets lie": 180,
     "a stream begun before its caller was heard, and begun again for the next one": 530,
     "a done end that leaves as soon as one listener does not know it": 1120,
     "a header whose tag is wrong taken for one of no importance": 360,

@@ -4,7 +4,7 @@ A mutant is a function that makes the change through a ``MonkeyPatch``. Most of 
 that somebody has really made in a pipe that resumes; the simulation has to notice every one.
 """
 
-from tests.simulation.mutants import crowd, endings, greetings, streams, waiting
+from tests.simulation.mutants import crowd, endings, greetings, programs, streams, waiting
 from tests.simulation.mutants.registry import CROWDED, MUTANTS
 
-__all__ = ["CROWDED", "MUTANTS", "crowd", "endings", "greetings", "streams", "waiting"]
+__all__ = ["CROWDED", "MUTANTS", "crowd", "endings", "greetings", "programs", "streams", "waiting"]
