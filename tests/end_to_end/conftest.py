@@ -11,6 +11,7 @@ import pytest
 from bpipe.cli.keys import write_key
 from tests.end_to_end.console import Console
 from tests.end_to_end.helpers import Start
+from tests.end_to_end.recipes import Shell
 from tests.end_to_end.screen import BASH, Far, Open, Screen
 
 
@@ -34,6 +35,14 @@ def key(tmp_path: Path) -> Path:
     path = tmp_path / "key"
     write_key(path)
     return path
+
+
+@pytest.fixture
+def shell(start: Start, path: Path) -> Iterator[Shell]:
+    """Runs lines in the folder of the path, and ends what they have started."""
+    shell = Shell(start, path.parent)
+    yield shell
+    shell.end()
 
 
 @pytest.fixture

@@ -1,64 +1,94 @@
-"""The README's service: one backup after the other, also after a sender that was killed."""
+"""The README's service, as systemd runs it: backups of many senders, and never a part of one."""
 
 from __future__ import annotations
 
-import re
 import shlex
 import signal
-import sys
-import time
+import socket
 from pathlib import Path
 from subprocess import PIPE
 
+import pytest
+
 from tests.end_to_end.data import MIB, PATIENCE, pattern, until
 from tests.end_to_end.helpers import Program, Start
+from tests.end_to_end.recipes import Shell, recipe
 
-README = Path(__file__).parents[2] / "README.md"
-GIVE_UP = 1.0  # seconds, in the place of ten minutes
-RESTART = 0.2  # seconds, in the place of two
-
-
-def unit(folder: Path) -> str:
-    """The command of the unit, as systemd would run it, with files in this folder."""
-    found = re.search(r"^ *ExecStart=/bin/sh -c '([^']*)'$", README.read_text(), re.MULTILINE)
-    assert found is not None
-    command = re.sub(r"\\\n *", "", found[1])
-    for ours, real in (("%t/bpipe", str(folder)), ("%%", "%"), ("$$", "$")):
-        command = command.replace(ours, real)
-    assert "--give-up-after 10m" in command
-    return command.replace("10m", str(GIVE_UP))
+pytestmark = pytest.mark.slow
 
 
-def serve(start: Start, folder: Path) -> Program:
-    """Run the service, and start it again when it ends."""
-    script = folder / "bpipe"  # what is left after a failure ends by itself
-    script.write_text(f'#!/bin/sh\nexec timeout 60 {shlex.quote(sys.executable)} -m bpipe "$@"\n')
-    script.chmod(0o700)
-    loop = f"for n in 1 2; do sh -c {shlex.quote(unit(folder))}; sleep {RESTART}; done"
-    return start.program("env", f"-C{folder}", f"PATH={folder}:/usr/bin:/bin", "sh", "-c", loop)
+DATA = bytes(pattern(0, 1_000_000)) + bytes(pattern(1_000_000, MIB - 1_000_000))
 
 
-def test_a_sender_that_is_killed_does_not_keep_the_next_backup_out(
-    start: Start, path: Path
-) -> None:
-    folder, address = path.parent, str(path.with_name("in"))
-    service = serve(start, folder)
-    killed = start.bpipe("connect", address, "--send-only", stdin=PIPE)
-    killed.feed(None)
-    part = folder / "part"
-    until(lambda: part.exists() and part.stat().st_size > MIB, "some of the first backup")
-    killed.signal(signal.SIGKILL)
-    began = time.monotonic()
-    backup = folder / "backup"
-    backup.write_bytes(pattern(0, 1_000_000))
+class Unit:
+    """What runs the unit, with files in the shell's folder."""
 
-    def sent() -> bool:
-        with backup.open("rb") as stdin:
-            return start.bpipe("connect", address, "--send-only", stdin=stdin).wait() == 0
+    def __init__(self, shell: Shell) -> None:
+        folder = shell.folder
+        section, *lines = recipe("A service")
+        assert section == "[Service]"
+        self.settings = dict(line.split("=", 1) for line in lines)
+        assert self.settings["RuntimeDirectory"] == "bpipe"
+        self.address = str(folder / "bpipe.run" / "in")
+        Path(self.address).parent.mkdir()
+        command = self.settings["ExecStart"].replace("%t/bpipe", str(Path(self.address).parent))
+        words = shlex.split(command.replace("%%", "%").replace("$$", "$"))
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(folder / "notify"))
+        self.manager.settimeout(PATIENCE)
+        self.process = shell.run(*words, NOTIFY_SOCKET=str(folder / "notify"))
 
-    until(sent, "the next backup to come through", GIVE_UP + PATIENCE)
-    assert time.monotonic() - began < GIVE_UP + RESTART + PATIENCE / 2
-    until(lambda: list(folder.glob("*.tar")), "its name")
-    [named] = folder.glob("*.tar")
-    assert named.read_bytes() == backup.read_bytes()
-    assert service.wait() == 0
+    def hear(self) -> str:
+        """The first line of what systemd is told next."""
+        return self.manager.recv(1000).decode().splitlines()[0]
+
+    def given_up(self) -> bool:
+        """Whether it has ended; it is asked to, as ten minutes are too long for a test."""
+        self.process.signal(signal.SIGINT)  # no effect on one that was waited for
+        return not self.process.running
+
+
+def send(start: Start, unit: Unit) -> Program:
+    """Somebody who sends a backup."""
+    return start.bpipe("connect", unit.address, "--send-only", stdin=PIPE)
+
+
+def parts(folder: Path) -> list[Path]:
+    """The backups that have begun and have not ended, of which something is there."""
+    return [each for each in folder.glob("*.part") if each.stat().st_size > MIB]
+
+
+def sizes(folder: Path) -> list[int]:
+    """How large those are that have their name, which begin with what was sent."""
+    named = list(folder.glob("*.tar"))
+    assert all(each.read_bytes()[:MIB] == DATA for each in named)
+    return sorted(each.stat().st_size for each in named)
+
+
+def test_what_has_a_name_is_whole(start: Start, shell: Shell) -> None:
+    unit = Unit(shell)
+    with unit.manager:
+        assert unit.settings["Type"] == "notify"
+        assert unit.hear() == "READY=1"
+        killed = send(start, unit)
+        killed.feed(None)
+        until(lambda: parts(shell.folder), "some of the first backup")
+        killed.signal(signal.SIGKILL)  # and keeps its place
+        late, other = send(start, unit), send(start, unit)
+        producer = late.feed(None)
+        other.feed(MIB)
+        assert other.wait() == 0
+        assert sizes(shell.folder) == [MIB]
+        until(lambda: len(parts(shell.folder)) == 2, "some of the last backup")
+
+        assert unit.settings["KillMode"] == "mixed"  # so the programs are not sent it
+        unit.process.signal(signal.SIGTERM)
+        assert unit.hear() == "STOPPING=1"
+        producer.finish()
+        assert late.wait() == 0
+        whole = sorted([MIB, producer.written])
+        assert sizes(shell.folder) == whole
+        until(unit.given_up, "its end")
+        assert unit.process.wait() == -signal.SIGINT
+        assert sizes(shell.folder) == whole
+        assert len(parts(shell.folder)) == 1
