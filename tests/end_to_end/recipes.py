@@ -15,13 +15,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from bpipe.demo.faults import Cut, Fault
-from tests.end_to_end.helpers import File, Program, Start
+from tests.end_to_end.helpers import File, Program, Proxy, Start
 
 README: Final = Path(__file__).parents[2] / "README.md"
 MANUAL: Final = Path(__file__).parents[2] / "man" / "bpipe.1"
@@ -146,3 +147,18 @@ def listening(program: Program) -> str:
     found = re.search(r"\S+:(\d+)\b", line)
     assert found is not None
     return found[1]
+
+
+def any_service(
+    start: Start, shell: Shell, key: Path, port: int, cuts: Iterable[Cut]
+) -> tuple[str, Proxy]:
+    """The README's recipe, for the service at this port.
+
+    Returns the port here at which it can be had, and the proxy between the two that cuts.
+    """
+    far, near, _ = recipe("Any service")
+    far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{port}"})
+    listener = shell.enter(far, BPIPE_SECRET_FILE=str(key))
+    proxy = start.proxy(f"127.0.0.1:{listening(listener)}", cuts)
+    near = other(near, {"far.example:7022": proxy.address, "localhost:2222": "localhost:0"})
+    return listening(shell.enter(near, BPIPE_SECRET_FILE=str(key))), proxy
