@@ -1,8 +1,8 @@
 """Server: many callers at one address, each with a pipe of its own. For programs, and for ours.
 
 Theory of operation. There is always one pipe more than callers that were let in, as long as there
-may be: the next caller gets it. Whoever was heard in theirs is served. All of them share one
-``Listener``, and one event loop.
+may be: the next caller gets it. Whoever was heard in theirs is served; who was let in, and does not
+come back to be heard, is forgotten. All of them share one ``Listener``, and one event loop.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from bpipe.protocol.wire import Reason
 MAX_SESSIONS: Final = 64  # at once
 BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
 LIMITS: Final = Limits(give_up_after=3600.0)
+UNHEARD_FOR: Final = 30.0  # seconds in which one who was let in, and not heard, may come back
 
 Handler = Callable[[BackedPipe], Awaitable[None]]
 
@@ -191,10 +192,25 @@ class Server:
         """Wait until it is known who was heard; SessionEnded if nobody is waited for any more."""
         session = pipe.engine.session
         while not (session.established and pipe.engine.link is not None):
-            if self.stopped and session.replaceable:
-                session.leave(SessionEnded("the server has stopped"))
+            left = self._time_left(session)
+            if left is not None and left <= 0:
+                session.leave(SessionEnded("its caller was not heard"))
                 pipe.engine.drive()
-            await pipe.engine.changed()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(pipe.engine.changed(), left)
+
+    def _time_left(self, session: Session) -> float | None:
+        """For how many seconds it is waited for who may have this session; None: without an end.
+
+        Not for less than a caller's next attempts take: it may know already that it was let in,
+        and does not call anew, for it cannot know what was done with what it has sent.
+        """
+        if not session.replaceable:
+            return None
+        if self.stopped:
+            return 0.0
+        since = session.patience.outage_since
+        return None if since is None else since + UNHEARD_FOR - self._clock()
 
 
 def serve(

@@ -10,7 +10,7 @@ import pytest
 
 import bpipe
 from bpipe.demo.faults import Cut, Fault, FaultProxy
-from bpipe.protocol.wire import HEADER_SIZE, VERDICT_SIZE, Kind, pack_frame
+from bpipe.protocol.wire import HEADER_SIZE, VERDICT_SIZE, Answer, Kind, Opening, pack_frame
 from tests.support.listening import end_of, hello
 from tests.support.pipes import QUICK, read_all, run, send, taken, until
 
@@ -109,12 +109,26 @@ def test_who_comes_back_is_never_refused_for_want_of_room() -> None:
     run(check)
 
 
-def test_who_was_let_in_and_never_heard_gives_way() -> None:
-    """A caller that connects, greets, and goes, must not keep its place."""
+def test_who_was_let_in_and_not_heard_may_come_back_for_a_while() -> None:
+    """Its link broke behind READY: it knows that it was let in, and does not call anew."""
+
+    async def check() -> None:
+        async with serve(digest, max_sessions=1) as server:
+            await greet_and_go(server, 1)
+            with pytest.raises(bpipe.NotConnected, match="serves as many"):
+                await call(server.address, b"x", limits=IMPATIENT)
+            await greet_and_go(server, 1, Opening.RESUME)
+            assert server.pipes == []
+
+    run(check)
+
+
+def test_one_who_does_not_come_back_loses_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpipe.server.UNHEARD_FOR", 0.2)
 
     async def check() -> None:
         async with serve(digest, max_sessions=2) as server:
-            for number in range(5):
+            for number in range(2):
                 await greet_and_go(server, number)
             assert await call(server.address, b"x") == hashlib.sha256(b"x").digest()
             await until(lambda: not server.pipes)
@@ -122,10 +136,10 @@ def test_who_was_let_in_and_never_heard_gives_way() -> None:
     run(check)
 
 
-async def greet_and_go(server: bpipe.Server, number: int) -> None:
+async def greet_and_go(server: bpipe.Server, number: int, opening: Opening = Opening.OPEN) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port(server))
-    writer.write(hello(number))
-    await reader.readexactly(VERDICT_SIZE)
+    writer.write(hello(number, opening, epoch=opening))
+    assert (await reader.readexactly(VERDICT_SIZE))[0] == Answer.ACCEPT
     writer.write(pack_frame(Kind.CONFIRM, 0))
     await reader.readexactly(HEADER_SIZE)
     writer.close()

@@ -1,9 +1,9 @@
 """Whom an answerer knows: sessions by their id, and what it makes of a greeting.
 
 A session is here from ``add`` to ``remove``. One that nobody was ever heard in waits for a caller:
-the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one; only when there
-are as many as may be, one that somebody was let into, and never heard in, gives way. Nobody who
-comes back is refused for want of room. The other side is in ``caller.py``.
+the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one, and who makes them
+removes one that somebody was let into, and never heard in. Nobody who comes back is refused for
+want of room. The other side is in ``caller.py``.
 """
 
 from __future__ import annotations
@@ -90,12 +90,11 @@ class Sessions:
 
     def _vacant(self) -> Session | None:
         """One for a new caller: at best one that nobody has had."""
-        untouched = (each for each in self._sessions if not each.history.links and each.replaceable)
-        if (session := next(untouched, None)) is not None:
-            return session
-        if self._more is not None and (session := self._more()) is not None:
-            return session
-        return next((each for each in self._sessions if each.replaceable), None)
+        free = [each for each in self._sessions if each.replaceable]
+        untouched = next((each for each in free if not each.history.links), None)
+        if untouched is not None:
+            return untouched
+        return self._more() if self._more is not None else next(iter(free), None)
 
     def silence(self, now: float) -> int:
         """For how many seconds those were not heard who have the sessions."""

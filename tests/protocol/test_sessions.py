@@ -321,16 +321,18 @@ def test_each_caller_gets_a_session_that_is_made_for_it() -> None:
         assert listener.table.judge(opening(id_of(number))) == (STALE, None)
 
 
-def test_who_was_never_heard_gives_way_when_there_is_no_other_room() -> None:
+def test_who_was_never_heard_keeps_the_place_until_that_is_taken_away() -> None:
     listener = Supplied(2)
     for number in range(2):
         session = listener.table.admit(opening(id_of(number)), b"")
         attach(session, caller=False)
         lose(session)
-    assert listener.table.judge(resuming(2, session=id_of(0)))[0] is OK
-    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[0]
+    assert listener.table.judge(opening(id_of(9))) == (FULL, None)
+    for number in range(2):
+        assert listener.table.judge(resuming(2, session=id_of(number)))[0] is OK
+    listener.table.remove(listener.made.pop(0))
     assert listener.table.judge(resuming(2, session=id_of(0))) == (UNKNOWN, None)
-    assert listener.table.judge(resuming(2, session=id_of(1)))[1] is listener.made[1]
+    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[1]
 
 
 def test_a_session_that_is_over_makes_room() -> None:
