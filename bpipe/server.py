@@ -28,6 +28,7 @@ MAX_SESSIONS: Final = 64  # at once
 BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
 LIMITS: Final = Limits(give_up_after=3600.0)
 UNHEARD_FOR: Final = 30.0  # seconds in which one who was let in, and not heard, may come back
+RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 
 Handler = Callable[[BackedPipe], Awaitable[None]]
 
@@ -190,17 +191,19 @@ class Server:
 
     async def _heard(self, pipe: BackedPipe) -> None:
         """Wait until it is known who was heard; SessionEnded if nobody is waited for any more."""
-        session = pipe.engine.session
+        session, absence = pipe.engine.session, Absence()
         while not (session.established and pipe.engine.link is not None):
-            left = self._time_left(session)
-            if left is not None and left <= 0:
+            left = self._time_left(session, absence.look(session, self._clock()))
+            if left is not None and left < RESOLUTION:
                 session.leave(SessionEnded("its caller was not heard"))
                 pipe.engine.drive()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(pipe.engine.changed(), left)
 
-    def _time_left(self, session: Session) -> float | None:
+    def _time_left(self, session: Session, away: float) -> float | None:
         """For how many seconds it is waited for who may have this session; None: without an end.
+
+        It is ``away`` for so many seconds.
 
         Not for less than a caller's next attempts take: it may know already that it was let in,
         and does not call anew, for it cannot know what was done with what it has sent.
@@ -209,8 +212,23 @@ class Server:
             return None
         if self.stopped:
             return 0.0
-        since = session.patience.outage_since
-        return None if since is None else since + UNHEARD_FOR - self._clock()
+        return UNHEARD_FOR - away if session.history.links else None
+
+
+class Absence:
+    """For how long nobody has had a link in a session, as far as somebody has looked."""
+
+    def __init__(self) -> None:
+        self._links = 0
+        self._attached = False
+        self._since = 0.0
+
+    def look(self, session: Session, now: float) -> float:
+        """The seconds."""
+        attached, links = session.attached, session.history.links
+        if attached or self._attached or links != self._links:
+            self._attached, self._links, self._since = attached, links, now
+        return now - self._since
 
 
 def serve(

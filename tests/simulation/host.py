@@ -12,7 +12,7 @@ from bpipe.net.address import Address
 from bpipe.net.bind import Bound
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.session import Session
-from bpipe.server import Server, Terms
+from bpipe.server import UNHEARD_FOR, Server, Terms
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import ListeningSocket
 from tests.simulation.visitors import Caller, Visit, limit_patience
@@ -30,6 +30,15 @@ class Guest:
     visits: list[Visit] = field(default_factory=list)
     over_at: float | None = None
     links: int = 0  # that were attached, when it was looked at last
+    unheard_since: float | None = None  # it was let in, was not heard, and is away
+
+    def look_whether_away(self, now: float) -> None:
+        """When it is over, what was seen before tells whether that was right."""
+        session = self.session
+        if not session.over and not (session.replaceable and self.links):
+            self.unheard_since = None
+        elif not session.over and self.unheard_since is None:
+            self.unheard_since = now
 
     @property
     def occupied(self) -> bool:
@@ -169,7 +178,7 @@ class Host:
         living = [each for each in self.guests if each.occupied]
         if len(living) > self.most or len(self.server.pipes) > self.most:
             self.wrong = f"{self.name} has {len(living)} sessions, and {self.most} are allowed"
-        room = len(living) < self.most or any(each.session.replaceable for each in living)
+        room = len(living) < self.most or any(self._has_to_be_forgotten(each) for each in living)
         if not room or self.stopped or self.gone:
             self.room_since = None
         elif self.room_since is None:
@@ -185,10 +194,13 @@ class Host:
             if not session.established:
                 self.let_in(session.id)
         guest.was_up = guest.was_up or session.established
+        guest.look_whether_away(now)
         if session.over:
             guest.over_at = now
             if not guest.was_up:
                 self.gave_way.add(guest.id)
+                if not (self._away(guest) > UNHEARD_FOR - 0.1 or self.stopped):
+                    self.wrong = "a caller that was let in was forgotten too early"
         if len(guest.visits) > guest.was_up:
             heard = "was heard" if guest.was_up else "was not heard"
             self.wrong = f"handlers for a caller that {heard}: {len(guest.visits)}"
@@ -197,13 +209,17 @@ class Host:
         if guest.was_up:
             self.wrong = "a session that was up gave way to another one"
         if guest.id is not None:
-            self.gave_way.add(guest.id)
-            if not self._full_without(guest):
-                self.wrong = "a session gave way although there was room"
+            self.wrong = "a session gave way to another one, and may not be forgotten yet"
 
-    def _full_without(self, guest: Guest) -> bool:
-        taken = sum(self._may_take_a_place(each) for each in self.guests if each is not guest)
-        return taken >= self.most - 1 or self.stopped
+    def _has_to_be_forgotten(self, guest: Guest) -> bool:
+        """Whether its caller had the time to come back and be heard, and this process to see it."""
+        awake = self._world.now - self.awake_since
+        return min(self._away(guest), awake) > UNHEARD_FOR + CLOSING
+
+    def _away(self, guest: Guest) -> float:
+        """For how many seconds its caller is away, which was let in, and not heard."""
+        since = guest.unheard_since
+        return 0.0 if since is None else self._world.now - since
 
     def _may_take_a_place(self, guest: Guest) -> bool:
         """Also when it is over its link may have to be closed still."""

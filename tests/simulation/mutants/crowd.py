@@ -70,6 +70,17 @@ def _keep_who_was_never_heard(patch: Patch) -> None:
 
 
 @crowd_mutant
+def _forget_at_once(patch: Patch) -> None:
+    """a caller that was let in and is away before it was heard loses its place to the next one"""
+
+    def vacant(self: Any) -> Session | None:
+        found = self._more()
+        return found or next((each for each in self._sessions if each.replaceable), None)
+
+    patch.setattr(Sessions, "_vacant", vacant)
+
+
+@crowd_mutant
 def _drop_who_was_heard(patch: Patch) -> None:
     """a session that is up, and has no link just now, gives way to the next caller"""
 
