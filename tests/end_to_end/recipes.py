@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -42,8 +42,17 @@ def recipe(title: str) -> list[str]:
 def blocks(section: str) -> list[str]:
     """What is shown literally in this section of the manual."""
     manual = re.split(r"^\.S[sh] (.*)\n", MANUAL.read_text(), flags=re.MULTILINE)
-    text = manual[manual.index(section) + 1].replace("\\e\n", "\\\n")
+    text = re.sub(r"\\e\n +", "", manual[manual.index(section) + 1])
     return re.findall(r"^\.Bd -literal.*\n((?:.*\n)*?)\.Ed$", text, re.MULTILINE)
+
+
+def example(name: str) -> tuple[str, str]:
+    """What is typed on the far machine, and on the near one, in the example of this name."""
+    [block] = [block for block in blocks("EXAMPLES") if f"--name {name} " in block]
+    commands = re.sub(r"\n +", " ", block).splitlines()
+    there = [typed(line) for line in commands if line.startswith("far")]
+    here = [typed(line) for line in commands if not line.startswith("far")]
+    return "\n".join(there), "\n".join(here)
 
 
 def typed(line: str) -> str:
@@ -111,24 +120,25 @@ class Shell:
     def enter(
         self,
         line: str,
+        environment: Mapping[str, str] | None = None,
         *,
         stdin: File = subprocess.DEVNULL,
         stdout: File = subprocess.DEVNULL,
-        **environment: str,
     ) -> Program:
         """Type a line. What it starts is in a process group of its own."""
-        return self.run("sh", "-c", line, stdin=stdin, stdout=stdout, **environment)
+        return self.run("sh", "-c", line, environment=environment, stdin=stdin, stdout=stdout)
 
     def run(
         self,
         *command: str,
+        environment: Mapping[str, str] | None = None,
         stdin: File = subprocess.DEVNULL,
         stdout: File = subprocess.DEVNULL,
-        **environment: str,
     ) -> Program:
         """The same for a command that needs no shell. A PATH comes after our own folder."""
-        places = f"{self.folder}:{environment.pop('PATH', _PLACES)}:{_PLACES}"
-        variables = [f"{name}={value}" for name, value in environment.items()]
+        added = dict(environment or {})
+        places = ":".join([str(self.folder), added.pop("PATH", _PLACES), _PLACES])
+        variables = [f"{name}={value}" for name, value in added.items()]
         prefix = "setsid", "env", f"-C{self.folder}", f"PATH={places}", *variables
         program = self._start.program(*prefix, *command, stdin=stdin, stdout=stdout)
         self._entered.append(program)
@@ -157,8 +167,9 @@ def any_service(
     Returns the port here at which it can be had, and the proxy between the two that cuts.
     """
     far, near, _ = recipe("Any service")
+    secret = {"BPIPE_SECRET_FILE": str(key)}
     far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{port}"})
-    listener = shell.enter(far, BPIPE_SECRET_FILE=str(key))
+    listener = shell.enter(far, secret)
     proxy = start.proxy(f"127.0.0.1:{listening(listener)}", cuts)
     near = other(near, {"far.example:7022": proxy.address, "localhost:2222": "localhost:0"})
-    return listening(shell.enter(near, BPIPE_SECRET_FILE=str(key))), proxy
+    return listening(shell.enter(near, secret)), proxy

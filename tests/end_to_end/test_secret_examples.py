@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end.data import pattern
 from tests.end_to_end.helpers import finish
-from tests.end_to_end.recipes import Shell, blocks, typed
+from tests.end_to_end.recipes import Shell, example
 
 pytestmark = pytest.mark.slow
 
@@ -17,28 +17,24 @@ OURS = {"/src": "src", "/dst": "dst", "/dev/sd": "sd"}  # in a folder of the tes
 SIZE = 3_000_001  # bytes of a disk
 
 
-def example(name: str) -> tuple[str, str]:
-    """What is typed on the far machine, and on the near one, in the example with this name."""
-    [block] = [block for block in blocks("EXAMPLES") if f"--name {name} " in block]
-    for real, ours in OURS.items():
-        block = block.replace(real, ours)
-    commands = re.sub(r"\n +", " ", block).splitlines()
-    there = [typed(line) for line in commands if line.startswith("far")]
-    here = [typed(line) for line in commands if not line.startswith("far")]
-    return "\n".join(there), "\n".join(here)
+def ours(*lines: str) -> list[str]:
+    """The same in a folder of the test."""
+    for real, here in OURS.items():
+        lines = tuple(line.replace(real, here) for line in lines)
+    return list(lines)
 
 
 def test_one_key_serves_a_folder_a_disk_and_a_program(shell: Shell, key: Path) -> None:
-    folder = shell.folder
+    folder, secret = shell.folder, {"BPIPE_SECRET_FILE": str(key)}
     for name in ("src", "dst"):
         (folder / name).mkdir()
     (folder / "src" / "file").write_bytes(pattern(0, 1000))
     (folder / "sdb").write_bytes(pattern(0, SIZE))
     (folder / "words").write_text("gamma\nalpha\nbeta\n")
 
-    examples = {name: example(name) for name in ("src", "disk", "sort")}
+    examples = {name: ours(*example(name)) for name in ("src", "disk", "sort")}
     far = {
-        name: shell.enter(there.replace(":7000", ":0"), BPIPE_SECRET_FILE=str(key))
+        name: shell.enter(there.replace(":7000", ":0"), secret)
         for name, (there, _) in examples.items()
     }
     near = []
@@ -48,7 +44,7 @@ def test_one_key_serves_a_folder_a_disk_and_a_program(shell: Shell, key: Path) -
         port = re.search(r"HOST:(\d+) ", invited)
         assert port is not None
         here = here.replace("far:7000", f"localhost:{port[1]}")
-        near.append(shell.enter(here, BPIPE_SECRET_FILE=str(key)))
+        near.append(shell.enter(here, secret))
 
     assert finish(*near, *far.values()) == [0] * 6
     assert (folder / "dst" / "file").read_bytes() == pattern(0, 1000)

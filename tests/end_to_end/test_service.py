@@ -36,7 +36,8 @@ class Unit:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "notify"))
         self.manager.settimeout(PATIENCE)
-        self.process = shell.run(*words, NOTIFY_SOCKET=str(folder / "notify"))
+        told = {"NOTIFY_SOCKET": str(folder / "notify")}
+        self.process = shell.run(*words, environment=told)
 
     def hear(self) -> str:
         """The first line of what systemd is told next."""

@@ -86,13 +86,13 @@ def test_ssh_survives(start: Start, shell: Shell, key: Path, ssh: Ssh) -> None:
     far, near = recipe("ssh that survives")
     for line in (far, near.replace("far.example", "far")):
         assert re.sub("^ssh", "$ ssh", line) + "\n" in MANUAL.read_text()
-    secret = str(key)
+    secret = {"BPIPE_SECRET_FILE": str(key)}
     far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{ssh.port}"})
-    listener = shell.enter(far, BPIPE_SECRET_FILE=secret)
+    listener = shell.enter(far, secret)
     proxy = start.proxy(f"127.0.0.1:{listening(listener)}", resets(4, MIB // 2))
     near = other(near, {"%h:7022": f"%h:{proxy.address.rpartition(':')[2]}"})
 
-    client = shell.enter(f"{near} 'cat; exit 7'", stdin=PIPE, stdout=PIPE, BPIPE_SECRET_FILE=secret)
+    client = shell.enter(f"{near} 'cat; exit 7'", secret, stdin=PIPE, stdout=PIPE)
     producer, consumer = client.feed(SIZE), client.drain()
     assert consumer.wait_end() == producer.written == SIZE
     assert client.wait() == 7
