@@ -160,16 +160,20 @@ def listening(program: Program) -> str:
 
 
 def any_service(
-    start: Start, shell: Shell, key: Path, port: int, cuts: Iterable[Cut]
+    start: Start,
+    shell: Shell,
+    key: Path,
+    port: int,
+    cuts: Iterable[Cut],
+    lines: list[str] | None = None,
 ) -> tuple[str, Proxy]:
-    """The README's recipe, for the service at this port.
+    """The README's recipe, or other lines like it, for the service at this port.
 
     Returns the port here at which it can be had, and the proxy between the two that cuts.
     """
-    far, near, _ = recipe("Any service")
+    far, near = lines or recipe("Any service")[:2]
     secret = {"BPIPE_SECRET_FILE": str(key)}
     far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{port}"})
-    listener = shell.enter(far, secret)
-    proxy = start.proxy(f"127.0.0.1:{listening(listener)}", cuts)
-    near = other(near, {"far.example:7022": proxy.address, "localhost:2222": "localhost:0"})
+    proxy = start.proxy(f"127.0.0.1:{listening(shell.enter(far, secret))}", cuts)
+    near = other(re.sub(r"\S+:7022", proxy.address, near), {":2222": ":0"})
     return listening(shell.enter(near, secret)), proxy

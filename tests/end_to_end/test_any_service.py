@@ -1,19 +1,30 @@
-"""Programs that know nothing of bpipe, at services that do not, by the README's lines."""
+"""Programs that know nothing of bpipe, at services that do not either, by the lines for both."""
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import threading
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
 from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB, PATIENCE, pattern, until
 from tests.end_to_end.helpers import Start
-from tests.end_to_end.recipes import Shell, answers, any_service, free_port, need
+from tests.end_to_end.recipes import (
+    Shell,
+    answers,
+    any_service,
+    blocks,
+    free_port,
+    listening,
+    need,
+    other,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -65,9 +76,26 @@ def test_a_clone_is_told_of_no_cut(start: Start, shell: Shell, key: Path) -> Non
     daemon = shell.run("git", "daemon", "--export-all", f"--base-path={shell.folder}", *listen)
     until(lambda: answers(at), lambda: f"git daemon: {daemon.lines}")
 
-    port, proxy = any_service(start, shell, key, at, CUTS)
+    key.rename(shell.folder / "key")  # as the lines call it
+    _, *lines = blocks("Many sessions")[0].splitlines()
+    port, proxy = any_service(start, shell, key, at, CUTS, lines)
     subprocess.run(
         ["git", "clone", "-q", f"git://localhost:{port}/there", here], check=True, timeout=PATIENCE
     )
     assert (here / "file").read_bytes() == DATA
     assert len(proxy.faults.made) == len(CUTS)
+
+
+def test_each_caller_has_a_program(start: Start, shell: Shell, key: Path) -> None:
+    key.rename(shell.folder / "key")
+    line, *_ = blocks("Many sessions")[0].splitlines()
+    service = shell.enter(other(line, {":7000": ":0"}))
+    port, sums = listening(service), []
+    for data in (b"", DATA[:100_000]):
+        near = f"bpipe connect localhost:{port} --secret key --name sum"
+        caller = shell.enter(near, stdin=PIPE, stdout=PIPE)
+        caller.stdin.write(data)
+        caller.stdin.close()
+        sums.append(caller.read_all().decode().split()[0])
+        assert caller.wait() == 0
+    assert sums == [hashlib.sha256(data).hexdigest() for data in (b"", DATA[:100_000])]
