@@ -24,7 +24,7 @@ Examples:
   bpipe listen :7000 --secret ~/.bpipe.key --name src | tar x -C /dst
   bpipe listen :7000 --secret ~/.bpipe.key --name old < old.tar
   bpipe listen unix:/run/user/1000/sum < answer
-  bpipe listen localhost:7000 -- psql -1 -o /dev/null shop
+  bpipe listen localhost:7000 -- psql -1 -o /dev/null -v ON_ERROR_STOP=1 shop
 
 {EXIT_STATUS}"""
 ALL: Final = """\
