@@ -55,8 +55,13 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     """All endpoints of a host and port, in the resolver's order; AddressError if there are none.
 
     The resolver blocks, so it runs in a daemon thread of its own: the event loop's executor
-    would be waited for at exit.
+    would be waited for at exit. A numeric address needs none.
     """
+    if _is_numeric(address.host):
+        found = _look_up(address, passive)
+        if isinstance(found, AddressError):
+            raise found
+        return found
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Endpoint]] = loop.create_future()
 
@@ -81,6 +86,15 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     except RuntimeError as error:  # there are too many; later there may be fewer
         raise OSError(errno.EAGAIN, str(error)) from None
     return await answer
+
+
+def _is_numeric(host: str) -> bool:
+    """Whether this is no name."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:

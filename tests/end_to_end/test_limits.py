@@ -164,9 +164,10 @@ def test_a_thread_that_runs_out_of_memory_ends_both(start: Start, path: Path) ->
 @SIDES
 def test_threads_that_cannot_be_started(start: Start, side: str, threads: int) -> None:
     """The first is for messages, the next one looks names up."""
-    address, options = "127.0.0.1:0", []
+    address, options = "localhost:0", []
     if side == "connect":
-        address, options = start.bpipe("listen", address).address, ["--connect-timeout", "1"]
+        port = start.bpipe("listen", address).address.rpartition(":")[2]
+        address, options = f"localhost:{port}", ["--connect-timeout", "1"]
     failing = without(start, str(threads), side, address, *options)
     if side == "listen" and threads >= 2:
         address = failing.wait_line("listening on ").split()[3].rstrip(",;")

@@ -140,8 +140,10 @@ def test_who_cannot_start_a_thread_has_a_passing_trouble(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(threading.Thread, "start", start)
     with pytest.raises(OSError, match="can't start new thread") as caught:
-        asyncio.run(resolve(Address("127.0.0.1", 1)))
+        asyncio.run(resolve(Address("localhost", 1)))
     assert caught.value.errno == errno.EAGAIN
+    for numeric in ("127.0.0.1", "::1", "fe80::1%1"):
+        assert asyncio.run(resolve(Address(numeric, 1)))  # it needs none
 
 
 def test_an_answer_that_nobody_waits_for_any_more_is_forgotten(
