@@ -197,6 +197,7 @@ class Server:
             if left is not None and left < RESOLUTION:
                 session.leave(SessionEnded("its caller was not heard"))
                 pipe.engine.drive()
+                left = None
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(pipe.engine.changed(), left)
 
