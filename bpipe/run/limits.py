@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 from typing import Final
 
 from bpipe.errors import code_of, explain
@@ -43,6 +42,8 @@ def require_descriptors() -> None:
 
 def allow_sessions(count: int) -> None:
     """Have the system allow the descriptors of so many; OSError if it does not."""
+    import resource
+
     wanted = _OF_A_SERVICE + count * _OF_A_SESSION
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard) and hard < wanted:
