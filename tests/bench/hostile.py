@@ -2,7 +2,7 @@
 
 ``frames``: the smallest frames, as fast as they are taken. ``errors``: it is let in, says what is
 no frame, and comes back at once. ``stall``: it pushes, and takes nothing. It runs until it is
-ended.
+ended. ``busy`` calls nobody, and takes as much of a processor as it gets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bpipe.protocol.wire import (
 from tests.bench.peers import LOOPBACK
 from tests.end_to_end.callers import calling, stall
 
-KINDS: Final = ("frames", "errors", "stall")
+KINDS: Final = ("busy", "frames", "errors", "stall")
 _START: Final = Position(0, 0, 1 << 16)
 
 
@@ -49,6 +49,12 @@ def enter(port: int, hello: Hello) -> socket.socket:
 def fresh() -> Hello:
     """The first message of a new session."""
     return Hello(Opening.OPEN, secrets.token_bytes(16), 1, _START)
+
+
+def busy(port: int) -> None:
+    """Compute."""
+    while True:
+        pass
 
 
 def frames(port: int) -> None:
@@ -95,7 +101,7 @@ def main() -> None:
     if kind == "stall":
         asyncio.run(stalled(port))
     else:
-        {"frames": frames, "errors": errors}[kind](port)
+        {"busy": busy, "frames": frames, "errors": errors}[kind](port)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,21 @@ def test_one_round_of_a_link_that_is_replaced() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "rows"),
+    [
+        ("many --count 3", [4]),
+        ("crowded --count 10", [2, 5]),
+        ("forward --count 10 --size 1M --only bpipe", [1]),
+    ],
+)
+def test_one_round_of_many_sessions(command: str, rows: list[int]) -> None:
+    tables = bench(*command.split())
+    assert [len(table["rows"]) for table in tables] == rows
+    assert [note for table in tables for note in table["notes"]] == []
+
+
+@pytest.mark.slow
 def test_one_round_of_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers, "PAIRS", [("64K", "64K"), ("64M", "64K")])
     [table] = buffers.run(Options(rounds=1, sizes=(1 << 20,)))

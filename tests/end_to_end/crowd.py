@@ -63,8 +63,9 @@ class Eye:
     If the links are sealed, it does not see why they were refused.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, sealed: bool) -> None:
         self.resumed = 0
+        self._reasons = {} if sealed else REASONS
         self.refused: Counter[str] = Counter()
         self._back: set[int] = set()
 
@@ -75,7 +76,7 @@ class Eye:
         if not upward and not offset and connection in self._back:
             self.resumed += 1
             if data[0] == Answer.REFUSE:
-                self.refused[REASONS.get(data[1], "sealed")] += 1
+                self.refused[self._reasons.get(data[1], "who knows why")] += 1
         return data
 
 
@@ -84,7 +85,7 @@ class Caller:
 
     def __init__(self, number: int, size: Size) -> None:
         self.made: Counter[Fault] = Counter()
-        self.eye = Eye()
+        self.eye = Eye(sealed=size.sealed)
         self.wrong = ""
         self.sent = 0  # bytes
         self._rng = random.Random(size.seed * 10**6 + number)

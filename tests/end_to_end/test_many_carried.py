@@ -48,6 +48,7 @@ async def talk_all(where: tuple[str, int], away: Callable[[], None]) -> None:
 
 def test_a_hundred_connections_through_resets_and_a_black_hole(start: Start) -> None:
     quick = "--heartbeat", "0.5", "--max-sessions", str(COUNT)
+    patient = "--connect-timeout", "5m"  # some may not be up yet when the path goes away
     cuts = [
         Cut(Fault.RESET, random.random() < 0.5, random.randrange(LARGEST // 3))
         for _ in range(RESETS)
@@ -55,9 +56,9 @@ def test_a_hundred_connections_through_resets_and_a_black_hole(start: Start) -> 
     with Echo() as echo:
         listener = start.bpipe("listen", "127.0.0.1:0", "-k", *quick, "--to", echo.address)
         proxy = start.proxy(listener.address, cuts)
-        caller = start.bpipe("connect", proxy.address, *quick, "--from", "127.0.0.1:0")
-        local = caller.wait_line("^bpipe: .*127.0.0.1:").partition("127.0.0.1:")[2]
-        where = "127.0.0.1", int(re.match(r"\d+", local)[0])
+        caller = start.bpipe("connect", proxy.address, *quick, *patient, "--from", "127.0.0.1:0")
+        port = re.split(r"\D+", caller.wait_line("127.0.0.1:").partition("127.0.0.1:")[2])[0]
+        where = "127.0.0.1", int(port)
         before = has(listener.pid), has(caller.pid)
 
         def away() -> None:
