@@ -43,10 +43,12 @@ async def play():
 {body}
 
 async def main():
-    service = Service(Plan(opened, "here", 9, {drain}), ServiceWatch(Settings()))
+    watch = ServiceWatch(Settings())
+    service = Service(Plan(opened, "here", 9, {drain}), watch)
     player = asyncio.create_task(play())
     print("status", await service.run(), flush=True)
     await player
+    watch.close()
 
 asyncio.run(main())
 """
