@@ -2,7 +2,7 @@
 
 Theory of operation. There is always one pipe more than callers that were let in, as long as there
 may be: the next caller gets it. Whoever was heard in theirs is served; who was let in, and does not
-come back to be heard, is forgotten. All of them share one ``Listener``, and one event loop.
+come back to be heard, gives way in the end. All of them share one ``Listener``, and one event loop.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ MAX_SESSIONS: Final = 64  # at once
 BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
 LIMITS: Final = Limits(give_up_after=3600.0)
 UNHEARD_FOR: Final = 30.0  # seconds in which one who was let in, and not heard, may come back
-RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 
 Handler = Callable[[BackedPipe], Awaitable[None]]
 
@@ -155,15 +154,27 @@ class Server:
     # --- what the listener asks: see ``Supply`` ---
 
     def more(self) -> Session | None:
-        """One more session for a caller, None if there are as many as may be."""
-        if self.stopped or len(self._tasks) >= self.most:
+        """One more session for a caller, or one that is given up; None if there is no room."""
+        if self.stopped:
             return None
+        if len(self._tasks) >= self.most:
+            return self._given_up()
         session = self._terms.session()
         pipe = BackedPipe(session, self._listener.source(session), self._clock)
         pipe.engine.start()
         self._tasks[pipe] = task = asyncio.create_task(self._serve(pipe))
         task.add_done_callback(lambda _: self._served(pipe))
         return session
+
+    def _given_up(self) -> Session | None:
+        """One that somebody was let into, was not heard in, and has not come back to for long.
+
+        Not sooner: it may know already that it was let in, and does not call anew then, for it
+        cannot know what was done with what it has sent.
+        """
+        past = self._clock() - UNHEARD_FOR
+        sessions = (pipe.engine.session for pipe in self._tasks)
+        return next((s for s in sessions if s.replaceable and s.history.lost_at <= past), None)
 
     def _served(self, pipe: BackedPipe) -> None:
         """A task that was cancelled before it began has left its pipe as it was."""
@@ -191,45 +202,12 @@ class Server:
 
     async def _heard(self, pipe: BackedPipe) -> None:
         """Wait until it is known who was heard; SessionEnded if nobody is waited for any more."""
-        session, absence = pipe.engine.session, Absence()
+        session = pipe.engine.session
         while not (session.established and pipe.engine.link is not None):
-            left = self._time_left(session, absence.look(session, self._clock()))
-            if left is not None and left < RESOLUTION:
-                session.leave(SessionEnded("its caller was not heard"))
+            if self.stopped and session.replaceable:
+                session.leave(SessionEnded("the server has stopped"))
                 pipe.engine.drive()
-                left = None
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(pipe.engine.changed(), left)
-
-    def _time_left(self, session: Session, away: float) -> float | None:
-        """For how many seconds it is waited for who may have this session; None: without an end.
-
-        It is ``away`` for so many seconds.
-
-        Not for less than a caller's next attempts take: it may know already that it was let in,
-        and does not call anew, for it cannot know what was done with what it has sent.
-        """
-        if not session.replaceable:
-            return None
-        if self.stopped:
-            return 0.0
-        return UNHEARD_FOR - away if session.history.links else None
-
-
-class Absence:
-    """For how long nobody has had a link in a session, as far as somebody has looked."""
-
-    def __init__(self) -> None:
-        self._links = 0
-        self._attached = False
-        self._since = 0.0
-
-    def look(self, session: Session, now: float) -> float:
-        """The seconds."""
-        attached, links = session.attached, session.history.links
-        if attached or self._attached or links != self._links:
-            self._attached, self._links, self._since = attached, links, now
-        return now - self._since
+            await pipe.engine.changed()
 
 
 def serve(

@@ -32,7 +32,7 @@ class Supply(Protocol):
         """How many there may be at once."""
 
     def more(self) -> Session | None:
-        """One more, whose source is started; None if there are as many as may be."""
+        """One more, whose source is started, or one that may give way; None if there is no room."""
 
     def told(self) -> None:
         """A caller was refused, or has to wait."""

@@ -25,7 +25,8 @@ class History:
         self.told = False  # the peer may know that its stream was delivered to its end
         # Why the last link was lost, or the last attempt failed.
         self.last_cause: BpipeError | None = None
-        self._attached_at = 0.0  # the last link
+        self.lost_at = 0.0  # the last link
+        self._attached_at = 0.0
         self._heard_at: float | None = None  # the last byte over the last link that was lost
 
     def attached(self, replayed: int, now: float) -> None:
@@ -34,8 +35,9 @@ class History:
         self.replayed += replayed
         self._attached_at = now
 
-    def lost(self, loss: Loss) -> None:
+    def lost(self, loss: Loss, now: float) -> None:
         """The link is gone."""
+        self.lost_at = now
         self.last_cause, self._heard_at = loss.cause, loss.heard_at
         self.told |= loss.told
 

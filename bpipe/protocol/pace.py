@@ -2,8 +2,9 @@
 
 A frame that has begun has to end on its link before anything else can be said there, so its end
 must not be far. How fast bytes leave this process says nothing about that: what lies between may
-swallow megabytes of them at once. What is acknowledged has arrived. So a frame is at most what left
-on its link within the last second, and is acknowledged since.
+swallow megabytes of them at once. What is acknowledged has arrived. So a frame is at most a second
+of what left on its link within the last four, and is acknowledged since: what is longer under way
+tells nothing of how fast it is.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Final
 from bpipe.protocol.wire import LARGEST_PAYLOAD
 
 SMALLEST_FRAME: Final = 16 << 10  # bytes that a frame may have in any case
-SPAN: Final = 1.0  # seconds that are looked back
+SPAN: Final = 4  # seconds that are looked back
 
-_STEP: Final = SPAN / 8  # seconds between two notes
+_STEP: Final = SPAN / 32  # seconds between two notes
 
 
 class Pace:
@@ -32,4 +33,4 @@ class Pace:
             notes.popleft()
         if not notes or now >= notes[-1][0] + _STEP:
             notes.append((now, sent))
-        return min(LARGEST_PAYLOAD, max(SMALLEST_FRAME, acked - notes[0][1]))
+        return min(LARGEST_PAYLOAD, max(SMALLEST_FRAME, (acked - notes[0][1]) // SPAN))

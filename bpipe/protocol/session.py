@@ -149,7 +149,7 @@ class Session:
             return
         cause = loss.cause
         self.changed()
-        self.history.lost(loss)
+        self.history.lost(loss, now)
         self.log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
         self.patience.outage_began(now)
         if self.phase is Phase.ANSWERING:

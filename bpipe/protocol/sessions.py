@@ -1,9 +1,8 @@
 """Whom an answerer knows: sessions by their id, and what it makes of a greeting.
 
 A session is here from ``add`` to ``remove``. One that nobody was ever heard in waits for a caller:
-the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one, and who makes them
-removes one that somebody was let into, and never heard in. Nobody who comes back is refused for
-want of room. The other side is in ``caller.py``.
+the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one, or one that is
+given up. Nobody who comes back is refused for want of room. The other side is in ``caller.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Sessions:
     """A table of sessions that share a ``secret``, or do without.
 
     ``drop_link`` closes the live link of a session, if there is one, and detaches it. ``more`` adds
-    one more session, and returns it, or None if there are as many as may be.
+    one more session, and returns it; or one that may give way, or None if there is no room.
     """
 
     def __init__(

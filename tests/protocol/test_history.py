@@ -16,7 +16,8 @@ def test_the_last_cause_is_that_of_a_lost_link_or_of_an_attempt_that_failed() ->
     history = History()
     assert history.last_cause is None
     for number in range(2):
-        history.lost(Loss(LinkLost(f"lost {number}"), NOW))
+        history.lost(Loss(LinkLost(f"lost {number}"), NOW), NOW + number)
+        assert history.lost_at == NOW + number
         assert str(history.last_cause) == f"lost {number}"
         history.failed(LinkLost(f"failed {number}"))
         assert str(history.last_cause) == f"failed {number}"
@@ -25,7 +26,7 @@ def test_the_last_cause_is_that_of_a_lost_link_or_of_an_attempt_that_failed() ->
 def test_what_a_peer_was_told_on_one_link_it_knows_for_ever() -> None:
     history = History()
     for told in (False, True, False):
-        history.lost(Loss(LinkLost("cut"), NOW, told=told))
+        history.lost(Loss(LinkLost("cut"), NOW, told=told), NOW)
     assert history.told
 
 

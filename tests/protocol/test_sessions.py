@@ -289,12 +289,13 @@ class Supplied(Listener):
     def __init__(self, most: int) -> None:
         super().__init__()
         self.made: list[Session] = []
+        self.given_up: Session | None = None
         self.most = most
         self.table = Sessions(lambda _: None, None, self.more)
 
     def more(self) -> Session | None:
         if len(self.made) == self.most:
-            return None
+            return self.given_up
         self.made.append(Session(100))
         self.table.add(self.made[-1])
         return self.made[-1]
@@ -330,9 +331,10 @@ def test_who_was_never_heard_keeps_the_place_until_that_is_taken_away() -> None:
     assert listener.table.judge(opening(id_of(9))) == (FULL, None)
     for number in range(2):
         assert listener.table.judge(resuming(2, session=id_of(number)))[0] is OK
-    listener.table.remove(listener.made.pop(0))
+    listener.given_up = listener.made[0]
+    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[0]
     assert listener.table.judge(resuming(2, session=id_of(0))) == (UNKNOWN, None)
-    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[1]
+    assert listener.table.judge(resuming(2, session=id_of(1)))[1] is listener.made[1]
 
 
 def test_a_session_that_is_over_makes_room() -> None:

@@ -90,6 +90,8 @@ class Host:
         return server
 
     def _made(self, session: Session | None) -> None:
+        if any(session is each.session for each in self.guests):
+            return  # one that gives way
         if session is not None:
             limit_patience(session, self._patience)
             self.guests.append(Guest(session))
@@ -199,8 +201,8 @@ class Host:
             guest.over_at = now
             if not guest.was_up:
                 self.gave_way.add(guest.id)
-                if not (self._away(guest) > UNHEARD_FOR - 0.1 or self.stopped):
-                    self.wrong = "a caller that was let in was forgotten too early"
+                if not (self.stopped or self.left):
+                    self.wrong = "a session that nobody was heard in has ended"
         if len(guest.visits) > guest.was_up:
             heard = "was heard" if guest.was_up else "was not heard"
             self.wrong = f"handlers for a caller that {heard}: {len(guest.visits)}"
@@ -208,8 +210,14 @@ class Host:
     def _look_who_gave_way(self, guest: Guest) -> None:
         if guest.was_up:
             self.wrong = "a session that was up gave way to another one"
-        if guest.id is not None:
-            self.wrong = "a session gave way to another one, and may not be forgotten yet"
+        if guest.id is None:
+            return
+        self.gave_way.add(guest.id)
+        if self._away(guest) < UNHEARD_FOR - 0.1:
+            self.wrong = "a caller that was let in was forgotten too early"
+        taken = sum(self._may_take_a_place(each) for each in self.guests)
+        if taken < self.most:
+            self.wrong = "a session gave way although there was room"
 
     def _has_to_be_forgotten(self, guest: Guest) -> bool:
         """Whether its caller had the time to come back and be heard, and this process to see it."""
