@@ -172,11 +172,16 @@ class Listener:
         self._sources[session].drive()  # what ends the session may have come already
 
     def _drop_greetings(self, session: Session) -> None:
-        """A link of it was attached: another CONFIRM of its caller would come too late."""
+        """A link of it was attached: another CONFIRM of its caller would come too late.
+
+        Also one for a session that the caller has given up: it would take this one, if nobody has
+        been heard in it yet. Where there are many, it gets one of its own.
+        """
         for link in self._pending[:]:
             greeting = link.greeting
             assert isinstance(greeting, AnswererGreeting)
             theirs = greeting.hello is not None and greeting.hello.session == session.id
+            theirs |= greeting.session is session and self.supply is None
             if theirs and greeting.channel is None and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))
 

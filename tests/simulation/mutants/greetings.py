@@ -31,6 +31,19 @@ def _greet_in_parallel(patch: Patch) -> None:
 
 
 @mutant
+def _keep_greetings_that_were_overtaken(patch: Patch) -> None:
+    """a session whose caller was not heard yet taken by a greeting that the caller has given up"""
+    drop = Listener._drop_greetings
+
+    def forgetful(self: Any, session: Session) -> None:
+        supply, self.supply = self.supply, object()
+        drop(self, session)
+        self.supply = supply
+
+    patch.setattr(Listener, "_drop_greetings", forgetful)
+
+
+@mutant
 def _believe_an_old_hello(patch: Patch) -> None:
     """a verdict believed although the session has moved on since the greeting was begun"""
     go_on_alone = Dialer._go_on_alone
