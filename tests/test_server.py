@@ -83,7 +83,7 @@ def test_who_is_too_many_for_too_long_is_told_why() -> None:
             first = await bpipe.connect(server.address, limits=QUICK)
             async with first:
                 await until(lambda: server.pipes)
-                with pytest.raises(bpipe.NotConnected, match=r"serves as many callers as it may$"):
+                with pytest.raises(bpipe.NotConnected, match=r"takes no more callers for now$"):
                     await call(server.address, b"b", limits=IMPATIENT)
 
     run(check)
@@ -115,7 +115,7 @@ def test_who_was_let_in_and_not_heard_may_come_back_for_a_while() -> None:
     async def check() -> None:
         async with serve(digest, max_sessions=1) as server:
             await greet_and_go(server, 1)
-            with pytest.raises(bpipe.NotConnected, match="serves as many"):
+            with pytest.raises(bpipe.NotConnected, match="takes no more callers"):
                 await call(server.address, b"x", limits=IMPATIENT)
             await greet_and_go(server, 1, Opening.RESUME)
             assert server.pipes == []
@@ -189,7 +189,7 @@ def test_stopped_it_serves_those_who_are_there_and_nobody_else() -> None:
             async with await bpipe.connect(server.address, limits=QUICK, retry_max=0.02) as pipe:
                 await until(lambda: server.pipes)
                 server.stop()
-                with pytest.raises(bpipe.NotConnected, match="serves as many callers as it may"):
+                with pytest.raises(bpipe.NotConnected, match="takes no more callers for now"):
                     await call(server.address, b"b", limits=IMPATIENT)
                 await until(lambda: taken(pipe))
                 pipe.force_reconnect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -124,7 +125,7 @@ class Many(NamedTuple):
             )
         many = self.keep_open or self.from_ is not None
         if not many and (self.max_sessions or self.drain) is not None:
-            raise typer.BadParameter("--max-sessions and --drain are about many sessions: see -k")
+            raise typer.BadParameter("--max-sessions and --drain are about many (-k, --from)")
 
 
 def _require_program(program: list[str]) -> None:
@@ -133,4 +134,6 @@ def _require_program(program: list[str]) -> None:
     if not program or not program[0]:
         raise typer.BadParameter("-- is followed by a program, and its arguments")
     if shutil.which(program[0]) is None:
-        raise typer.BadParameter(f"{program[0]}: there is no such program")
+        there = os.path.exists(program[0])
+        what = "this is no program that may be run" if there else "there is no such program"
+        raise typer.BadParameter(f"{program[0]}: {what}")

@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
+import typer
+
 from bpipe.cli.keys import choose_secret, credentials
 from bpipe.cli.many import Many
 from bpipe.cli.options import Trust, Tuning
@@ -62,8 +64,10 @@ class Run:
         from bpipe.run.forward import Forwarder
         from bpipe.run.service import Plan, Serve, Sessions, Tell, run_service
 
-        dialled = partial(dial, self.address, **self._trusted(), **self._terms_of_many())
         local = many.local()
+        if str(local) == str(self.address):
+            raise typer.BadParameter(f"{local} is both ends: what comes there would go there")
+        dialled = partial(dial, self.address, **self._trusted(), **self._terms_of_many())
 
         def opened(carry: Serve, tell: Tell) -> AbstractAsyncContextManager[Sessions]:
             return Forwarder(local, dialled, carry, many.most, anywhere=self._trust.insecure)

@@ -143,7 +143,7 @@ class Program:
         """It has ended, and is known to have read, and written, nothing more."""
         result = self.result
         assert result is not None
-        self._output.exited(result)
+        self._output.exited(result, cut=self._cut)
         whole = self._input.exited()
         if whole and not self._cut:
             self._over.set()

@@ -79,7 +79,9 @@ class Output(Source):
         self._loop = asyncio.get_running_loop()
         self._paused = False
         self._ended = False
-        self._told = False  # how it has ended, or that it goes on
+        self._exit: Finish | None = None  # how it has ended
+        self._cut = False  # that was our doing
+        self._told = False  # that, or that it goes on
         self._left = math.inf  # bytes: when these are taken nobody waits for more
         self._loop.add_reader(child.stdout, self._read)
 
@@ -128,13 +130,18 @@ class Output(Source):
         if not self._paused:
             self._loop.remove_reader(self._child.stdout)
         self._child.close_stdout()
-        if self._child.result is not None:
-            self.tell(self._child.result)
+        if self._exit is not None:
+            self.tell(self._exit)
         else:
             self._loop.call_later(OUTPUT_LINGER, self.tell, Finish(Ended.RUNNING))
 
-    def exited(self, how: Finish) -> None:
-        """The program has ended; what it has written may still lie there."""
+    def exited(self, how: Finish, *, cut: bool) -> None:
+        """The program has ended; what it has written may still lie there.
+
+        ``cut``: it was ended, because what it read was cut short. Whoever has cut that knows why,
+        and need not be told of a signal; its output has no right end either.
+        """
+        self._exit, self._cut = how, cut
         if self._ended:
             self.tell(how)
         else:
@@ -151,7 +158,7 @@ class Output(Source):
         """The end goes on the stream, with what is known; later, only what was not."""
         if not self._told:
             self._told = True
-            self.engine.finish(ended=how)
+            self.engine.finish(ended=Finish(Ended.CUT) if self._cut else how)
         elif how.how is not Ended.RUNNING:
             self.engine.session.writer.exited(how)
             self.engine.drive()

@@ -43,7 +43,7 @@ _REFUSALS: Final = {
     Admission.RANGE: "the listener stands at another place in the stream",
     Admission.BUSY: "the listener is busy",
     Admission.VERSION: OTHER_VERSION,
-    Admission.FULL: "the listener serves as many callers as it may",
+    Admission.FULL: "the listener takes no more callers for now",
 }
 
 

@@ -90,8 +90,12 @@ class BackedWriter:
 
     @property
     def confirmed(self) -> int:
-        """The number of bytes of which it is known that the far consumer took them."""
-        return self.acked if self.mark is None else min(self.acked, self.mark)
+        """The number of bytes of which it is known that the far consumer took them.
+
+        What is acknowledged after it has left was discarded.
+        """
+        ends = [self.acked, self.mark, self.stopped]
+        return min(each for each in ends if each is not None)
 
     @property
     def done(self) -> bool:
@@ -198,7 +202,7 @@ class BackedWriter:
         moved = number > self.acked
         self.acked = number
         self.sent = max(self.sent, number)
-        self._ring.release(self.confirmed)
+        self._ring.release(number if self.mark is None else min(number, self.mark))
         return moved
 
     def holds(self, delivered: int, received: int) -> bool:

@@ -193,7 +193,7 @@ def test_a_producer_that_failed_has_no_whole_stream(start: Start, tmp_path: Path
         far, near = finish(service.bpipe, caller)
         assert mark.exists() is (status == 0)
         assert far == status
-        assert near == (0 if status == 0 else 128 + signal.SIGTERM)
+        assert near == status  # not that of the consumer, which was ended for that
 
 
 def test_its_environment_tells_who_calls_and_nothing_that_is_ours(

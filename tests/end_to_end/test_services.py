@@ -53,7 +53,7 @@ def test_one_too_many_has_to_wait_and_comes_in_then(start: Start) -> None:
     first.wait_connected()
     service.wait_line("^bpipe: session 1: connected to ")
     second = ask(start, service, "3\n", "-v")
-    second.wait_line("the listener serves as many callers as it may")
+    second.wait_line("the listener takes no more callers for now")
     first.stdin.write(b"4\n")
     first.stdin.close()
     assert finish(first, second) == [4, 3]

@@ -119,7 +119,7 @@ class Judge:
             raise Wrong("a session that was up gave way to another one")
         if session.id != was and session.attached and session.patience.outage_since is not None:
             raise Wrong("a session begins with the outage of another one")
-        if self.former is not None and (self.former.taken or self.former.closed):
+        if self.former is not None and (self.former.taken or self.former.session.reader.done):
             raise Wrong("a stream that somebody has begun to take was given to another one")
         if links and self.steady:
             raise Wrong("a good link was lost")

@@ -52,7 +52,8 @@ class ProgramJudge(Judge):
         unheard = (cut or how is Ended.RUNNING) and (
             self.broken or not near.session.ending.peer_bye
         )
-        if outcome.far != far.program.true and not unheard:
+        ended_for_its_stream = how is Ended.CUT and far.program.was_cut
+        if outcome.far != far.program.true and not (unheard or ended_for_its_stream):
             raise Wrong(f"{near.name} says that the far program has ended: {outcome.far}")
 
     def _left_early(self) -> bool:
@@ -73,7 +74,7 @@ def _look_at_the_end(near: ProgramEnd, far: End) -> None:
     if how is Ended.RUNNING:
         right = program is not None and program.goes_on
     elif how is Ended.CUT:
-        right = writer.stopped is not None
+        right = writer.stopped is not None or (program is not None and program.was_cut)
     else:
         right = writer.ended == true
     if not right or (writer.exit.how is not Ended.UNKNOWN and writer.exit != true):
