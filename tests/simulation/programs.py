@@ -153,7 +153,7 @@ class SimulatedProgram:
     def accepted(self) -> int:
         """The bytes that it has read, or has let lie for long enough."""
         untouched = self._end.world.now - self._touched_at
-        if untouched > UNREAD_FOR - ROUNDING and not (self.stdin.broken or self.true):
+        if untouched > UNREAD_FOR - ROUNDING and not self.stdin.broken:  # an heir may have it
             self._lay = max(self._lay, self._end.taken + len(self.stdin.buffer))
         return max(self._lay, self._end.taken)
 
