@@ -82,17 +82,17 @@ def test_nothing_is_lent_when_there_is_nothing_to_say() -> None:
 # --- how big a frame is ---
 
 
-def test_a_frame_is_no_larger_than_what_its_link_has_carried_within_a_second() -> None:
+def test_a_frame_is_no_larger_than_a_second_of_what_its_link_has_carried() -> None:
     session = make(buffer_size=1 << 26)
     join(session, Position(0, 0, 1 << 26), Frames())
     drain(channel(session), NOW)
-    write(session, bytes(100_000))
-    assert sizes(session) == [16 << 10] * 6 + [100_000 - 6 * (16 << 10)]
-    hear(session, ACK(50_000))
+    write(session, bytes(400_000))
+    assert sizes(session) == [16 << 10] * 24 + [400_000 - 24 * (16 << 10)]
+    hear(session, ACK(200_000))  # within four
     write(session, bytes(100_000))
     assert sizes(session) == [50_000, 50_000]
     lose(session)
-    join(session, Position(50_000, 50_000, 1 << 26), Frames())
+    join(session, Position(200_000, 200_000, 1 << 26), Frames())
     assert sizes(session)[0] == 16 << 10
 
 

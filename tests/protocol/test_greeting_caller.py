@@ -108,7 +108,7 @@ def test_a_caller_opens_again_when_it_has_not_confirmed() -> None:
         (RANGE, "stands at another place", NotConnected),
         (BUSY, "is busy", Busy),
         (VERSION, "speaks another version", NotConnected),
-        (FULL, "as many callers as it may", None),
+        (FULL, "no more callers for now", None),
     ],
 )
 def test_a_refusal_ends_the_link_and_the_session_decides(

@@ -187,7 +187,9 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def no_buffer_holds_more_than_its_size(self) -> None:
         for side, session in enumerate(self.sessions):
-            held = session.writer.written - session.writer.confirmed
+            writer = session.writer
+            acked = writer.acked if writer.mark is None else min(writer.acked, writer.mark)
+            held = writer.written - acked
             assert session.writer.room == self.buffers[side] - held >= 0
             assert session.reader.buffered <= self.buffers[side]
 

@@ -23,7 +23,7 @@ from tests.simulation.network import Network
 LONGEST = 1 << 14  # bytes
 PATTERNS = [random.Random(100 + number).randbytes(LONGEST) for number in range(8)]
 SPEECHES = [random.Random(200 + number).randbytes(LONGEST) for number in range(8)]
-REFUSALS = ("as many callers as it may", "the listener is busy")
+REFUSALS = ("no more callers for now", "the listener is busy")
 
 
 def limit_patience(session: Session, seconds: float) -> None:
