@@ -72,7 +72,6 @@ def test_one_round_of_a_link_that_is_replaced() -> None:
     ("command", "rows"),
     [
         ("many --count 3", [4]),
-        ("crowded --count 10", [2, 5]),
         ("forward --count 10 --size 1M --only bpipe", [1]),
     ],
 )

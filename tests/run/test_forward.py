@@ -18,6 +18,8 @@ from bpipe.run.forward import Forwarder
 from bpipe.run.join import Join
 from tests.support.pipes import QUICK, run, until
 
+pytestmark = pytest.mark.slow
+
 
 async def carry(pipe: bpipe.BackedPipe, ends: Ends) -> None:
     await Join(pipe, ends, LoopScheduling()).run()

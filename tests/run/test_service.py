@@ -13,6 +13,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # A service, and a caller of it that is in the same process and does as a test wants.
 PROGRAM: Final = """
 import asyncio, contextlib, os, signal
