@@ -72,7 +72,6 @@ def test_one_round_of_a_link_that_is_replaced() -> None:
     ("command", "rows"),
     [
         ("many --count 3", [4]),
-        ("forward --count 10 --size 1M --only bpipe", [1]),
     ],
 )
 def test_one_round_of_many_sessions(command: str, rows: list[int]) -> None:

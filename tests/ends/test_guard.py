@@ -33,6 +33,8 @@ from tests.support.programs import (
     saw_the_end,
 )
 
+pytestmark = pytest.mark.slow  # real processes and sockets; the default Python only
+
 __all__ = ["folder"]
 
 if not sys.platform.startswith("linux"):

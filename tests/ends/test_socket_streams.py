@@ -24,6 +24,8 @@ from tests.support.tunnels import (
     with_peer,
 )
 
+pytestmark = pytest.mark.slow  # real processes and sockets; the default Python only
+
 DATA = random.Random(17).randbytes(6_000_000)
 EITHER = pytest.mark.parametrize("pair", [tcp, unix])
 

@@ -32,6 +32,8 @@ from tests.support.tunnels import (
     with_owners,
 )
 
+pytestmark = pytest.mark.slow  # real processes and sockets; the default Python only
+
 DATA = random.Random(17).randbytes(6_000_000)
 EITHER = pytest.mark.parametrize("pair", [tcp, unix])
 
