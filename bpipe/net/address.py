@@ -80,7 +80,7 @@ def parse(
     host, port = _split(text, port)
     if not _HOST.fullmatch(host) and not _is_ipv6(host):
         raise AddressError(f"{_FORMS}, and not {text}")
-    literal = _literal(host)
+    literal = family_of(host)
     if literal is not None and family not in (socket.AF_UNSPEC, literal):
         raise AddressError(f"{host} is no {VERSIONS[family]} address")
     return Address(host, _port(port, text), None, family)
@@ -167,10 +167,10 @@ def _port(port: str | None, text: str) -> int:
 
 
 def _is_ipv6(host: str) -> bool:
-    return _literal(host) == socket.AF_INET6
+    return family_of(host) == socket.AF_INET6
 
 
-def _literal(host: str) -> socket.AddressFamily | None:
+def family_of(host: str) -> socket.AddressFamily | None:
     """The family of an address in digits; None for a name."""
     try:
         version = ipaddress.ip_address(host).version

@@ -11,7 +11,7 @@ import threading
 from typing import Final, NamedTuple, cast
 
 from bpipe.errors import AddressError
-from bpipe.net.address import EVERYWHERE, VERSIONS, Address, join, require_text, unix
+from bpipe.net.address import EVERYWHERE, VERSIONS, Address, family_of, join, require_text, unix
 
 _FLOOD: Final = 1024  # addresses of one name that are tried, at most
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
@@ -57,7 +57,7 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     The resolver blocks, so it runs in a daemon thread of its own: the event loop's executor
     would be waited for at exit. A numeric address needs none.
     """
-    if _is_numeric(address.host):
+    if family_of(address.host.partition("%")[0]) is not None:
         found = _look_up(address, passive)
         if isinstance(found, AddressError):
             raise found
@@ -86,15 +86,6 @@ async def resolve(address: Address, *, passive: bool = False) -> list[Endpoint]:
     except RuntimeError as error:  # there are too many; later there may be fewer
         raise OSError(errno.EAGAIN, str(error)) from None
     return await answer
-
-
-def _is_numeric(host: str) -> bool:
-    """Whether this is no name."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
 
 
 def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
