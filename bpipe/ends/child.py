@@ -17,9 +17,9 @@ import select
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from bpipe.ends import spawn
 from bpipe.ends.guard import Guard
 from bpipe.ends.kin import PATIENCE, Group, Kin, Program, kin_of
+from bpipe.net import spawn
 from bpipe.net.outlet import waiting
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish

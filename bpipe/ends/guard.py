@@ -26,10 +26,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from bpipe.ends import spawn
 from bpipe.ends.vigil import ENDED, LET_GO, PIPE, RECORD, STARTED
+from bpipe.net import spawn
 
-_MODULES: Final = ("bpipe.ends.processes", "bpipe.ends.kin", "bpipe.ends.vigil")
+_MODULES: Final = ("bpipe.net.processes", "bpipe.ends.kin", "bpipe.ends.vigil")
 _BOOT: Final = """\
 import marshal, os, sys
 size, data = int(sys.argv[1]), b""

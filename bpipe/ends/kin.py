@@ -12,7 +12,7 @@ seconds is stopped once more and killed.
 
 The time that this takes belongs to others: ``steps`` yields the seconds after which to go on.
 
-The guard's process runs this module, too: of bpipe it imports only `processes`.
+The guard's process runs this module, too: of bpipe it imports only `net/processes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from bpipe.ends.processes import (
+from bpipe.net.processes import (
     DEAD,
     Member,
     Process,

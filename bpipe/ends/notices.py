@@ -14,8 +14,8 @@ from typing import Final
 
 from bpipe.ends.child import Child
 from bpipe.ends.guard import Guard
-from bpipe.ends.processes import name_of, numbers, writes
 from bpipe.ends.program_streams import HOLDERS_LINGER
+from bpipe.net.processes import name_of, numbers, writes
 
 Tell = Callable[[str, int, str], None]  # which of these, of which process, and its name
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from bpipe.ends.kin import Program, kin_of
-from bpipe.ends.processes import has_ended
+from bpipe.net.processes import has_ended
 
 RECORD: Final = struct.Struct("=cxxxii48s")  # what, the key of a program, its pid, its mark
 

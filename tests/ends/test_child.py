@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bpipe.ends.child import Child
-from bpipe.ends.processes import look
+from bpipe.net.processes import look
 from bpipe.protocol.wire import Ended
 from tests.support.pairs import run, until
 from tests.support.programs import (

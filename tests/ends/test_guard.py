@@ -15,9 +15,9 @@ from typing import Final
 
 import pytest
 
-from bpipe.ends import spawn
 from bpipe.ends.guard import AGAIN, Guard
-from bpipe.ends.processes import look
+from bpipe.net import spawn
+from bpipe.net.processes import look
 from bpipe.protocol.wire import Ended
 from tests.end_to_end.data import until as wait_until
 from tests.support.pairs import run, until

@@ -16,7 +16,7 @@ import pytest
 
 from bpipe.ends.child import MARK
 from bpipe.ends.kin import Group, Kin, Program, kin_of
-from bpipe.ends.processes import open_handle
+from bpipe.net.processes import open_handle
 from tests.end_to_end.data import until
 from tests.support.programs import alive, behind_cat, folder, reader, readers, saw_the_end
 

@@ -15,7 +15,7 @@ import pytest
 
 from bpipe.ends.child import Child
 from bpipe.ends.guard import Guard
-from bpipe.ends.processes import DEAD, look
+from bpipe.net.processes import DEAD, look
 
 # deaf: ignores SIGTERM; stubborn: handles it, and reads on; forks: has new children all the time,
 # which read, too.

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from bpipe.ends import processes
-from bpipe.ends.processes import Member, hold, look
+from bpipe.net import processes
+from bpipe.net.processes import Member, hold, look
 from tests.end_to_end.data import until
 
 if not sys.platform.startswith("linux"):

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from bpipe.ends import spawn
+from bpipe.net import spawn
 from bpipe.protocol.wire import Ended
 from tests.support.pairs import run, until
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bpipe.ends.processes import open_handle
+from bpipe.net.processes import open_handle
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
 
 _NEVER_OURS: Final = {signal.SIGKILL, signal.SIGSTOP}  # whose handling nobody may set
