@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         SessionLost,
     )
     from bpipe.net.address import Address
+    from bpipe.net.command import Command
     from bpipe.pipe import BackedPipe, connect, listen
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
@@ -54,6 +55,7 @@ __all__ = [
     "BackedWriter",
     "BpipeError",
     "Busy",
+    "Command",
     "Forged",
     "Limits",
     "LinkLost",
@@ -79,6 +81,7 @@ __all__ = [
 
 _HOMES = {
     "bpipe.net.address": ("Address",),
+    "bpipe.net.command": ("Command",),
     "bpipe.pipe": ("BackedPipe", "connect", "listen"),
     "bpipe.protocol.patience": ("Limits",),
     "bpipe.protocol.reader": ("BackedReader",),

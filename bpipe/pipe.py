@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, SessionEnded
@@ -23,6 +23,9 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
 from bpipe.protocol.writer import BackedWriter
 from bpipe.status import Status
+
+if TYPE_CHECKING:
+    from bpipe.net.connectors import Connector
 
 BUFFER_SIZE: Final = 64 << 20  # bytes kept for each direction
 EARLY_CHECK: Final = 1.0  # seconds for a look-up before the first attempt
@@ -201,32 +204,41 @@ class BackedPipe:
 
 
 async def connect(
-    address: str | Address,
+    address: str | Address | Connector,
     *,
     insecure: bool = False,
     secret: Secret | None = None,
-    retry_max: float = 1.0,
+    retry_max: float | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
 ) -> BackedPipe:
     """A pipe to whoever listens at ``address``; entering it, or its ``connect``, connects.
 
     Addresses of other machines need a ``secret``, or ``insecure`` to do without, and so do other
-    users of this one, where the system tells of them. ``retry_max`` caps the delay between two
-    attempts, in seconds. Raises AddressError for an address that cannot be used.
+    users of this one, where the system tells of them. In place of an address there may be a
+    ``Command``, whose runs are the connections; it needs neither, as it is your own. ``retry_max``
+    caps the delay between two attempts, in seconds: 1, or 15 for a command. Raises AddressError for
+    an address, or a command, that cannot be used.
     """
-    from bpipe.net.backoff import Backoff
-    from bpipe.net.connectors import connector
     from bpipe.net.dialer import Dialer
 
-    anywhere = insecure or secret is not None
-    where = parse(address) if isinstance(address, str) else address
-    require_callable(where)
+    calls = _connector(address, anywhere=insecure or secret is not None)
     session = Session(buffer_size, limits, secret)
-    calls = connector(where, anywhere=anywhere)
-    dialer = Dialer(session, calls, Backoff(retry_max))
+    dialer = Dialer(session, calls, calls.manners.backoff(retry_max))
     await calls.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
     return BackedPipe(session, dialer)
+
+
+def _connector(address: str | Address | Connector, *, anywhere: bool) -> Connector:
+    """What connects there. Raises AddressError."""
+    from bpipe.net.connectors import connector
+
+    if isinstance(address, str):
+        address = parse(address)
+    if not isinstance(address, Address):
+        return address
+    require_callable(address)
+    return connector(address, anywhere=anywhere)
 
 
 async def listen(

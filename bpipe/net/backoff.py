@@ -9,23 +9,32 @@ SHORTEST_CAP = 0.01  # seconds: to retry without any pause would only heat the m
 
 
 class Backoff:
-    """Exponential backoff with full jitter, from 50 ms up to ``cap`` seconds.
+    """Exponential backoff with jitter: bounds from ``first`` seconds up to ``cap`` seconds.
 
-    Full jitter (a delay drawn evenly from zero to the bound) is what spreads many clients best:
-    M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    A delay is drawn evenly from the upper part of its bound, ``drawn`` of it. All of it, which is
+    called full jitter, is what spreads many clients best: M. Brooker, "Exponential Backoff And
+    Jitter", AWS Architecture Blog, 2015.
     """
 
-    def __init__(self, cap: float, rng: random.Random | None = None) -> None:
-        self._cap = max(cap, SHORTEST_CAP)
+    def __init__(
+        self,
+        cap: float,
+        rng: random.Random | None = None,
+        *,
+        first: float = FIRST_DELAY,
+        drawn: float = 1.0,
+    ) -> None:
+        self.cap = max(cap, SHORTEST_CAP)
         self._rng = rng or random.Random()
-        self._bound = FIRST_DELAY
+        self._first = self._bound = first
+        self._drawn = drawn
 
     def reset(self) -> None:
         """The outage is over."""
-        self._bound = FIRST_DELAY
+        self._bound = self._first
 
     def next(self) -> float:
         """The next delay in seconds."""
-        bound = min(self._bound, self._cap)
+        bound = min(self._bound, self.cap)
         self._bound = bound * 2
-        return self._rng.uniform(0, bound)
+        return self._rng.uniform(bound * (1 - self._drawn), bound)

@@ -10,29 +10,44 @@ import contextlib
 import errno
 import os
 import socket
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bpipe.errors import AddressError, NotConnected
 from bpipe.net.address import Address, require_text
 from bpipe.net.clock import clock
 from bpipe.net.peer import require_same_user
 from bpipe.net.resolve import Endpoint, require_local, resolve
+from bpipe.net.schedule import TCP, Manners
 from bpipe.net.sockets import forget
+
+if TYPE_CHECKING:
+    from bpipe.net.carrier import Fate
 
 LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
 QUEUE_LOOK: Final = 0.01  # seconds between two tries at a Unix socket whose queue is full
 
 
+def _nothing() -> None:
+    """There is nothing to release."""
+
+
+async def _nobody() -> None:
+    """There is no process behind it."""
+
+
 class Connection(NamedTuple):
-    """A carrier that was made."""
+    """A carrier that was made.
+
+    Who has it calls ``released`` once ``sock`` is closed for whatever reason, or not wanted any
+    more: what there is behind it ends then. ``fate`` waits for a moment.
+    """
 
     sock: socket.socket  # non-blocking
-    endpoint: Endpoint
-
-    @property
-    def peer(self) -> str:
-        """Who is at the other side, for people."""
-        return str(self.endpoint)
+    peer: str  # who is at the other side, for people
+    endpoint: Endpoint | None = None  # None: what is behind it has no address
+    released: Callable[[], None] = _nothing
+    fate: Callable[[], Awaitable[Fate | None]] = _nobody  # how the process behind it has ended
 
 
 class Connector(Protocol):
@@ -42,21 +57,30 @@ class Connector(Protocol):
     def name(self) -> str:
         """The address, for people."""
 
+    @property
+    def manners(self) -> Manners:
+        """How the next attempt is made."""
+
     async def check(self, timeout: float) -> None:
         """Raise AddressError if it is known within ``timeout`` seconds that it may not be used."""
 
     async def connect(self, turn: int) -> Connection:
         """A connection; ``turn`` counts the attempts of one outage, from 0 on.
 
-        Raises OSError if nobody answers, AddressError if who answers may not be called,
-        NotConnected if there is nobody to call now.
+        Raises OSError or LinkLost if nobody answers, AddressError if who answers may not be called,
+        Unresolved if there is nobody to call now. Another SessionEnded is final: no attempt will
+        ever be better, and the session ends with it. A connection that is cancelled, or fails,
+        leaves nothing behind.
         """
 
     def prefer(self, connection: Connection) -> None:
         """This one was good: begin with its like the next time."""
 
-    def close(self) -> None:
-        """No more connections are needed."""
+    async def close(self) -> None:
+        """No more connections are needed. Waits, a second at most, until nothing is left of any."""
+
+    def abandon(self) -> None:
+        """This process ends now: nothing is to be left of any connection."""
 
 
 class Unresolved(NotConnected):
@@ -69,6 +93,8 @@ class Unix:
     Always: of an abstract one, anybody may have taken the name before.
     """
 
+    manners: Final = TCP
+
     def __init__(self, path: str) -> None:
         require_text(path[1:] if path.startswith("\0") else path)
         self._endpoint = Endpoint(socket.AF_UNIX, path)
@@ -79,13 +105,17 @@ class Unix:
 
     async def connect(self, turn: int) -> Connection:
         """The connection."""
-        return Connection(await _connect(self._endpoint, anywhere=False), self._endpoint)
+        endpoint = self._endpoint
+        return Connection(await _connect(endpoint, anywhere=False), self.name, endpoint)
 
     def prefer(self, connection: Connection) -> None:
         """There is only one."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """There is nothing to forget."""
+
+    def abandon(self) -> None:
+        """There is nothing that would be left."""
 
 
 class Tcp:
@@ -94,6 +124,8 @@ class Tcp:
     Without ``anywhere`` only loopback is called, and only this user's processes, where the system
     tells whose they are.
     """
+
+    manners: Final = TCP
 
     def __init__(self, address: Address, *, anywhere: bool = False) -> None:
         self.name = str(address)
@@ -119,7 +151,8 @@ class Tcp:
         turn %= len(endpoints)  # a silent one does not hide the others
         for last, endpoint in enumerate(endpoints[turn:] + endpoints[:turn], 1 - len(endpoints)):
             try:
-                return Connection(await _connect(endpoint, anywhere=self._anywhere), endpoint)
+                sock = await _connect(endpoint, anywhere=self._anywhere)
+                return Connection(sock, str(endpoint), endpoint)
             except OSError:
                 if not last:
                     raise
@@ -129,10 +162,13 @@ class Tcp:
         """Begin with this endpoint the next time."""
         self._good = connection.endpoint
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Forget a look-up that nobody waits for any more."""
         if self._lookup is not None:
             self._lookup.cancel()
+
+    def abandon(self) -> None:
+        """There is nothing that would be left."""
 
     async def _endpoints(self) -> list[Endpoint]:
         """The address, resolved anew, and first the endpoint that was good before.

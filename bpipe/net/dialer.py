@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from bpipe.errors import (
@@ -23,31 +24,21 @@ from bpipe.errors import (
     BpipeError,
     LinkLost,
     NobodyListens,
-    NotConnected,
+    SessionEnded,
     code_of,
     explain,
 )
+from bpipe.net.attempt import Attempts, Heard
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as system_clock
-from bpipe.net.connectors import Connector
+from bpipe.net.connectors import Connector, Unresolved
 from bpipe.net.link import Link
 from bpipe.net.schedule import Schedule
-from bpipe.net.sockets import prepare
 from bpipe.protocol.caller import Caller
-from bpipe.protocol.greeting import CallerGreeting
 from bpipe.protocol.session import Session
-
-SECOND_HALF: Final = 1.0  # seconds that the second half of a greeting may take, or
-ROUND_TRIPS: Final = 3  # times as long as the first, if that is more
 
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 _NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
-_ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is sealed
-    True: ("is it bpipe, with the same secret and --name?", "secret"),
-    False: ("is it bpipe, and without a secret?", "stranger"),
-}
-_AGAIN: Final = 3  # greetings that nobody has answered; a sealed one is not told of another version
-_VERSION: Final = " And of the same version?"
 
 
 class Dialer:
@@ -68,10 +59,11 @@ class Dialer:
         clock: Callable[[], float] = system_clock,
     ) -> None:
         self.name = connector.name
-        self.schedule = Schedule(backoff)
+        self.schedule = Schedule(backoff, connector.manners)
         self._session = session
         self._caller = Caller(session)
         self._connector = connector
+        self._making = Attempts(self._caller, connector, clock)
         self._clock = clock
         self._drive: Callable[[], None] = lambda: None
         self._outage: float | None = None
@@ -80,7 +72,6 @@ class Dialer:
         self._answered: int | None = None  # the one that goes on alone
         self._link: Link | None = None  # the one that was found last
         self._watch: asyncio.Task[None] | None = None  # over it
-        self._unheard = 0  # greetings that nobody has answered
         session.patience.calling(clock())
 
     @property
@@ -108,10 +99,17 @@ class Dialer:
         self._wake.set()
 
     async def close(self) -> None:
-        """Forget a look-up and attempts that nobody waits for any more."""
+        """Forget a look-up and attempts that nobody waits for any more.
+
+        Waits until nothing is left behind any connection, a second at most.
+        """
         self._stop_watching()
         self._hang_up()
-        self._connector.close()
+        await self._connector.close()
+
+    def abandon(self) -> None:
+        """This process ends now: leave nothing behind."""
+        self._connector.abandon()
 
     async def next_link(self) -> Link:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
@@ -161,56 +159,22 @@ class Dialer:
             self._drop(number)
             if oldest:  # the others only make room
                 self._failed(LinkLost(f"no answer from {self.name}", "silent"))
-        if now >= self.schedule.next_at:
+        self.schedule.behave(self._connector.manners)
+        if self.schedule.due(now):
             number = self.schedule.start(now)
+            self._session.patience.asking(now, self.schedule.manners.asks)
             self._attempts[number] = asyncio.create_task(self._attempt(number))
 
     async def _attempt(self, number: int) -> Link:
         """Connect and greet, as far as the verdict; and then, alone, to the end."""
-        connection = await self._connector.connect(self.schedule.turn(number))
-        prepare(connection.sock, self._session.patience.limits.heartbeat)
-        verdict: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def answered(accepted: bool) -> None:
-            self._go_on_alone(number, accepted)
-            verdict.set_result(None)
+        def connected() -> None:
+            if self._session.attached and self._link is not None:
+                self._link.hold()
 
-        if self._session.attached and self._link is not None:
-            self._link.hold()
-        greeting = CallerGreeting(self._caller, self._clock(), answered)
-        link = Link(connection.sock, greeting, connection.peer, self._clock)
-        link.watch(self._drive)
-        try:
-            await self._greet(link, verdict)
-        except asyncio.CancelledError:
-            link.fail(LinkLost("not needed any more"))
-            raise
-        except LinkLost as error:
-            raise error if greeting.answered else self._unanswered(error) from None
-        self._connector.prefer(connection)
-        return link
-
-    async def _greet(self, link: Link, verdict: asyncio.Future[None]) -> None:
-        """Wait until it is done; LinkLost if it fails, or the second half of it takes too long."""
-        began = self._clock()
-        await asyncio.wait([verdict, link.greeted], return_when=asyncio.FIRST_COMPLETED)
-        patience = max(SECOND_HALF, ROUND_TRIPS * (self._clock() - began))
-        await asyncio.wait([link.greeted], timeout=patience)
-        if not link.greeted.done():
-            link.fail(LinkLost("no answer to the greeting", "silent"))
-        if (error := link.greeted.exception()) is not None:
-            raise error
-
-    def _unanswered(self, error: LinkLost) -> LinkLost:
-        """What is said of it: in the first greetings it may not be bpipe that is there."""
-        if self._session.established:
-            return error
-        self._unheard += 1
-        sealed = self._session.secret is not None
-        advice, code = _ADVICE[sealed]
-        if sealed and self._unheard >= _AGAIN:
-            advice += _VERSION
-        return LinkLost(f"{self.name}: {error}; {advice}", code)
+        heard = Heard(connected, partial(self._go_on_alone, number), self._drive)
+        greeting = self.schedule.manners.greeting
+        return await self._making.make(self.schedule.turn(number), greeting, heard)
 
     def _go_on_alone(self, number: int, accepted: bool) -> None:
         """An attempt is answered: the others, and a silent link, are not needed any more.
@@ -240,7 +204,11 @@ class Dialer:
         cause: BpipeError
         try:
             return attempt.result()
-        except (LinkLost, AddressError, NotConnected) as error:
+        except (LinkLost, AddressError, Unresolved) as error:
+            cause = error
+        except SessionEnded as error:
+            self._caller.hopeless(error)
+            self._drive()
             cause = error
         except OSError as error:
             kind = NobodyListens if error.errno in _NOBODY else LinkLost
@@ -251,6 +219,7 @@ class Dialer:
 
     def _failed(self, cause: BpipeError) -> None:
         """An attempt has; beside a link that means nothing."""
+        self._session.patience.asking(self._clock(), False)
         if not self._session.attached:
             self._caller.attempt_failed(cause)
             self._drive()

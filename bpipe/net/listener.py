@@ -251,6 +251,9 @@ class AcceptedLinks:
     def hurry(self) -> None:
         """One can only wait."""
 
+    def abandon(self) -> None:
+        """There is nothing that would be left."""
+
     async def close(self) -> None:
         """The session needs no more links."""
         self._listener.release(self._session)

@@ -46,3 +46,6 @@ class LinkSource(Protocol):
 
     async def close(self) -> None:
         """The session needs no more links."""
+
+    def abandon(self) -> None:
+        """This process ends now, without ``close``: leave nothing behind."""

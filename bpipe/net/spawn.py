@@ -26,11 +26,14 @@ def start(
     environment: Mapping[str, str],
     standard: tuple[int, int, int],
     blocked: Iterable[int] = (),
+    *,
+    apart: bool = True,
 ) -> int:
     """Start a program, looked for in PATH; returns its pid. OSError if that cannot be.
 
-    ``standard`` become its descriptors 0 to 2, and there are no others. It leads a session of its
-    own, and so has no terminal. Every signal has its default effect, and only ``blocked`` are.
+    ``standard`` become its descriptors 0 to 2, and there are no others. Every signal has its
+    default effect, and only ``blocked`` are. ``apart``: it leads a session of its own, and so has
+    no terminal; else it stays in our session and group, and may ask there as we may.
     """
     actions: list[tuple[Any, ...]] = [
         (os.POSIX_SPAWN_DUP2, descriptor, number) for number, descriptor in enumerate(standard)
@@ -41,6 +44,8 @@ def start(
         "setsigmask": blocked,
         "setsigdef": signal.valid_signals() - _NEVER_OURS,
     }
+    if not apart:
+        return os.posix_spawnp(argv[0], list(argv), environment, **settings)
     try:
         return os.posix_spawnp(argv[0], list(argv), environment, setsid=True, **settings)
     except NotImplementedError:  # not on this system: at least a group

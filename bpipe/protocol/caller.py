@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected
+from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected, SessionEnded
 from bpipe.protocol.ending import Phase, not_connected
 from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
@@ -67,6 +67,12 @@ class Caller:
             session.leave(session.verdict())
         elif not session.established and session.patience.one_try:
             session.leave(not_connected(cause))
+
+    def hopeless(self, failure: SessionEnded) -> None:
+        """No attempt can succeed any more; beside a link that means nothing."""
+        session = self.session
+        if not (session.over or session.attached):
+            session.leave(failure if session.phase is Phase.UP else session.verdict())
 
     def refused(self, verdict: Verdict, now: float) -> None:
         """The answerer said no.

@@ -59,12 +59,14 @@ def begin(secret: Secret | None) -> Handshake:
 class Greeting:
     """One side of a greeting: it says one message, hears one of known size, and so on."""
 
-    def __init__(self, secret: Secret | None, now: float) -> None:
+    def __init__(
+        self, secret: Secret | None, now: float, patience: float = GREETING_TIMEOUT
+    ) -> None:
         self.answered = False  # a message of the peer has come, and it was right
         self.channel: Channel | None = None  # once the session is attached
         self.done = False  # it is, and every message is written
         self.finished = False  # nothing more is said: close when all is written
-        self._began = now
+        self._until = now + patience
         self._handshake = begin(secret)
         self._frames: Frames | None = None  # once the handshake is made
         self._out = memoryview(b"")
@@ -95,7 +97,7 @@ class Greeting:
 
     def deadline(self) -> float:
         """When all has to be said and heard."""
-        return self._began + GREETING_TIMEOUT
+        return self._until
 
     def tick(self, now: float) -> None:
         """Look at the clock. Raises LinkLost when the peer has taken too long."""
@@ -125,7 +127,8 @@ class CallerGreeting(Greeting):
     Several may wait for their verdict, also beside a link that is in doubt: until CONFIRM nothing
     changes at the answerer. ``answered`` is called with whether the verdict is good, before
     anything is made of it. It has to see to it that this greeting is the only one from then on, and
-    that there is no link; or to raise LinkLost.
+    that there is no link; or to raise LinkLost. ``patience`` is for all four messages, in seconds;
+    infinite for a carrier that may ask its user something first.
     """
 
     def __init__(
@@ -133,8 +136,9 @@ class CallerGreeting(Greeting):
         caller: Caller,
         now: float,
         answered: Callable[[bool], None] = lambda accepted: None,
+        patience: float = GREETING_TIMEOUT,
     ) -> None:
-        super().__init__(caller.session.secret, now)
+        super().__init__(caller.session.secret, now, patience)
         self.session = caller.session
         self._caller = caller
         self._tell_answered = answered

@@ -30,6 +30,8 @@ class Patience:
         self.outage_since: float | None = None  # no progress was made from here on
         self._asked_at = 0.0  # when it was heard that the far consumer has gone
         self._calling_since: float | None = None  # a caller's first attempt
+        self._asking = False  # somebody may be typing a password
+        self._asked_until = 0.0  # when that was over, the last time
         self._done_at: float | None = None
         self._grace: float | None = None
 
@@ -42,6 +44,12 @@ class Patience:
         """A caller looks for a link; only the first time counts."""
         if self._calling_since is None:
             self._calling_since = now
+
+    def asking(self, now: float, on: bool) -> None:
+        """Whether an attempt is under way that may ask its user: no limit ends that."""
+        if self._asking and not on:
+            self._asked_until = now
+        self._asking = on
 
     def done(self, now: float) -> None:
         """Both streams are delivered to their ends."""
@@ -77,9 +85,9 @@ class Patience:
         limits = self.limits
         unconfirmed = min(UNCONFIRMED_LINGERS * limits.linger, limits.give_up_after)
         if not established:
-            if self._calling_since is None or not limits.connect_timeout:
-                return None  # an answerer, or a caller with one try
-            until = self._calling_since + limits.connect_timeout
+            if self._calling_since is None or not limits.connect_timeout or self._asking:
+                return None  # an answerer, a caller with one try, or with one who is asked
+            until = max(self._calling_since + limits.connect_timeout, self._asked_until)
         elif self.outage_since is None:
             return None
         elif done:

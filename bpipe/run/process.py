@@ -172,6 +172,8 @@ class Process:
             tell_manager("STOPPING=1", f"interrupted by {signal.Signals(number).name}")
             self._end(number)
         elif not self._hurry():
+            for engine in self._engines:
+                engine.source.abandon()
             self._watch.clear()
             _die_by(number)
 

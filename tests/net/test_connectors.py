@@ -231,7 +231,7 @@ def test_the_address_that_was_good_is_tried_without_the_name(
             resolve_with(monkeypatch, resolve)
             tcp = Tcp(Address("many", 1))
             with socket.socket() as sock:
-                tcp.prefer(Connection(sock, endpoints[7]))
+                tcp.prefer(Connection(sock, "seven", endpoints[7]))
             tried, began = observed(), loop.time()
             if how == "moved":
                 with pytest.raises(ConnectionRefusedError):
@@ -241,7 +241,7 @@ def test_the_address_that_was_good_is_tried_without_the_name(
                 (await tcp.connect(0)).sock.close()
                 assert tried == endpoints[7:]
                 assert how == "gone" or loop.time() - began >= LOOK_UP - 0.01
-            tcp.close()
+            await tcp.close()
 
     run(check)
 
@@ -259,9 +259,9 @@ def test_a_look_up_is_forgotten_with_the_connector(monkeypatch: pytest.MonkeyPat
 
     async def check() -> None:
         tcp = Tcp(Address("slow", 1))
-        tcp.close()  # before there was any
+        await tcp.close()  # before there was any
         await tcp.check(0.01)
-        tcp.close()
+        await tcp.close()
         await asyncio.sleep(0)
         assert cancelled == [True]
 
@@ -336,7 +336,7 @@ def test_a_unix_socket_is_connected_to(tmp_path: Path) -> None:
                 assert not sock.getblocking()
             unix.prefer(connection)
         assert (connection.peer, unix.name) == (f"unix:{path}", f"unix:{path}")
-        unix.close()
+        await unix.close()
 
     run(check)
 

@@ -14,6 +14,7 @@ from bpipe.net.connectors import Connection
 from bpipe.net.link import MOMENT
 from bpipe.net.outlet import Outlet
 from bpipe.net.resolve import Endpoint
+from bpipe.net.schedule import TCP
 from bpipe.net.source import LinkSource
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
@@ -32,6 +33,7 @@ class SimulatedConnector:
     """Connects over the simulated network: a ``Connector``."""
 
     name = "simulated"
+    manners = TCP
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -42,13 +44,16 @@ class SimulatedConnector:
     async def connect(self, turn: int) -> Connection:
         """A connection, if the weather allows one."""
         loop: Any = asyncio.get_running_loop()
-        return Connection(cast(Any, await self._network.connect(loop)), _HERE)
+        return Connection(cast(Any, await self._network.connect(loop)), str(_HERE), _HERE)
 
     def prefer(self, connection: Connection) -> None:
         """There is only one way."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """There is nothing to forget."""
+
+    def abandon(self) -> None:
+        """There is nothing that would be left."""
 
 
 @dataclass

@@ -119,5 +119,8 @@ class Nowhere:
     def hurry(self) -> None:
         self.asked.append("hurry")
 
+    def abandon(self) -> None:
+        self.asked.append("abandon")
+
     async def close(self) -> None:
         self.asked.append("close")
