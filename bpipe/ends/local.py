@@ -5,17 +5,25 @@ Whatever is behind them, a descriptor that somebody else may share, a program, a
 the pipe lends them memory, and hears of them in the few words that are methods here. ``name`` is
 what errors call it, as in "cannot read stdin".
 
+Where the session needs records, what is moved is their content: of a source, DATA; for a sink, of
+the kinds that it has a use for. Which it is, is known when an end is made.
+
 Threads. What an end *says* may be said in any thread; what it does with lent memory, only in one
 at a time.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Collection
+from typing import ClassVar, Protocol
 
 from bpipe.engine import Engine
-from bpipe.errors import explain
+from bpipe.errors import ProtocolError, explain
+from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish, Reason
+from bpipe.protocol.writer import BackedWriter
 
 
 class End:
@@ -39,9 +47,19 @@ class Source(End):
 
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
-        self.lend = engine.space  # not methods that call these: every byte passes here
-        self.wrote = engine.writer.wrote
+        # Not methods that call these: every byte passes here.
+        if engine.session.records:
+            self.half: BackedWriter | RecordWriter = RecordWriter(engine.writer, engine.space)
+            self.lend = self.half.space
+        else:
+            self.half, self.lend = engine.writer, engine.space
+        self.wrote: Callable[[int], None] = self.half.wrote
         engine.begin()
+
+    @property
+    def spacious(self) -> bool:
+        """Whether to go on, after a wait for space."""
+        return self.half.room > 0 and self.engine.spacious
 
     @property
     def refused(self) -> bool:
@@ -61,13 +79,30 @@ class Sink(End):
     """An end that takes the bytes of the stream that has come.
 
     ``lend`` returns the next of them, at most so many; none while there are none.
-    ``took`` says how many of these are taken, and so delivered.
+    ``took`` says how many of these are taken, and so delivered. ``half`` tells what there is.
     """
+
+    kinds: ClassVar[Collection[Record]] = frozenset({Record.DATA})  # that it has a use for
 
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
-        self.lend = engine.reader.readable
-        self.took = engine.reader.took
+        self.half: BackedReader | RecordReader = engine.reader
+        self.lend: Callable[..., Views] = engine.reader.readable
+        if engine.session.records:
+            self.half = self._records = RecordReader(engine.reader, self.kinds)
+            self.lend = self._lend_content
+        self.took = self.half.took
+
+    def _lend_content(self, limit: int, after: int = 0) -> Views:
+        """As ``lend``, of records: ``[]`` as well where they are none that can be."""
+        try:
+            views = self._records.readable(limit, after)
+        except ProtocolError as error:
+            self.give_up(f"protocol error: {error}", Reason.PROTOCOL)
+            return []
+        if not views and self._records.drained:
+            self.engine.nudge()  # what is left of a record that was cut counts as taken
+        return views
 
     def ended(self) -> None:
         """Everything is taken, the end of the stream as well."""

@@ -87,7 +87,7 @@ class Output(Source):
 
     def look(self) -> None:
         """There may be space again, or nobody may want more."""
-        if self._paused and not self._ended and (self.engine.spacious or self.refused):
+        if self._paused and not self._ended and (self.spacious or self.refused):
             self._paused = False
             self._loop.add_reader(self._child.stdout, self._read)
 
@@ -182,13 +182,12 @@ class Input(Sink):
     @property
     def wanting(self) -> bool:
         """Whether there is something to do."""
-        return self._open and not self._full and self.engine.reader.ready
+        return self._open and not self._full and self.half.ready
 
     @property
     def is_cut(self) -> bool:
         """Whether everything was given to the program, and it must not take that for all."""
-        reader = self.engine.reader
-        return self._open and reader.drained and reader.ended.failed
+        return self._open and self.half.drained and self.engine.reader.ended.failed
 
     def move(self) -> None:
         """Give the program what there is, as far as its pipe takes it; close it after the end."""
@@ -197,7 +196,7 @@ class Input(Sink):
         try:
             self._note_read()
             self._note_lying()
-            while views := self.engine.reader.readable(READ, after=self._lying - self._counted):
+            while views := self.lend(READ, self._lying - self._counted):
                 if self._lying == self._counted:
                     self._lying_since = self.engine.clock()
                 self._lying += self._child.write(views)
@@ -206,7 +205,7 @@ class Input(Sink):
         except OSError as error:
             self._broken(error)
             return
-        if self.engine.reader.drained:
+        if self.half.drained:
             self._end()
         elif self._lying > self._counted and self._looks is None:
             self._looks = self._loop.call_later(self._pause, self._look_again)
@@ -258,10 +257,14 @@ class Input(Sink):
         """The program has closed its stdin; it may go on."""
         self.shut()
         if isinstance(error, BrokenPipeError):
-            self.engine.session.program_left()
-            self.engine.drive()
+            self.leave()
         else:
             self.failed(error)
+
+    def leave(self) -> None:
+        """The program takes no more: was there to be more?"""
+        self.engine.session.program_left()
+        self.engine.drive()
 
     def _end(self) -> None:
         """It has read everything. Of a stream that was cut short it does not see the end."""
@@ -283,16 +286,15 @@ class Input(Sink):
 
         Returns whether its stdin has come to a right end; somebody else may have it still.
         """
-        reader, closed = self.engine.reader, not self._open
+        closed = not self._open
         if self._open:
             self._note_read()
         self.halt()
-        whole = reader.drained and not reader.ended.failed
+        whole = self.half.drained and not self.engine.reader.ended.failed
         if whole:
             self.shut()
-        if reader.drained:
+        if self.half.drained:
             self.engine.delivered_end()
         else:
-            self.engine.session.program_left()
-            self.engine.drive()
+            self.leave()
         return whole or closed

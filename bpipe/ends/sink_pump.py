@@ -47,12 +47,13 @@ class SinkPump(Sink):
         self._before = before
         self._gate = Gate(descriptor, 0, self._wanted)
         self._scheduling = BatchScheduling(lambda: engine.reader.delivered)
-        if Outlet.possible(descriptor):  # before the thread starts, which may close it at once
+        # Before the thread starts, which may close it at once. Only bytes may pass this process.
+        if not engine.session.records and Outlet.possible(descriptor):
             engine.use_outlet(Outlet(descriptor, self._gate.idle))
         Pump(self, self._gate, self._run)
 
     def _wanted(self) -> bool:
-        return self.engine.reader.ready or self.engine.ending.failure is not None
+        return self.half.ready or self.engine.ending.failure is not None
 
     def _run(self) -> None:
         try:
@@ -73,7 +74,7 @@ class SinkPump(Sink):
             self._before(views)
             self.took(self._write(views))
             self.engine.nudge()
-        elif self.engine.reader.drained:
+        elif self.half.drained:
             self._wait_until_read()
             close_writing(self._descriptor)
             self.ended()

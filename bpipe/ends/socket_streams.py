@@ -52,7 +52,7 @@ class Incoming(Source):
         """There may be space again, or nobody may want more. Moves nothing by itself."""
         if self.over:
             return
-        if not self._watching and (self.engine.spacious or self.refused):
+        if not self._watching and (self.spacious or self.refused):
             self._watch(True)
         if self.refused and not self._told and not self.engine.writer.unwanted:
             self._told = True
@@ -146,7 +146,8 @@ class Outgoing(Sink):
 
     def look(self) -> None:
         """The stream may be at its end. Moves nothing by itself."""
-        if self.engine.reader.drained and self.open and not self._ending:
+        reader = self.engine.reader
+        if reader.mark is not None and not reader.buffered and self.open and not self._ending:
             self._ending = True
             self._loop.call_soon(self._end)
 
@@ -167,16 +168,15 @@ class Outgoing(Sink):
             self._give()
 
     def _give(self) -> None:
-        reader = self.engine.reader
         try:
-            self.took(self._sock.sendmsg(reader.readable(AT_ONCE)))
+            self.took(self._sock.sendmsg(self.lend(AT_ONCE)))
         except BlockingIOError:
             pass
         except OSError as error:
             self.halt()
             self._loop.call_soon(self._broken, error)
             return
-        self._wait_for_room(reader.buffered > 0)
+        self._wait_for_room(self.half.buffered > 0)
         if self._alone and self._looks is None:
             self._look_after(LOOKS[0])
 
@@ -189,7 +189,7 @@ class Outgoing(Sink):
                 self._loop.remove_writer(self._sock)
 
     def _room(self) -> None:
-        if self.engine.reader.buffered:
+        if self.half.buffered:
             self._give()
         else:
             self._wait_for_room(False)
@@ -198,8 +198,8 @@ class Outgoing(Sink):
     # --- its end ---
 
     def _end(self) -> None:
-        if not self.open:
-            return
+        if not self.open or self.lend(1) or not self.half.drained:
+            return  # or the stream has ended within a record
         try:
             if not self.engine.reader.ended.failed:
                 self._sock.shutdown(socket.SHUT_WR)

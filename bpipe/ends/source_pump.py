@@ -33,7 +33,7 @@ class SourcePump(Source):
         Pump(self, self._gate, self._run)
 
     def _wanted(self) -> bool:
-        return self.refused or (self._full and self.engine.spacious)
+        return self.refused or (self._full and self.spacious)
 
     def _run(self) -> None:
         try:

@@ -166,7 +166,7 @@ class BackedReader:
         """A FIN came; ProtocolError if it is not the next thing in the stream."""
         if number != self.received or self.mark is not None:
             raise ProtocolError("an end mark that is not the next")
-        self.mark, self.ended = number, ended
+        self.ended, self.mark = ended, number  # in this order: the consumer asks for the mark
         self.received += 1
         self._close_if_drained()
 

@@ -7,10 +7,7 @@ is, its halves, how far its end has come (``ending.py``), and since when it wait
 An answerer says nothing of its stream before it has heard a frame of the caller: until then
 nobody can have taken anything of it, and the session may give way to another caller.
 
-The end. An end is *done* when its own end mark is acknowledged and the peer's is delivered. It says
-BYE on every link from then on, and is *over* when its BYE is written and the peer's has come.
-
-One thread owns a session. The producer and the consumer may be threads of their own; what
+One thread owns a session; the producer and the consumer may be threads of their own; what
 they may touch is said in ``writer.py`` and ``reader.py``.
 """
 
@@ -26,7 +23,8 @@ from bpipe.protocol.history import History, Loss
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
-from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop, possible
+from bpipe.protocol.terms import Terms
+from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
@@ -35,7 +33,7 @@ FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress tha
 class Session:
     """Both directions of one pipe. ``buffer_size`` bytes are kept for each.
 
-    With a ``secret``, which both ends share, its links are sealed.
+    With a ``secret``, which both ends share, its links are sealed. ``needs``: see ``terms.py``.
     """
 
     def __init__(
@@ -43,6 +41,7 @@ class Session:
         buffer_size: int,
         limits: Limits = Limits(),  # noqa: B008 - immutable
         secret: Secret | None = None,
+        needs: int = 0,
     ) -> None:
         self.secret = secret
         self.resume_secret = b""  # which the two ends of this session share, on sealed links
@@ -57,7 +56,7 @@ class Session:
         self.history = History()
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.heard_at = 0.0  # when the peer was heard last
-        self._terms: tuple[int, ...] = ()  # of the peer: what never changes of its position
+        self.terms = Terms(needs)
         self.change = 0  # is raised with everything but counts of bytes
         self.trace: Callable[[str, str], None] | None = None  # see `log`
         self.if_missed = ""  # what to say if there was more for it
@@ -92,7 +91,13 @@ class Session:
     @property
     def position(self) -> Position:
         """Where this end stands in the stream that it reads."""
-        return Position(self.reader.delivered, self.reader.received, self.reader.capacity)
+        r, needs = self.reader, self.terms.needs
+        return Position(r.delivered, r.received, r.capacity, needs=needs)
+
+    @property
+    def records(self) -> bool | None:
+        """Whether the streams are cut into records; known once there was a link."""
+        return self.terms.records
 
     @property
     def replaceable(self) -> bool:
@@ -126,17 +131,18 @@ class Session:
         """An answerer's session, in which nobody was heard, begins anew for another caller."""
         self.writer.restart()
         self.patience.outage_ended()
-        self.history, self.fruitless, self._terms = History(), 0, ()
+        self.terms.forget()
+        self.history, self.fruitless = History(), 0
 
     def fits(self, position: Position) -> bool:
         """Whether a peer that says it stands there, with these terms, can be resumed."""
-        known = self._terms in ((), position[2:])
-        return known and possible(position) and self.writer.holds(*position[:2])
+        return self.terms.fit(position) and self.writer.holds(*position[:2])
 
     def attach(self, channel: Driver, position: Position, now: float) -> None:
         """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
         assert self.channel is None
-        self.channel, self._terms, self.heard_at = channel, position[2:], now
+        self.channel, self.heard_at = channel, now
+        self.terms.agree(position)
         self.changed()
         self.history.attached(self.writer.high - position.received, now)
         self.writer.resume(position.received, position.window)
@@ -144,10 +150,9 @@ class Session:
 
     def detach(self, loss: Loss, now: float) -> None:
         """The link is gone."""
-        channel, self.channel = self.channel, None
+        channel, self.channel, cause = self.channel, None, loss.cause
         if channel is None or self.over:
             return
-        cause = loss.cause
         self.changed()
         self.history.lost(loss, now)
         self.log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
@@ -163,8 +168,6 @@ class Session:
         """An attempt to get a link has failed."""
         self.changed()
         self.history.failed(cause)
-
-    # --- what a channel hears ---
 
     def establish(self) -> None:
         """The peer belongs to this session: READY came, or a frame after it."""
@@ -254,8 +257,6 @@ class Session:
         if self.phase in MOVING:
             self.reader.close()
 
-    # --- leaving ---
-
     def settle(self, now: float) -> None:
         """Check whether what has happened, a delivery for example, ends a stream or the session."""
         writer, ending = self.writer, self.ending
@@ -274,7 +275,8 @@ class Session:
 
     def verdict(self) -> SessionEnded | None:
         """How this end reports, if it has nothing left to do."""
-        return self.ending.verdict(done=self.done, cut_short=self.writer.cut_short)
+        left = self.records and self.writer.unwanted  # by a program, which may do that
+        return self.ending.verdict(done=self.done, cut_short=self.writer.cut_short and not left)
 
     def lost(self, why: str) -> SessionLost:
         """The failure of a session that cannot go on, and what is known of its stream then."""

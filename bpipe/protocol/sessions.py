@@ -13,7 +13,7 @@ from typing import Final
 from bpipe.errors import Forged, LinkLost
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import NEEDS, Admission, Hello, Opening, possible
+from bpipe.protocol.wire import NEEDS, Admission, Hello, Opening
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 
@@ -84,7 +84,7 @@ class Sessions:
         session = self._vacant()
         if session is None:
             return (Admission.BUSY if self._more is None else Admission.FULL), None
-        fresh = hello.position[:2] == (0, 0) and possible(hello.position)
+        fresh = hello.position[:2] == (0, 0) and session.terms.suit(hello.position)
         return (Admission.OK, session) if fresh else (Admission.RANGE, None)
 
     def _vacant(self) -> Session | None:

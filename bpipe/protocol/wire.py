@@ -208,7 +208,8 @@ class Verdict(NamedTuple):
 
 
 VERSION: Final = 1
-NEEDS: Final = 0  # the bits of `needs` that this program can serve
+RECORDS: Final = 1  # the bit of `needs` for streams that are cut into records
+NEEDS: Final = RECORDS  # the bits of `needs` that this program can serve
 NOWHERE: Final = Position(0, 0, 0, 0)  # of an end that refuses
 _MAGIC: Final = b"bpip"
 _PREFIX_SIZE: Final = 8  # of M1 in every version: what says which version it is
