@@ -19,7 +19,9 @@ def main() -> NoReturn:
     # that asks for something before the session can answer does not end it.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-    for name in ("SIGUSR1", "SIGUSR2", "SIGINFO"):
+    asking = ("SIGUSR1", "SIGUSR2", "SIGINFO")
+    as_ssh = sys.argv[1:2] in (["ssh"], ["run"])  # which SIGUSR1 ends, as it ends ssh
+    for name in asking[as_ssh:]:
         if hasattr(_signal, name):  # not ignored: that would be inherited
             _signal.signal(getattr(_signal, name), _pass)
     gc.disable()  # collecting during the imports costs a tenth of the start-up

@@ -14,7 +14,7 @@ from typing import Final
 import pytest
 
 from bpipe.cli.app import run
-from bpipe.cli.examples import EXIT_STATUS
+from bpipe.cli.examples import COMMAND_STATUS, EXIT_STATUS
 from bpipe.protocol.wire import Admission, Answer, Ended, Kind, Opening, Reason, Stop
 from bpipe.run import exits
 from tests.support.page import PROTOCOL, legends, tables
@@ -167,5 +167,5 @@ def test_every_exit_status_is_told_wherever_they_are_listed() -> None:
     page = COMMAND.read_text().partition(".Sh EXIT STATUS\n")[2].partition("\n.Sh")[0]
     readme = README.read_text().partition("**Exit status**: ")[2].partition("\n* ")[0]
     assert set(map(int, re.findall(r"^\.It (\d+)$", page, re.MULTILINE))) == numbers
-    for text in (readme, EXIT_STATUS):
+    for text in (readme, EXIT_STATUS + COMMAND_STATUS):
         assert set(map(int, re.findall(r"\b\d+\b", text))) == numbers

@@ -11,6 +11,12 @@ Exit status:
 
 The manual: man bpipe
 """
+COMMAND_STATUS: Final = """\
+Exit status:
+  that of the command; 255 failed otherwise, 141 the reader of stdout has left
+
+The manual: man bpipe
+"""
 CONNECT: Final = f"""\
 Examples:
   tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src

@@ -22,6 +22,7 @@ BUSY: Final = (
 )
 ELSEWHERE: Final = "the peer stands elsewhere in the stream"
 OTHER_VERSION: Final = "the listener speaks another version of bpipe's protocol"
+FORGOTTEN: Final = "the peer no longer knows this session"
 
 _FOREIGN: Final = (Admission.UNKNOWN, Admission.VERSION)  # what somebody else would say, too
 _PASSING: Final = (Admission.STALE, Admission.FULL)  # the next attempt may be answered otherwise
@@ -89,7 +90,7 @@ class Caller:
         elif admission is Admission.RANGE:
             self._leave(ELSEWHERE)
         elif admission in _FOREIGN and self._row_lasts(now):
-            self._leave("the peer no longer knows this session")
+            self._leave(FORGOTTEN)
 
     def _leave(self, why: str) -> None:
         """The session cannot go on; that makes no difference to an end that is done, or fails."""

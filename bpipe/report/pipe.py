@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
@@ -9,13 +10,14 @@ from bpipe.engine import Engine
 from bpipe.errors import SessionEnded
 from bpipe.net.clock import clock
 from bpipe.protocol.ring import Views
-from bpipe.report.events import WaitingForStdin
+from bpipe.report.events import Event, WaitingForStdin
 from bpipe.report.flood import Strangers
 from bpipe.report.hints import Hints, StdinHint
 from bpipe.report.line import line
 from bpipe.report.meter import Meter
+from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level, Settings, When
-from bpipe.report.story import Story
+from bpipe.report.story import Look, Story
 from bpipe.report.terminal import REDRAW, same_terminal
 from bpipe.report.watch import Watch, repeat
 from bpipe.status import State, Status
@@ -23,6 +25,8 @@ from bpipe.status import State, Status
 
 class PipeWatch(Watch):
     """Tells what happens to a pipe, and how it ended."""
+
+    ends = "both ends"  # what is to be started again after a failure
 
     def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
         sends = reads_stdin(streams, directions)
@@ -43,23 +47,31 @@ class PipeWatch(Watch):
     def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe. In the event loop."""
         self._engine = engine
-        tell, before, after = self._reporter.tell, [], []
+        teller, before, after = self._teller(), [], []
+        tell = teller.tell
         if listens:
             sealed = engine.session.secret is not None
             exposed = engine.source.exposed
             self._introduce(engine.status().peer, exposed=exposed, sealed=sealed)
             strangers = Strangers(tell)
             after.append(lambda status: strangers.look(status.refused))
-        after.append(Hints(tell, engine.status, waits=listens).look)
-        if self._waits_for_stdin:
-            after.append(self._hint_at_stdin)
+        after += self._hints(tell, engine, listens=listens)
         if self.draws:
             before.append(self._show_change)
-        self._story = Story(engine, self._reporter, self._meter, before, after)
+        self._story = Story(engine, teller, self._meter, before, after, self.ends)
         if self.draws:
             self._draw()
             repeat(self._draw, REDRAW)
         self._report_every_so_often(self.report)
+
+    def _teller(self) -> Teller:
+        """Who is told what happens."""
+        return self._reporter
+
+    def _hints(self, tell: Callable[[Event], None], engine: Engine, *, listens: bool) -> list[Look]:
+        """Those who look for what somebody who waits would ask."""
+        hints: list[Look] = [Hints(tell, engine.status, waits=listens).look]
+        return [*hints, self._hint_at_stdin] if self._waits_for_stdin else hints
 
     def _hint_at_stdin(self, status: Status) -> None:
         if status.peer_finished and not self._hinted:

@@ -34,11 +34,13 @@ class Story:
         meter: Meter,
         before: Sequence[Look] = (),
         after: Sequence[Look] = (),
+        ends: str = "both ends",
     ) -> None:
         self.concluded = False
         self._engine = engine
         self._reporter = reporter
         self._meter = meter
+        self._ends = ends  # what can be started again
         self._change = -1  # what was told of last
         if reporter.level >= Level.TRACE:
             engine.session.trace_to(self._trace)
@@ -100,7 +102,7 @@ class Story:
         reason = str(failure)
         if isinstance(failure, NotConnected | SessionLost):
             reason = addressed(status.peer, reason)
-        more = advice(failure, totals, interrupted=interrupted)
+        more = advice(failure, totals, interrupted=interrupted, ends=self._ends)
         done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
         self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
 

@@ -130,8 +130,10 @@ class Done(NamedTuple):
         return f"{summary}; {exactly(lacking)} less than expected" if lacking > 0 else summary
 
 
-def advice(failure: SessionEnded, totals: Totals, *, interrupted: bool = False) -> str:
-    """How far a session got that has failed, and what to do.
+def advice(
+    failure: SessionEnded, totals: Totals, *, interrupted: bool = False, ends: str = "both ends"
+) -> str:
+    """How far a session got that has failed, and what to do; ``ends``: what can be started again.
 
     Whoever has ``interrupted`` it knows what to do.
     """
@@ -142,22 +144,23 @@ def advice(failure: SessionEnded, totals: Totals, *, interrupted: bool = False) 
     if totals.received:
         parts.append(f"{count(totals.delivered, 'byte')} received")
     if not interrupted:
-        parts.append(_what_to_do(failure, totals))
+        parts.append(_what_to_do(failure, totals, ends))
     return "; ".join(filter(None, parts))
 
 
-def _what_to_do(failure: SessionEnded, totals: Totals) -> str:
+def _what_to_do(failure: SessionEnded, totals: Totals, ends: str) -> str:
+    from_the_beginning = f"start {ends} again, from the beginning"
     if isinstance(failure, NotConnected):
         hopeless = failure.code in ("busy", "no-such-name")
         return "" if hopeless else "nothing was read from stdin: it can be started again"
     if isinstance(failure, SessionLost):
         if totals.sent and totals.sent == totals.confirmed:
             return "see what the far side has before it is sent again"
-        return "start both ends again, from the beginning"
+        return from_the_beginning
     told = isinstance(failure, PipeClosed | ProgramFailed)
     if told or not (totals.sent or totals.received):
         return ""
-    return "start both ends again, from the beginning"
+    return from_the_beginning
 
 
 def origin(failure: SessionEnded | None) -> str | None:

@@ -6,6 +6,7 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
+from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.wire import Ended, Finish
 
 if TYPE_CHECKING:
@@ -16,6 +17,12 @@ USAGE: Final = 2
 NOT_CONNECTED: Final = 3
 LOST: Final = 4
 PIPE_CLOSED: Final = 141  # as a shell reports a death by SIGPIPE
+OF_BPIPE: Final = 255  # whatever has failed, under a command that takes the place of ssh
+
+HOLDER_GONE: Final = (
+    "what held the command on {} is gone: it was killed, or the machine was started anew, or the"
+    " end of a login has ended it (KillUserProcesses in logind.conf)"
+)
 
 _STATUSES: Final[dict[type[SessionEnded], int]] = {
     NotConnected: NOT_CONNECTED,
@@ -59,6 +66,27 @@ def decide(outcome: Outcome) -> tuple[int, SessionEnded | None]:
     if failure is None and outcome.left_early:
         failure = PipeClosed("the program has not taken everything")
     return exit_status(failure), failure
+
+
+def decide_command(outcome: Outcome, host: str) -> tuple[int, SessionEnded | None]:
+    """The same for a command that runs on this host, as under ssh: its status tells, alone.
+
+    A failure of our own is always the same status; so it is if nobody knows how the command has
+    ended. But where the reader of our stdout has left, that is told as if we had died of it.
+    """
+    failure, far = outcome.failure, outcome.far
+    if isinstance(failure, PipeClosed):
+        return PIPE_CLOSED, failure
+    if isinstance(failure, SessionLost) and str(failure).startswith(FORGOTTEN):
+        why = str(failure).replace(FORGOTTEN, HOLDER_GONE.format(host), 1)
+        failure = SessionLost(why, "holder-gone")
+    if failure is None and not far.final:
+        failure = SessionLost("nobody has told how the command has ended")
+    if failure is not None:
+        return OF_BPIPE, failure
+    if (number := program_status(far)) != 0:
+        return number, ProgramFailed(f"the command {_words(far)}")
+    return 0, None
 
 
 def _words(finish: Finish) -> str:

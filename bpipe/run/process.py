@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bpipe.ends.local import Ends
 from bpipe.ends.pumps import Pump
@@ -22,17 +22,30 @@ from bpipe.report.output import LogError
 from bpipe.report.settings import Level
 from bpipe.report.terminal import STDERR
 from bpipe.report.watch import Watch
-from bpipe.run.exits import FAILED, USAGE
+from bpipe.run.exits import FAILED, OF_BPIPE, USAGE
 from bpipe.run.limits import LACKING, code, describe, shortage
 from bpipe.status import State
 
 CANNOT_OPEN: Final = (AddressError, *LACKING, ImportError)  # why a pipe, or a server, cannot begin
 
 # Seconds after a deadly signal, before which another one is not impatience.
-_PATIENCE: Final = {signal.SIGINT: 0.1, signal.SIGTERM: 1.0, signal.SIGHUP: 1.0}
+_PATIENCE: Final = {signal.SIGINT: 0.1}
+_LONGER: Final = 1.0  # the same for the others
 
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REPORTING: Final = [getattr(signal, s) for s in ("SIGUSR1", "SIGINFO") if hasattr(signal, s)]
+
+
+class Manner(NamedTuple):
+    """How a process ends that has failed, or that is signalled."""
+
+    failed: int = FAILED
+    usage: int = USAGE
+    deadly: tuple[int, ...] = _DEADLY
+
+
+# Who starts ssh, as rsync does, may end it by any signal that ends ssh.
+AS_SSH: Final = Manner(OF_BPIPE, OF_BPIPE, (*_DEADLY, signal.SIGUSR1))
 
 
 class Process:
@@ -41,12 +54,18 @@ class Process:
     ``interrupted`` is called with the first deadly signal, in place of ``end_all``.
     """
 
-    def __init__(self, watch: Watch, interrupted: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        interrupted: Callable[[int], None] | None = None,
+        manner: Manner = Manner(),  # noqa: B008 - immutable
+    ) -> None:
         self.deadly: int | None = None  # the signal to die by
         self.scheduling = LoopScheduling()
         self._end = interrupted or self.end_all
         self._interrupted = 0.0  # when the last signal of those came
         self._watch = watch
+        self._manner = manner
         self._engines: dict[Engine, Ends | None] = {}
 
     def run(self, main: Coroutine[Any, Any, int], name: str, *, listens: bool) -> int:
@@ -59,9 +78,9 @@ class Process:
             watch.open(name, listens=listens)
             status = asyncio.run(main)
         except LogError as error:
-            status = watch.refuse(USAGE, str(error), error.code)
+            status = watch.refuse(self._manner.usage, str(error), error.code)
         except LACKING as error:
-            status = watch.refuse(FAILED, describe(error), code(error))
+            status = watch.refuse(self._manner.failed, describe(error), code(error))
         finally:
             main.close()
             watch.close()
@@ -72,11 +91,11 @@ class Process:
     def refuse(self, error: BaseException, name: str, *, listens: bool) -> int:
         """Say why it cannot begin: one of CANNOT_OPEN. Returns the exit status."""
         if isinstance(error, AddressError):
-            return self._watch.refuse(USAGE, str(error), error.code)
+            return self._watch.refuse(self._manner.usage, str(error), error.code)
         reason = describe(error)
         if listens and isinstance(error, OSError) and shortage(error) is None:
             reason = f"cannot listen at {name}: {reason}; choose another address"
-        return self._watch.refuse(FAILED, reason, code(error))
+        return self._watch.refuse(self._manner.failed, reason, code(error))
 
     # --- in the event loop ---
 
@@ -89,7 +108,7 @@ class Process:
     def finish(self) -> None:
         """All is over: what is going to be said changes no more."""
         tell_manager("STOPPING=1")
-        for number in (*_DEADLY, *_REPORTING, signal.SIGUSR2):
+        for number in (*self._manner.deadly, *_REPORTING, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
 
     def take(self, engine: Engine, ends: Ends | None = None) -> None:
@@ -144,11 +163,11 @@ class Process:
 
             signal.signal(number, tell)
 
-        for number in _DEADLY:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                handle(number, partial(self._interrupt, number))
         for number in _REPORTING:
             handle(number, partial(self._watch.report, Level.QUIET))
+        for number in self._manner.deadly:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                handle(number, partial(self._interrupt, number))
         handle(signal.SIGUSR2, self._force_reconnect)
         if self._watch.draws and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             handle(signal.SIGTSTP, self._suspend)
@@ -165,7 +184,8 @@ class Process:
         Of a window that is closed the shell tells and the system, and timeout(1) tells the process
         and its group, so a repeat of the first moment means nothing.
         """
-        if self._interrupted and clock() - self._interrupted < _PATIENCE[signal.Signals(number)]:
+        patience = _PATIENCE.get(signal.Signals(number), _LONGER)
+        if self._interrupted and clock() - self._interrupted < patience:
             return
         self._interrupted = clock()
         if self.deadly is None:
@@ -204,11 +224,11 @@ def _fail_in_thread(failed: threading.ExceptHookArgs) -> None:
         failed.thread.end.give_up(shortage(error) or f"an error in bpipe itself: {error!r}")
 
 
-def cannot_begin(error: BaseException) -> int:
+def cannot_begin(error: BaseException, status: int = FAILED) -> int:
     """Say so, where not even a watch could be made; returns the exit status."""
     with contextlib.suppress(OSError):
         os.write(STDERR, f"bpipe: {describe(error)}\n".encode())
-    return FAILED
+    return status
 
 
 def _die_by(number: int) -> None:

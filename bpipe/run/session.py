@@ -14,10 +14,17 @@ from bpipe.net.address import Address
 from bpipe.pipe import BackedPipe
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Settings
-from bpipe.run.exits import decide
+from bpipe.run.exits import decide, decide_command
 from bpipe.run.join import Join, Outcome
 from bpipe.run.limits import LACKING, require_descriptors
-from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin, tell_manager
+from bpipe.run.process import (
+    AS_SSH,
+    CANNOT_OPEN,
+    Manner,
+    Process,
+    cannot_begin,
+    tell_manager,
+)
 
 if TYPE_CHECKING:
     from bpipe.ends.guard import Guard
@@ -32,6 +39,7 @@ class Wanted(NamedTuple):
     directions: Directions
     program: Sequence[str] | None = None  # and its arguments
     service: Address | None = None  # where it listens
+    host: str = ""  # stdin, stdout and stderr are those of a command there, as under ssh
 
     @property
     def seen(self) -> Directions:
@@ -79,15 +87,16 @@ def run_session(
     ``name`` is the address, for people. Does not return if a signal ended the session: then
     this process dies by it.
     """
+    manner = AS_SSH if wanted.host else Manner()
     try:
         streams = take_streams()
-        if wanted.writes_stdout:
+        if wanted.writes_stdout and not wanted.host:  # else what the command says goes there, too
             silence_stderr_within_data(streams)
         require_descriptors()
-        watch = PipeWatch(settings, streams, wanted.seen)
+        watch = _watch(settings, streams, wanted)
     except LACKING as error:
-        return cannot_begin(error)
-    process = Process(watch)
+        return cannot_begin(error, manner.failed)
+    process = Process(watch, manner=manner)
     ends = wanted.ends(streams, watch)
 
     async def main() -> int:
@@ -103,14 +112,22 @@ def run_session(
             tell_manager("READY=1", f"listening on {pipe.status().peer}")
         outcome = await join.run()
         process.finish()
-        return _conclude(process, watch, outcome)
+        return _conclude(process, watch, outcome, wanted.host)
 
     return process.run(main(), name, listens=listens)
 
 
-def _conclude(process: Process, watch: PipeWatch, outcome: Outcome) -> int:
+def _watch(settings: Settings, streams: Streams, wanted: Wanted) -> PipeWatch:
+    if not wanted.host:
+        return PipeWatch(settings, streams, wanted.seen)
+    from bpipe.report.command import CommandWatch
+
+    return CommandWatch(settings, streams, wanted.seen)
+
+
+def _conclude(process: Process, watch: PipeWatch, outcome: Outcome, host: str) -> int:
     """Say how it ended; returns the exit status."""
-    status, failure = decide(outcome)
+    status, failure = decide_command(outcome, host) if host else decide(outcome)
     if outcome.failure is None:
         process.pardon()
     interrupted = process.deadly is not None

@@ -14,7 +14,7 @@ from bpipe.errors import (
     SessionLost,
 )
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
-from bpipe.run.exits import decide, exit_status
+from bpipe.run.exits import decide, decide_command, exit_status
 from bpipe.run.join import Outcome
 from tests.support.statuses import BEFORE
 
@@ -69,3 +69,39 @@ def test_which_of_several_that_have_failed_is_told(
 ) -> None:
     found = decide(Outcome(failure, BEFORE, far, near, left_early))
     assert (found[0], found[1] and str(found[1])) == (status, why)
+
+
+FORGOTTEN = SessionLost("the peer no longer knows this session; 5 bytes are confirmed")
+GONE = (
+    "what held the command on far is gone: it was killed, or the machine was started anew, or the"
+    " end of a login has ended it (KillUserProcesses in logind.conf); 5 bytes are confirmed"
+)
+COMMAND_NOT_TOLD = "nobody has told how the command has ended"
+
+
+@pytest.mark.parametrize(
+    ("failure", "far", "status", "why"),
+    [
+        (None, GOOD, 0, None),
+        (None, Finish(Ended.EXITED, 1), 1, "the command exited with status 1"),
+        (None, Finish(Ended.EXITED, 255), 255, "the command exited with status 255"),
+        (None, KILLED, 143, "the command was killed by SIGTERM"),
+        (None, UNTOLD, 255, COMMAND_NOT_TOLD),
+        (None, Finish(Ended.CUT), 255, COMMAND_NOT_TOLD),
+        (None, Finish(Ended.RUNNING), 255, COMMAND_NOT_TOLD),
+        (CLOSED, GOOD, 141, "head"),
+        (CLOSED, EXITED, 141, "head"),
+        (CLOSED, Finish(Ended.RUNNING), 141, "head"),
+        (LOST, EXITED, 255, "gave up"),
+        (FORGOTTEN, UNTOLD, 255, GONE),
+        (NotConnected("nobody"), UNTOLD, 255, "nobody"),
+        (PeerAborted("why"), EXITED, 255, "why"),
+        (LocalAbort("why"), GOOD, 255, "why"),
+    ],
+)
+def test_of_a_command_its_own_status_tells_and_all_else_is_one(
+    failure: SessionEnded | None, far: Finish, status: int, why: str | None
+) -> None:
+    for left_early in (False, True):  # whether the command has taken all says its own status
+        found = decide_command(Outcome(failure, BEFORE, far, left_early=left_early), "far")
+        assert (found[0], found[1] and str(found[1])) == (status, why)

@@ -67,6 +67,20 @@ print(process.deadly == signal.{name})
     assert deadly == "True"
 
 
+def test_who_takes_the_place_of_ssh_is_ended_by_what_ends_ssh() -> None:
+    done = in_a_process("""
+from bpipe.run.process import AS_SSH
+process = Process(Watch(), manner=AS_SSH)
+process.begin()
+process.take(one.engine)
+os.kill(os.getpid(), signal.SIGUSR1)
+await asyncio.gather(one.wait_closed(), far.wait_closed())
+outcomes(one, two)
+print(process.deadly == signal.SIGUSR1)
+""")
+    assert (done.stdout, done.stderr) == ("interrupted by SIGUSR1; goes on\nTrue\n", "")
+
+
 def test_a_pipe_that_is_over_is_not_interrupted() -> None:
     done = in_a_process("""
 one.abort(bpipe.Reason.LOCAL_ERROR, "enough")

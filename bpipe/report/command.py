@@ -1,0 +1,112 @@
+"""What is seen of a process that takes the place of ssh: whose ends are a command's, far away.
+
+ssh says nothing as long as all is well, and those who start it rely on that. So people are told of
+what goes well only where they watch it: where one of stdin and stdout is a terminal, and bytes of
+a file or of a program go through the other. An outage is told in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from bpipe.ends.streams import Directions, Streams
+from bpipe.engine import Engine
+from bpipe.errors import PipeClosed
+from bpipe.report.events import Connected, Event, PeerFinished, Trying
+from bpipe.report.hints import LEAST_LEFT
+from bpipe.report.pipe import PipeWatch
+from bpipe.report.reporter import Teller
+from bpipe.report.settings import Level, Settings, When
+from bpipe.report.story import Look
+from bpipe.report.totals import Done
+from bpipe.status import State, Status
+
+DENIED: Final = "denied"  # the code of a failure to say who one is
+_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
+
+
+class MayNotAsk(NamedTuple):
+    """A later connection was refused, as it would have needed an answer that nobody is asked for.
+
+    Told once.
+    """
+
+    peer: str
+
+    def words(self) -> str:
+        return (
+            f"{self.peer}: only the first connection may ask for a password or a touch; to come"
+            " back, ssh needs a key that it can use alone, or an agent"
+        )
+
+
+class CommandTeller:
+    """Tells events; of what goes well only ``loud``, or to those who want to hear more."""
+
+    def __init__(self, teller: Teller, *, loud: bool) -> None:
+        self.level = teller.level
+        self._teller = teller
+        self._loud = loud
+
+    def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
+        """Something has happened; people hear of it from this level on, or later."""
+        if isinstance(event, Done):
+            level = self._of_the_end(event, level)
+        elif isinstance(event, Connected | PeerFinished):
+            level = Level.VERBOSE
+        self._teller.tell(event, level)
+
+    def _of_the_end(self, done: Done, level: Level) -> Level:
+        """A failure of bpipe is told; of its own one the command tells, and head(1) is none."""
+        if done.from_ == "bpipe" and level is Level.QUIET:  # nobody has interrupted it
+            return Level.VERBOSE if done.code == PipeClosed.code else level
+        return Level.NORMAL if self._loud else Level.VERBOSE
+
+
+class CommandHints:
+    """Tells once that it is tried again, and once that nobody can be asked any more."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._tries = False  # told
+        self._denied = False  # told
+
+    def look(self, status: Status) -> None:
+        """Something may have changed."""
+        if not status.cause or status.state not in _AWAY:
+            return
+        if status.state is State.RECONNECTING:
+            if status.cause_code == DENIED and not self._denied:
+                self._denied = True
+                self._tell(MayNotAsk(status.peer))
+        elif not self._tries and (status.gives_up_in or 0.0) >= LEAST_LEFT:
+            self._tries = True
+            left = status.gives_up_in or 0.0
+            self._tell(Trying(status.peer, status.cause, status.cause_code, left))
+
+
+class CommandWatch(PipeWatch):
+    """Tells what happens to the pipe to a command, and how that ended."""
+
+    ends = "it"  # there is one thing to start again
+
+    def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
+        super().__init__(settings, streams, directions)
+        typed = streams.stdin_is_terminal, streams.stdout_is_terminal
+        self._loud = any(typed) and not all(typed)
+        self._always = settings.status_line is When.ALWAYS
+
+    def _teller(self) -> Teller:
+        return CommandTeller(self._reporter, loud=self._loud)
+
+    def _hints(self, tell: Callable[[Event], None], engine: Engine, *, listens: bool) -> list[Look]:
+        """A command that runs on, or that reads no stdin, is as it should be: no word of that."""
+        return [CommandHints(tell).look]
+
+    def _may_draw(self, status: Status) -> bool:
+        """Not while somebody may be asked for a password; of what goes well as ``loud``."""
+        if status.state is State.CONNECTING:
+            return False
+        shown = self._loud or self._always or status.state is State.RECONNECTING
+        return shown and super()._may_draw(status)

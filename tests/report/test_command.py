@@ -1,0 +1,162 @@
+"""What is seen of a process that takes the place of ssh: outages and failures, and little else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+import bpipe
+from bpipe.ends.streams import Directions, Streams
+from bpipe.report.command import CommandHints, CommandTeller, CommandWatch, MayNotAsk
+from bpipe.report.events import Connected, Event, Lost, PeerFinished, Resumed, Trying
+from bpipe.report.settings import Level, Settings, When
+from bpipe.report.totals import Done
+from tests.support.pairs import both
+from tests.support.statuses import AWAY, CALLING, EMPTY, SENDING
+from tests.support.watches import heard, live
+
+PIPES = Streams(0, 1, False, False)  # as a program starts ssh
+SENDS = Streams(0, 1, False, True)  # as somebody types it: tar c . | bpipe ssh ...
+TYPED = Streams(0, 1, True, True)
+
+
+class Ear:
+    """Hears what is told, and from which level on."""
+
+    level = Level.NORMAL
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Event, Level]] = []
+
+    def tell(self, event: Event, level: Level = Level.NORMAL) -> None:
+        self.heard.append((event, level))
+
+
+GOOD = Done(0, None)
+FAILED = Done(3, "the command exited with status 3", "program", from_="program")
+OURS = Done(255, "gave up", "lost", from_="bpipe")
+HEAD = Done(141, "the consumer behind stdout closed its pipe", "pipe-closed", from_="bpipe")
+
+
+@pytest.mark.parametrize(
+    ("event", "level", "loud", "quiet"),
+    [
+        (Connected("far"), Level.NORMAL, Level.VERBOSE, Level.VERBOSE),
+        (PeerFinished(5), Level.VERBOSE, Level.VERBOSE, Level.VERBOSE),
+        (Lost("reset", "reset"), Level.NORMAL, Level.NORMAL, Level.NORMAL),
+        (Resumed("far", 1.0, 0), Level.NORMAL, Level.NORMAL, Level.NORMAL),
+        (GOOD, Level.NORMAL, Level.NORMAL, Level.VERBOSE),
+        (FAILED, Level.QUIET, Level.NORMAL, Level.VERBOSE),
+        (OURS, Level.QUIET, Level.QUIET, Level.QUIET),
+        (OURS, Level.NORMAL, Level.NORMAL, Level.VERBOSE),  # interrupted
+        (HEAD, Level.QUIET, Level.VERBOSE, Level.VERBOSE),
+    ],
+)
+def test_of_what_goes_well_people_hear_where_they_watch(
+    event: Event, level: Level, loud: Level, quiet: Level
+) -> None:
+    for wanted, expected in ((True, loud), (False, quiet)):
+        ear = Ear()
+        CommandTeller(ear, loud=wanted).tell(event, level)
+        assert ear.heard == [(event, expected)]
+
+
+def told(*statuses: bpipe.Status) -> list[Event]:
+    events: list[Event] = []
+    hints = CommandHints(events.append)
+    for status in statuses:
+        hints.look(status)
+    return events
+
+
+def test_a_first_attempt_that_has_failed_is_told_once_and_one_that_goes_on_is_not() -> None:
+    asks = replace(CALLING, cause="", attempts=0)
+    (event,) = told(asks, CALLING, replace(CALLING, cause="another"), SENDING, AWAY)
+    assert isinstance(event, Trying)
+    assert event.words() == "far.example:7000: connection refused; trying for 27s more"
+    assert told(replace(CALLING, gives_up_in=0.0)) == []
+
+
+def test_who_cannot_be_asked_any_more_is_told_once() -> None:
+    denied = replace(AWAY, cause="Permission denied (password).", cause_code="denied")
+    (event,) = told(AWAY, denied, SENDING, denied)
+    assert event == MayNotAsk("far.example:7000")
+    assert "only the first connection may ask for a password" in event.words()
+
+
+# --- the whole of it ---
+
+
+def said(streams: Streams, settings: Settings = Settings()) -> list[str]:  # noqa: B008
+    """The lines on stderr of a run in which all goes well."""
+
+    async def check(watch: CommandWatch) -> None:
+        await live(watch)
+
+    return heard(lambda: CommandWatch(settings, streams, Directions()), check)
+
+
+def test_a_program_that_starts_it_hears_nothing_and_neither_does_who_types_a_command() -> None:
+    assert said(PIPES) == []
+    assert said(TYPED) == []
+
+
+def test_who_moves_bytes_by_hand_hears_how_many() -> None:
+    (line,) = said(SENDS)
+    assert line.startswith("bpipe: sent 5 B and received 3 B in ")
+    assert line.endswith(", all delivered")
+
+
+def test_more_can_be_asked_for() -> None:
+    lines = said(PIPES, Settings(Level.VERBOSE))
+    assert any(line.startswith("bpipe: connected to 127.0.0.1:") for line in lines)
+    assert any(line.endswith(", all delivered") for line in lines)
+
+
+def test_what_is_to_be_started_again_is_one_thing() -> None:
+    async def check(watch: CommandWatch) -> None:
+        async with both() as (caller, _):
+            watch.begin(caller.engine, listens=False)
+            status = replace(SENDING, links=1)
+            watch.conclude(bpipe.LocalAbort("a full disk"), status, 255, interrupted=False)
+
+    (line,) = heard(lambda: CommandWatch(Settings(), PIPES, Directions()), check)
+    assert line.endswith("; start it again, from the beginning")
+
+
+@pytest.mark.parametrize(
+    ("streams", "when", "status", "drawn"),
+    [
+        (PIPES, When.AUTO, SENDING, False),
+        (PIPES, When.AUTO, AWAY, True),
+        (PIPES, When.ALWAYS, SENDING, True),
+        (SENDS, When.AUTO, SENDING, True),
+        (SENDS, When.AUTO, CALLING, False),
+        (SENDS, When.ALWAYS, CALLING, False),  # somebody may be asked for a password
+        (TYPED, When.AUTO, EMPTY, False),
+        (TYPED, When.AUTO, AWAY, True),
+        (TYPED, When.NEVER, AWAY, False),
+    ],
+)
+def test_the_status_line_is_drawn_where_it_disturbs_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+    streams: Streams,
+    when: When,
+    status: bpipe.Status,
+    drawn: bool,
+) -> None:
+    monkeypatch.setattr(
+        "bpipe.report.watch.wants_status",
+        lambda settings: settings.status_line is not When.NEVER,
+    )
+
+    async def check(watch: CommandWatch) -> None:
+        async with both() as (caller, _):
+            monkeypatch.setattr(caller.engine, "status", lambda: status)
+            watch.begin(caller.engine, listens=False)
+            await asyncio.sleep(0)
+
+    lines = heard(lambda: CommandWatch(Settings(status_line=when), streams, Directions()), check)
+    assert any(word in line for line in lines for word in ("connected", "reconnecting")) is drawn
