@@ -12,12 +12,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from bpipe.engine import Engine
-from bpipe.errors import PipeClosed, SessionEnded
+from bpipe.errors import PipeClosed, ProtocolError, SessionEnded
 from bpipe.net.address import Address, parse, require_callable, to_listen_at
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
@@ -47,6 +49,8 @@ class BackedPipe:
         self.engine = Engine(session, source, clock)
         self.writer: BackedWriter = session.writer  # the half that this end writes
         self.reader: BackedReader = session.reader  # the half that this end reads
+        self._in: BackedReader | RecordReader | None = None  # the same, once it is known whether
+        self._out: BackedWriter | RecordWriter | None = None  # these carry records
 
     async def __aenter__(self) -> BackedPipe:
         try:
@@ -91,17 +95,36 @@ class BackedPipe:
         """The next bytes, at most ``limit``; waits for the first; ``b""`` at the peer's end.
 
         Bytes count as delivered, and are acknowledged, when this returns them. Raises
-        SessionEnded when the session ended before the stream did.
+        SessionEnded when the session ended before the stream did. Of a far program whose stderr
+        is carried, too, that is left out; ``read_record`` has it.
         """
-        while not (views := self.reader.readable(limit)):
-            if self.reader.drained:
+        while True:
+            kind, data = await self.read_record(limit)
+            if kind is Record.DATA or not data:
+                return data
+
+    async def read_record(self, limit: int = 1 << 16) -> tuple[Record, bytes]:
+        """The same, and what it is: ``DATA``, or what is left out there."""
+        while not (views := self._readable(limit)):
+            if self._in is not None and self._in.drained:
                 self.engine.delivered_end()
-                return b""
+                return Record.DATA, b""
             await self.engine.changed()
+        assert self._in is not None
+        kind = Record.DATA if isinstance(self._in, BackedReader) else self._in.kind
         data = b"".join(views)
-        self.reader.took(len(data))
+        self._in.took(len(data))
         self.engine.drive()
-        return data
+        return kind, data
+
+    def _readable(self, limit: int) -> Views:
+        if self._in is None and (records := self.engine.session.records) is not None:
+            self._in = RecordReader(self.reader, frozenset(Record)) if records else self.reader
+        try:
+            return [] if self._in is None else self._in.readable(limit)
+        except ProtocolError as error:
+            self.engine.abort(Reason.PROTOCOL, f"protocol error: {error}")
+            return []
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Put all of ``data`` on the stream; waits while the buffer is full.
@@ -118,14 +141,21 @@ class BackedPipe:
                 raise PipeClosed("the far side stopped reading")
             if self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
-            views = self.writer.space(len(rest))
+            views = self._space(len(rest))
             for view in views:
                 view[:] = rest[: len(view)]
-                self.writer.wrote(len(view))
                 rest = rest[len(view) :]
+            if self._out is not None:
+                self._out.wrote(sum(map(len, views)))
             self.engine.drive()
             if not views:
                 await self.engine.changed()
+
+    def _space(self, limit: int) -> Views:
+        if self._out is None:
+            records = self.engine.session.terms.begin()
+            self._out = RecordWriter(self.writer) if records else self.writer
+        return self._out.space(limit)
 
     def finish(self, *, more: bool = False) -> None:
         """End the stream that is written here; what the peer sends goes on (half-close).

@@ -2,7 +2,7 @@
 
 It leads a session of its own and has no terminal, so it asks nobody for a password; and as nobody
 could let it go on, the system never stops it with SIGTTIN, SIGTTOU or SIGTSTP. Its stdin and stdout
-are pipes; our ends of them do not block, its own do. Its stderr is ours.
+are pipes; our ends of them do not block, its own do. Its stderr is ours, or a pipe as well.
 
 Its pid belongs to it until nobody will signal it any more: only then is it reaped.
 """
@@ -14,8 +14,9 @@ import contextlib
 import fcntl
 import os
 import select
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 from bpipe.ends.guard import Guard
 from bpipe.ends.kin import PATIENCE, Group, Kin, Program, kin_of
@@ -34,6 +35,9 @@ class Child:
     the time in seconds that it has from SIGTERM to SIGKILL. What it starts is also known by its
     BPIPE_SESSION, if that is in the ``environment``.
     """
+
+    asks: ClassVar[Sequence[int]] = (signal.SIGTERM,)  # what it is asked to end with
+    stderr = -1  # our end of its stderr, where that is a pipe
 
     def __init__(
         self,
@@ -67,20 +71,26 @@ class Child:
 
     def _start(self, argv: Sequence[str], environment: Mapping[str, str]) -> int:
         with contextlib.ExitStack() as its, contextlib.ExitStack() as ours:
-            stdin, self.stdin = _pipe()
+            stdin, self.stdin = open_pipe()
             its.callback(os.close, stdin)
             ours.callback(os.close, self.stdin)
-            self.stdout, stdout = _pipe()
+            self.stdout, stdout = open_pipe()
             its.callback(os.close, stdout)
             ours.callback(os.close, self.stdout)
+            stderr = self._make_stderr(its, ours)
             if self._guard is not None:
                 self._key = self._guard.hold(self.stdin, self._mark)
                 ours.callback(self._let_go, lambda: None)
-            pid = spawn.start(argv, environment, (stdin, stdout, 2))
-            for descriptor in (self.stdin, self.stdout):
-                os.set_blocking(descriptor, False)
+            pid = spawn.start(argv, environment, (stdin, stdout, stderr))
+            for descriptor in (self.stdin, self.stdout, self.stderr):
+                if descriptor >= 0:
+                    os.set_blocking(descriptor, False)
             ours.pop_all()
             return pid
+
+    def _make_stderr(self, its: contextlib.ExitStack, ours: contextlib.ExitStack) -> int:
+        """What is to be its stderr; a pipe's ends are closed by these."""
+        return 2
 
     @property
     def result(self) -> Finish | None:
@@ -180,7 +190,7 @@ class Child:
             with contextlib.suppress(OSError):
                 self._hold_again(self._guard)
         ended = lambda: self._exit.result is not None  # noqa: E731
-        program = Program(self.pid, self._exit.handle, self._pipe, ended, self._mark)
+        program = Program(self.pid, self._exit.handle, self._pipe, ended, self._mark, self.asks)
         self._kin = kin_of(program, self._patience)
         self._steps = self._kin.steps()
         return self._kin
@@ -245,7 +255,7 @@ class Child:
             self._done.clear()
 
 
-def _pipe() -> tuple[int, int]:
+def open_pipe() -> tuple[int, int]:
     """A pipe, neither of whose ends is one of the descriptors 0 to 2."""
     reader, writer = os.pipe()
     if min(reader, writer) > 2:

@@ -8,7 +8,8 @@ its stdin (``setsid PROGRAM`` leaves one behind that is related to nobody). Each
 what another one writes, so none may run on when another one dies: all are stopped first, and looked
 for again until there is no new one. Then each gets SIGTERM, and only when all have it, SIGCONT. One
 that ignores SIGTERM stays as it is, and so never misses what fed it. What is left after some
-seconds is stopped once more and killed.
+seconds is stopped once more and killed; or asked by another signal first, if there is more than one
+to ask with.
 
 The time that this takes belongs to others: ``steps`` yields the seconds after which to go on.
 
@@ -51,6 +52,7 @@ class Program(NamedTuple):
     pipe: tuple[int, int]  # its stdin: device and inode
     ended: Callable[[], bool]  # whether it has; the number may be another's then
     mark: bytes = b""  # what only it, and what it starts, has in its environment, if anything
+    asks: Sequence[int] = (signal.SIGTERM,)  # what they are asked to end with, one after the other
 
 
 class Kin:
@@ -63,6 +65,7 @@ class Kin:
         self._pid = program.pid
         self._pipe = program.pipe
         self._mark = program.mark
+        self._asks = program.asks
         self._patience = patience
         self._hurried = False
         self._members: dict[int, Member] = {}
@@ -74,7 +77,7 @@ class Kin:
                 self._members[program.pid] = Member(process, program.handle, lent=True)
 
     def hurry(self) -> None:
-        """Waste no time with SIGTERM; to be noticed at the next step, which may be taken now."""
+        """Waste no time with asking; to be noticed at the next step, which may be taken now."""
         self._hurried = True
 
     @property
@@ -84,9 +87,10 @@ class Kin:
 
     def steps(self) -> Iterator[float]:
         """End them all. Yields the seconds after which to go on, and returns when all are gone."""
-        yield from self._stop()
-        if not self._hurried:
-            yield from self._terminate()
+        for number in self._asks:
+            yield from self._stop()
+            if not self._hurried:
+                yield from self._ask(number)
         delay = _FIRST
         while self._members:
             yield from self._stop()
@@ -95,10 +99,10 @@ class Kin:
             delay = min(2 * delay, _LONGEST)
             yield from self._sweep()
 
-    def _terminate(self) -> Iterator[float]:
-        """Ask them to end, and wait for a while."""
-        deaf = {pid for pid in self._members if ignores(pid, signal.SIGTERM)}
-        self._send(signal.SIGTERM)
+    def _ask(self, number: int) -> Iterator[float]:
+        """Ask them to end, by this signal, and wait for a while."""
+        deaf = {pid for pid in self._members if ignores(pid, number)}
+        self._send(number)
         for pid, member in self._members.items():
             if pid not in deaf:
                 member.send(signal.SIGCONT)
@@ -209,11 +213,12 @@ class Group:
         """As of ``Kin``. Of the others of its group nobody waits for the end."""
         if self._program.ended():
             return
-        self._send(signal.SIGTERM)
-        self._send(signal.SIGCONT)
-        deadline = time.monotonic() + self._patience
-        while not self._hurried and time.monotonic() < deadline and not self._program.ended():
-            yield _FIRST
+        for number in self._program.asks:
+            self._send(number)
+            self._send(signal.SIGCONT)
+            deadline = time.monotonic() + self._patience
+            while not self._hurried and time.monotonic() < deadline and not self._program.ended():
+                yield _FIRST
         self._send(signal.SIGKILL)
         while not self._program.ended():
             yield _FIRST

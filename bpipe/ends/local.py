@@ -48,7 +48,7 @@ class Source(End):
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
         # Not methods that call these: every byte passes here.
-        if engine.session.records:
+        if engine.session.terms.begin():
             self.half: BackedWriter | RecordWriter = RecordWriter(engine.writer, engine.space)
             self.lend = self.half.space
         else:

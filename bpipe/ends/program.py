@@ -14,7 +14,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from bpipe.ends.child import MARK, Child
 from bpipe.ends.guard import Guard
@@ -26,6 +26,16 @@ from bpipe.protocol.wire import Finish, Reason
 
 # What starts it: with which environment, what to call when it has ended, and who watches over it.
 Launch = Callable[[Sequence[str], Mapping[str, str], Callable[[], None], Guard], Started]
+
+
+class Written(Protocol):
+    """What a program writes; see ``Output``."""
+
+    def look(self) -> None:
+        """There may be space again, or nobody may want more."""
+
+    def exited(self, how: Finish, *, cut: bool) -> None:
+        """The program has ended; ``cut``: that was our doing."""
 
 
 class Program:
@@ -47,7 +57,7 @@ class Program:
         self._shared = guard is not None
         self._engine: Engine
         self._child: Started | None = None
-        self._output: Output
+        self._output: Written
         self._input: Input
         self._asked = False  # to be started
         self._cut = False  # it is being ended
@@ -120,8 +130,12 @@ class Program:
         except OSError as error:
             engine.abort(Reason.LOCAL_ERROR, f"cannot start {self._argv[0]}: {explain(error)}")
             return
-        self._output, self._input = Output(engine, self._child), Input(engine, self._child)
+        self._output, self._input = self._streams(engine, self._child)
         engine.drive()
+
+    def _streams(self, engine: Engine, child: Started) -> tuple[Written, Input]:
+        """What moves the bytes that it writes, and those that it reads."""
+        return Output(engine, child), Input(engine, child)
 
     def _environment(self) -> dict[str, str]:
         """Ours, without what is meant for us, and with who is at the other end."""

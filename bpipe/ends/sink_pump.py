@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from bpipe.ends.consumer import (
     BROKEN,
@@ -34,6 +34,8 @@ class SinkPump(Sink):
 
     ``before`` is called in this pump's thread with what is going to be written.
     """
+
+    watchful: ClassVar = True  # a consumer that leaves is noticed before there is more for it
 
     def __init__(
         self,
@@ -72,23 +74,23 @@ class SinkPump(Sink):
         """Write what there is, or wait for it; returns whether there may be more."""
         if views := self.lend(LARGEST_WRITE):
             self._before(views)
-            self.took(self._write(views))
+            self.took(self._write(views, self._descriptor))
             self.engine.nudge()
         elif self.half.drained:
             self._wait_until_read()
             close_writing(self._descriptor)
             self.ended()
             return False
-        elif self._gate.wait(beside=True) & BROKEN:
+        elif self._gate.wait(beside=self.watchful) & BROKEN:
             raise broken(self._descriptor)
         return True
 
-    def _write(self, views: Views) -> int:
+    def _write(self, views: Views, descriptor: int) -> int:
         try:
-            return os.writev(self._descriptor, views)
+            return os.writev(descriptor, views)
         except BlockingIOError:  # somebody else has set O_NONBLOCK
             poll = select.poll()
-            poll.register(self._descriptor, select.POLLOUT)
+            poll.register(descriptor, select.POLLOUT)
             poll.poll()
             return 0
 

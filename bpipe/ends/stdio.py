@@ -1,4 +1,4 @@
-"""The process's own stdin and stdout as the ends of a pipe."""
+"""The process's own stdin and stdout as the ends of a pipe; and stderr, where that is carried."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from bpipe.ends.errors_sink import ErrorsSink
 from bpipe.ends.sink_pump import SinkPump
 from bpipe.ends.source_pump import SourcePump
 from bpipe.ends.streams import Directions, Streams, reads_stdin
@@ -16,7 +17,8 @@ from bpipe.protocol.ring import Views
 class Stdio:
     """Both, or the one that is wanted; each has a pump. See ``Ends``.
 
-    ``before`` is called, in the thread of the pump, with what is about to be written to stdout.
+    ``before`` is called, in the thread of the pump, with what is about to be written to stdout; or,
+    where there are records, to ``stderr``, a descriptor, which stays open.
     """
 
     def __init__(
@@ -24,11 +26,13 @@ class Stdio:
         streams: Streams,
         directions: Directions,
         before: Callable[[Views], None] = lambda data: None,
+        stderr: int = 2,
     ) -> None:
         self.sends = reads_stdin(streams, directions)
         self.receives = not directions.send_only
         self._streams = streams
         self._before = before
+        self._stderr = stderr
 
     result: Final = None  # nobody knows what is behind them
 
@@ -45,5 +49,9 @@ class Stdio:
             SourcePump(engine, self._streams.stdin, "stdin")
         else:
             os.close(self._streams.stdin)
-        if self.receives:
+        if not self.receives:
+            return
+        if engine.session.records:
+            ErrorsSink(engine, self._streams.stdout, self._stderr, "stdout", self._before)
+        else:
             SinkPump(engine, self._streams.stdout, "stdout", self._before)

@@ -10,7 +10,7 @@ class Terms:
 
     ``records``: whether its streams are cut into records, as they are if either end needs that.
     Once it is known, which is with the first link at the latest, it stays as it is: the ends have
-    begun accordingly.
+    begun accordingly. Nobody who needs something else suits then.
     """
 
     def __init__(self, needs: int = 0) -> None:
@@ -30,6 +30,11 @@ class Terms:
         """The peer has stated these, and they fit."""
         self._peers = position[2:]
         self.records = self._with(position)
+
+    def begin(self) -> bool:
+        """An end begins to write: whether records. Where it does not know yet, it is bytes."""
+        self.records = bool(self.records)
+        return self.records
 
     def forget(self) -> None:
         """There may be another peer."""

@@ -22,10 +22,14 @@ from tests.support.programs import alive, behind_cat, folder, reader, readers, s
 
 __all__ = ["folder"]
 
+LINUX = sys.platform.startswith("linux")
+
 
 def started(argv: list[str]) -> tuple[subprocess.Popen[bytes], Program]:
     """A program, and what is told of it."""
-    process = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     assert process.stdin is not None
     pipe = os.fstat(process.stdin.fileno())
     ended = lambda: process.poll() is not None  # noqa: E731
@@ -59,6 +63,24 @@ def test_elsewhere_the_group_is_ended(
     process.communicate()
 
 
+@pytest.mark.parametrize(
+    "kind", [pytest.param(Kin, marks=pytest.mark.skipif(not LINUX, reason="Linux only")), Group]
+)
+def test_they_may_be_asked_by_several_signals(folder: Path, kind: type[Kin] | type[Group]) -> None:
+    (folder / "deaf").mkdir()
+    asks = (signal.SIGHUP, signal.SIGTERM)
+    plain, program = started(reader(folder))
+    deaf, other = started(["nohup", *reader(folder / "deaf")])
+    until(lambda: readers(folder) and readers(folder / "deaf"), "the readers")
+    go(kind(program._replace(asks=asks), patience=1000).steps())
+    go(kind(other._replace(asks=asks), patience=0.1 if kind is Group else 1000).steps())
+    assert (plain.wait(), deaf.wait()) == (-signal.SIGHUP, -signal.SIGTERM)
+    assert not saw_the_end(folder)
+    assert not saw_the_end(folder / "deaf")
+    for each in (plain, deaf):
+        each.communicate()
+
+
 @pytest.mark.parametrize("hurried", [False, True])
 def test_elsewhere_who_goes_on_is_killed(folder: Path, hurried: bool) -> None:
     process, program = started(reader(folder, "stubborn"))
@@ -75,7 +97,7 @@ def test_elsewhere_who_goes_on_is_killed(folder: Path, hurried: bool) -> None:
     process.communicate()
 
 
-if not sys.platform.startswith("linux"):
+if not LINUX:
     pytest.skip("the rest is of Linux only", allow_module_level=True)
 
 

@@ -33,6 +33,14 @@ def test_a_peer_never_changes_its_terms(other: Position) -> None:
 
 
 @pytest.mark.parametrize("ours", [0, RECORDS])
+def test_who_begins_before_there_is_a_link_stays_with_that(ours: int) -> None:
+    terms = Terms(ours)
+    assert terms.begin() is terms.records is bool(ours)
+    assert terms.suit(PLAIN)
+    assert terms.suit(NEEDY) is bool(ours)
+
+
+@pytest.mark.parametrize("ours", [0, RECORDS])
 def test_another_peer_may_state_others_but_what_has_begun_stays(ours: int) -> None:
     terms = Terms(ours)
     terms.agree(PLAIN)

@@ -1,0 +1,65 @@
+"""A pipe whose streams are cut into records, as programs use it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from bpipe.ends.local import Source
+from bpipe.errors import LocalAbort, PeerAborted
+from bpipe.protocol.records import Record, RecordWriter
+from bpipe.protocol.wire import RECORDS
+from tests.support.pairs import run
+from tests.support.pipes import read_all, send
+from tests.support.records import both
+
+
+@pytest.mark.parametrize("needs", [(RECORDS, 0), (0, RECORDS), (RECORDS, RECORDS)])
+def test_bytes_come_out_as_they_went_in(needs: tuple[int, int]) -> None:
+    async def check() -> None:
+        data = os.urandom(3_000_000)
+        async with both(needs) as (caller, listener):
+            sending = asyncio.ensure_future(send(caller, data))
+            assert await read_all(listener) == data
+            await sending
+            await send(listener, b"back")
+            assert await read_all(caller) == b"back"
+            for pipe in (caller, listener):
+                await pipe.wait_closed()
+                assert pipe.failure is None
+
+    run(check)
+
+
+def test_errors_are_told_apart_or_left_out() -> None:
+    async def check() -> None:
+        async with both() as (caller, listener):
+            source = Source(listener.engine, "a program")
+            half = source.half
+            assert isinstance(half, RecordWriter)
+            for content, kind in ((b"a", Record.DATA), (b"b", Record.ERRORS)) * 2:
+                half.space(1)[0][:] = content
+                half.wrote(1, kind)
+            listener.engine.drive()
+            assert await caller.read_record() == (Record.DATA, b"a")
+            assert await caller.read_record() == (Record.ERRORS, b"b")
+            source.ended()
+            assert await read_all(caller) == b"a"
+
+    run(check)
+
+
+def test_what_cannot_be_records_ends_the_pipe() -> None:
+    async def check() -> None:
+        async with both() as (caller, listener):
+            caller.writer.space(8)[0][:] = b"\7\0\0\0\0\0\0\1"
+            caller.writer.wrote(8)
+            caller.engine.drive()
+            with pytest.raises(LocalAbort, match="protocol error: a record that cannot be"):
+                await listener.read()
+            with pytest.raises(PeerAborted):
+                await caller.read()
+
+    run(check)
