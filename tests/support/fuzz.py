@@ -21,18 +21,30 @@ from unittest.mock import patch
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from bpipe.errors import LinkLost
+from bpipe.errors import LinkLost, ProtocolError
 from bpipe.protocol import sealed
 from bpipe.protocol.caller import Caller
+from bpipe.protocol.channel import Channel
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, begin
 from bpipe.protocol.noise import CipherState, NoiseState
+from bpipe.protocol.records import Record, RecordReader
+from bpipe.protocol.ring import Views
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.wire import Admission, Hello, Kind, Opening, Position, Verdict
+from bpipe.protocol.wire import (
+    RECORDS,
+    Admission,
+    Ended,
+    Hello,
+    Kind,
+    Opening,
+    Position,
+    Verdict,
+)
 from tests.support.loopback import feed, write
 from tests.support.peer import join
 
@@ -86,10 +98,59 @@ def sealing() -> SealedFrames:
     return SealedFrames(CipherState(bytes(32)), CipherState(bytes(32)))
 
 
+class Consumer(Channel):
+    """A channel over which records come; what they hold is said in place of what is due."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, Frames(), NOW)
+        self._records = RecordReader(session.reader, frozenset(Record))
+        self._half = session.reader
+        self._found = b""
+
+    def received(self, count: int, now: float) -> None:
+        """Take all that can be, and whatever a consumer may ask then."""
+        try:
+            super().received(count, now)
+        finally:
+            self._consume()
+
+    def _consume(self) -> None:
+        try:
+            while views := self._records.readable(100):
+                assert self._records.ready
+                assert self._records.buffered
+                for byte in b"".join(views):
+                    self._found += bytes([self._records.kind, byte])
+                    self._records.took(1)
+        except ProtocolError as error:
+            self._found += str(error).encode()
+        assert self._records.buffered == 0
+        assert not self._records.drained or self._half.drained
+
+    def outgoing(self, now: float) -> Views:
+        """What has come."""
+        found = self._found + b"the end" * self._records.drained
+        return [memoryview(found)] if self._found else []
+
+    def sent(self, count: int, now: float) -> None:
+        """It was looked at."""
+        self._found = self._found[count:]
+
+
+def consumer() -> Target:
+    """A session with a link and records."""
+    session = Session(BUFFER, needs=RECORDS)
+    channel = Consumer(session)
+    session.establish()
+    session.attach(channel, Position(0, 0, BUFFER), NOW)
+    return session, channel
+
+
 TARGETS: dict[str, Callable[[], Target]] = {
     "answerer": answerer,
     "caller": caller,
     "session": attached,
+    "records": consumer,
     "sealed answerer": partial(answerer, SECRET),
     "sealed caller": partial(caller, SECRET),
     "sealed session": partial(attached, sealing),
@@ -201,6 +262,23 @@ def some_frames(rng: random.Random, frames: Frames) -> Iterator[bytes]:
             yield frames.pack(Kind.ACK, 0)
 
 
+def some_records(rng: random.Random) -> Iterator[bytes]:
+    """Frames that carry records, most of which may be, and the end of the stream."""
+    stream = b""
+    for _ in range(rng.randrange(8)):
+        kind = rng.randrange(256) if seldom(rng) else rng.choice(list(Record))
+        content = rng.randbytes(rng.choice((0, 1, 7, 8, 9, 300) if seldom(rng) else (1, 9, 300)))
+        length = rng.choice(NUMBERS[:-1]) & 0xFFFFFFFF if seldom(rng) else len(content)
+        stream += bytes([kind, 0, 0, 0]) + length.to_bytes(4, "big") + content
+    frames, at = Frames(), 0
+    while at < len(stream):
+        piece = memoryview(stream)[at : at + rng.choice((1, 7, 8, 9, 500))]
+        yield b"".join(frames.pack_data(at, piece))
+        at += len(piece)
+    if not seldom(rng):
+        yield frames.pack(Kind.FIN, at, b"", rng.choice((Ended.UNKNOWN, Ended.CUT)))
+
+
 def to_answerer(rng: random.Random, secret: Secret | None = None) -> Iterator[bytes]:
     """What a caller says."""
     hello = a_hello(rng)
@@ -228,6 +306,7 @@ EXAMPLES: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
     "answerer": to_answerer,
     "caller": to_caller,
     "session": lambda rng: some_frames(rng, Frames()),
+    "records": some_records,
     "sealed answerer": partial(to_answerer, secret=SECRET),
     "sealed caller": partial(to_caller, secret=SECRET),
     "sealed session": lambda rng: some_frames(rng, sealing()),
