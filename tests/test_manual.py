@@ -15,6 +15,7 @@ import pytest
 
 from bpipe.cli.app import run
 from bpipe.cli.examples import COMMAND_STATUS, EXIT_STATUS
+from bpipe.protocol.records import Record
 from bpipe.protocol.wire import Admission, Answer, Ended, Kind, Opening, Reason, Stop
 from bpipe.run import exits
 from tests.support.page import PROTOCOL, legends, tables
@@ -28,7 +29,7 @@ README: Final = PROTOCOL.parent.parent / "README.md"
 
 def test_the_numbers_in_the_tables_are_those_of_the_wire() -> None:
     rows = re.findall(r"^\.It (\d+) Ta ([A-Z_]+) Ta", PROTOCOL.read_text(), re.MULTILINE)
-    numbers = [*Kind, *Ended, *Opening, *Answer, *Admission, *Stop, *Reason]
+    numbers = [*Kind, *Ended, *Opening, *Answer, *Admission, *Stop, *Reason, *Record]
     assert rows == [(str(number.value), number.name) for number in numbers]
 
 

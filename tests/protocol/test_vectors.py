@@ -93,6 +93,16 @@ def test_the_example_is_what_the_two_ends_say() -> None:
         assert end.session.failure is None
 
 
+def test_the_example_with_records_is_what_the_two_ends_say() -> None:
+    story = Story(b"hi\n", errors=b"oh\n")
+    assert turns(story.link()) == turns(said("An example with records"))
+    for end, kind, content in ((story.answerer, 1, b"hi\n"), (story.caller, 2, b"oh\n")):
+        assert end.taken == bytes([kind, 0, 0, 0, 0, 0, 0, 3]) + content
+        assert end.session.records
+        assert end.session.over
+        assert end.session.failure is None
+
+
 def test_a_lost_link_is_what_the_two_ends_say() -> None:
     story = Story(b"hello\n")
     cut = GREETING + ACK + 16 + len(b"hel")

@@ -10,9 +10,11 @@ from bpipe.protocol.caller import Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting
+from bpipe.protocol.records import Record, RecordWriter
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
+from bpipe.protocol.wire import RECORDS
 from tests.support.page import Said
 
 BUFFER_SIZE: Final = 1 << 20  # bytes: the window of both ends
@@ -70,13 +72,22 @@ class End:
 
 
 class Story:
-    """The caller sends ``text``, and the answerer an empty stream."""
+    """The caller sends ``text``, and the answerer an empty stream.
 
-    def __init__(self, text: bytes, secret: Secret | None = None) -> None:
-        sessions = caller, answerer = [Session(BUFFER_SIZE, secret=secret) for _ in range(2)]
-        caller.writer.space(len(text))[0][:] = text
-        caller.writer.wrote(len(text))
-        for session in sessions:
+    With ``errors`` the caller needs records, and these are what the answerer sends.
+    """
+
+    def __init__(self, text: bytes, secret: Secret | None = None, errors: bytes = b"") -> None:
+        needs = RECORDS if errors else 0
+        caller = Session(BUFFER_SIZE, secret=secret, needs=needs)
+        answerer = Session(BUFFER_SIZE, secret=secret)
+        if errors:
+            write_record(caller, text, Record.DATA)
+            write_record(answerer, errors, Record.ERRORS)
+        else:
+            caller.writer.space(len(text))[0][:] = text
+            caller.writer.wrote(len(text))
+        for session in (caller, answerer):
             session.finish()
         self.caller, self.answerer = End("C", caller), End("A", answerer)
         self._calls = Caller(caller, lambda: SESSION_ID)
@@ -104,6 +115,13 @@ class Story:
             caller.lose()
             answerer.lose()
         return said
+
+
+def write_record(session: Session, content: bytes, kind: Record) -> None:
+    """The session's end sends this."""
+    records = RecordWriter(session.writer)
+    records.space(len(content))[0][:] = content
+    records.wrote(len(content), kind)
 
 
 def answer(hello: bytes, secret: Secret | None = None) -> Said:
