@@ -24,6 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from tests.peer_records import ERRORS, RECORDS, BadRecord, record
 from tests.peer_seal import (
     ACCEPT,
     BROKEN_PIPE,
@@ -40,6 +41,7 @@ from tests.peer_seal import (
     MEMORY,
     OK,
     OPEN,
+    PROTOCOL,
     RANGE,
     READY,
     REFUSE,
@@ -70,6 +72,7 @@ class End:
         self.conns: set[Conn] = set()
         self.link: Conn | None = None
         self.errors, self.bound, self.next_try = 0, 0.05, 0.0
+        self.needs, self.said = RECORDS * args.records, args.errors.encode()
         self.told_unknown, self.unknown_since, self.signal = False, 0.0, 0
         self.family, self.address = _resolve(args.address)
         self.steps: dict[str, Callable[[Conn], bool]] = {
@@ -101,7 +104,8 @@ class End:
         s.epoch += 1
         opening = RESUME if s.confirmed else OPEN
         sealed = int(self.keys is not None)
-        conn.call = Call(b"bpip", 1, opening, sealed, 0, s.ident, s.epoch, 0, 1, 0, 0, bytes(4),
+        conn.call = Call(b"bpip", 1, opening, sealed, 0, s.ident, s.epoch,
+                         0, 1, 0, self.needs, bytes(4),
                          s.inc.delivered, s.inc.received, s.inc.window)  # fmt: skip
         raw = M1.pack(*conn.call)
         if self.keys is not None:
@@ -123,7 +127,7 @@ class End:
         m2 = Answer(*M2.unpack(raw))
         if m2.status > FULL or (m2.answer == ACCEPT) != (m2.status == OK):
             raise LinkLost("an M2 whose status cannot be", error=True)
-        if m2.status or m2.needs:
+        if m2.status or m2.needs & ~RECORDS:
             self._refused(m2.status or VERSION)
             raise LinkLost(f"refused: {m2.status}")
         opened = m2.window, m2.links, m2.needs
@@ -170,6 +174,9 @@ class End:
     def _attach(self, conn: Conn, received: int) -> None:
         s = self.session
         conn.phase, self.link, self.unknown_since = "attached", conn, 0.0
+        s.use_records(self.needs | s.opened[2])
+        if self.said and not s.links:
+            s.out.put(record(self.said, ERRORS))
         s.out.sent = received
         s.links += 1
         for other in [c for c in self.conns if c.call and c is not conn]:
@@ -196,7 +203,8 @@ class End:
             if any(conn.call.pad):
                 raise LinkLost("an M1 with bytes 36 to 39", error=True)
             status = self._judge(conn.call)
-        m2 = Answer(ACCEPT, OK, 1, 0, bytes(4), s.inc.delivered, s.inc.received, s.inc.window)
+        place = s.inc.delivered, s.inc.received, s.inc.window
+        m2 = Answer(ACCEPT, OK, 1, self.needs, bytes(4), *place)
         if status:
             silent = self.now - (self.link.heard_at if self.link else s.outage or self.now)
             m2 = Answer(REFUSE, status, received=int(silent) if status == BUSY else 0)
@@ -210,13 +218,15 @@ class End:
 
     def _judge(self, m: Call) -> int:
         s = self.session
-        if m.needs or m.slot:
-            return VERSION if m.needs else STALE
+        if m.needs & ~RECORDS or m.slot:
+            return VERSION if m.needs & ~RECORDS else STALE
         if m.opening == OPEN:
             if m.session == s.ident:
                 return STALE
             if s.ident and (self.link or s.state != "new"):
                 return BUSY
+            if s.links and s.out.records != bool((self.needs | m.needs) & RECORDS):
+                return RANGE
             right = not (m.delivered or m.received) and m.window and 1 <= m.links <= 8
             return OK if right else RANGE
         if m.session != s.ident:
@@ -327,9 +337,17 @@ class End:
             what()
         except BrokenPipeError:
             self.session.abort(BROKEN_PIPE, self.now)
+        except BadRecord as error:
+            self._say(str(error))
+            self.session.abort(PROTOCOL, self.now)
         except OSError as error:
             self._say(str(error))
             self.session.abort(LOCAL_ERROR, self.now)
+
+    def _waiting(self) -> bool:
+        found: list[bool] = []
+        self._stream(lambda: found.append(self.session.inc.waiting))
+        return any(found)
 
     def _wanted(self) -> dict[int, tuple[int, Callable[[int], None]]]:
         s = self.session
@@ -343,7 +361,7 @@ class End:
         if s.links and out.fd >= 0 and len(out.buf) < MEMORY:
             wanted[out.fd] = select.POLLIN, lambda _: self._stream(out.read)
         if s.links and inc.fd >= 0 and not (inc.unwanted or inc.discard):
-            ready = select.POLLOUT if inc.buf and self.now >= inc.next_at else 0
+            ready = select.POLLOUT if self._waiting() and self.now >= inc.next_at else 0
             wanted[inc.fd] = ready, lambda ev: self._deliver(bool(ev & select.POLLERR))
         return wanted
 
@@ -354,7 +372,7 @@ class End:
             self.now = time.monotonic()
             if self.signal and s.state != "aborting":
                 s.abort(INTERRUPTED, self.now)
-            if not s.inc.buf and s.inc.fin:
+            if not self._waiting() and s.inc.fin:
                 self._deliver(False)
             s.tick(self.link, self.now)
             if self.caller and not self.conns and self.now >= self.next_try and s.leave is None:
@@ -424,6 +442,8 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=MEMORY)
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--send-only", action="store_true", help="take nothing (STOP with 0)")
+    parser.add_argument("--records", action="store_true", help="need records")
+    parser.add_argument("--errors", default="", help="what to say on stderr first; with --records")
     args = parser.parse_args()
     keys = None
     if args.secret_file:

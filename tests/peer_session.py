@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 
+from tests.peer_records import ERRORS, RECORDS, Content, record
 from tests.peer_seal import (
     ABORT,
     ACK,
@@ -50,7 +51,7 @@ class Outgoing:
         self.how: int | None = None
         self.stop: int | None = None
         self.answer_by: float | None = None
-        self.untaken = False
+        self.untaken = self.records = False
 
     @property
     def end(self) -> int:
@@ -71,11 +72,15 @@ class Outgoing:
         if data and self.answer_by is not None:
             self.cut()
         elif data:
-            self.buf += data
-            self.total += len(data)
+            self.put(record(data) if self.records else data)
         else:
             self.how = 0
             self.release()
+
+    def put(self, data: bytes) -> None:
+        """Put this on the stream."""
+        self.buf += data
+        self.total += len(data)
 
     def cut(self) -> None:
         """End the stream at its high, unless its FIN was sent already."""
@@ -105,7 +110,7 @@ class Outgoing:
             return
         if self.fd >= 0 and select.select([self.fd], [], [], 0)[0]:
             self.read()
-        self.untaken = self.total > number
+        self.untaken = self.total > number and not self.records
         self.cut()
 
     def frame(self, window: int) -> tuple[Frame, bytes] | None:
@@ -133,6 +138,17 @@ class Incoming:
         self.delivered = self.received = self.how = 0
         self.fin = self.ended = self.discard = False
         self.next_at = 0.0
+        self.content: Content | None = None  # with records
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something for the consumer."""
+        if self.content and not self.discard:
+            self.delivered += self.content.begin(self.buf)
+            if self.fin and not (self.buf and self.content.left):
+                self.delivered += self.content.end(self.buf, self.how == CUT)
+            return self.content.left > 0 and len(self.buf) > 0
+        return len(self.buf) > 0
 
     def take(self, data: bytes, fin: bool) -> None:
         """Keep what has come."""
@@ -145,12 +161,16 @@ class Incoming:
 
     def deliver(self, now: float) -> None:
         """Give the consumer what it takes."""
-        if self.buf and now >= self.next_at and not self.discard:
+        if self.waiting and now >= self.next_at and not self.discard:
             with contextlib.suppress(BlockingIOError):
-                size = os.write(self.fd, self.buf[:65536])
+                most = min(65536, self.content.left) if self.content else 65536
+                errors = self.content is not None and self.content.kind == ERRORS
+                size = os.write(2 if errors else self.fd, self.buf[:most])
                 del self.buf[:size]
                 self.delivered += size
                 self.next_at = now + self.slow
+                if self.content:
+                    self.content.left -= size
         if self.fin and not (self.buf or self.ended or self.discard):
             os.close(self.fd)
             self.fd, self.ended = -1, True
@@ -269,6 +289,11 @@ class Session:
         if state in ("aborting", "answering"):
             self.out.release()
             self.inc.discard = True
+
+    def use_records(self, needed: int) -> None:
+        """Cut both streams into records, if that is needed."""
+        if needed & RECORDS and not self.out.records:
+            self.out.records, self.inc.content = True, Content()
 
     def abort(self, reason: int, now: float) -> None:
         """Let the session fail for that reason."""

@@ -40,11 +40,19 @@ class Two:
     """A bpipe and the other one, with a proxy between them."""
 
     def __init__(
-        self, start: Start, key: Path, kind: str, *, calls: bool, cuts: list[Cut], window: int = MIB
+        self,
+        start: Start,
+        key: Path,
+        kind: str,
+        *more: str,
+        calls: bool,
+        cuts: list[Cut],
+        window: int = MIB,
     ) -> None:
         name = () if kind != "named" else ("--name", "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro")
         ours = () if kind == "plain" else ("--secret", str(key), *name)
         theirs = () if kind == "plain" else ("--secret-file", str(key), *name)
+        theirs += more
         window_of = "--buffer", str(window)
         self._start, self._theirs = start, (*theirs, "--window", str(window))
         if calls:
@@ -80,7 +88,19 @@ class Two:
 def test_streams_go_both_ways_through_twenty_cuts(
     start: Start, key: Path, kind: str, calls: bool
 ) -> None:
-    two = Two(start, key, kind, calls=calls, cuts=cuts(calls))
+    go_both_ways(Two(start, key, kind, calls=calls, cuts=cuts(calls)))
+
+
+@ROLES
+def test_so_they_do_in_records(start: Start, key: Path, calls: bool) -> None:
+    said = "what it says on its stderr"
+    more = "--records", "--errors", said
+    two = Two(start, key, "plain", *more, calls=calls, cuts=cuts(calls))
+    go_both_ways(two)
+    assert said in two.bpipe.text
+
+
+def go_both_ways(two: Two) -> None:
     producers = two.bpipe.feed(None), two.other.feed(None, offset=5)
     consumers = two.other.drain(), two.bpipe.drain(offset=5)
     until(lambda: len(two.proxy.faults.made) == CUTS, "the last cut", 60)
