@@ -101,7 +101,8 @@ def _bpipe(
 @grouped(without=("keep_open", "to"))
 def connect(
     context: typer.Context,
-    address: Annotated[str, options.address("ADDRESS")],
+    *,
+    address: Annotated[str | None, options.address("ADDRESS")] = None,
     where: Where,
     direction: Direction,
     many: Many,
@@ -113,14 +114,14 @@ def connect(
     from bpipe.cli.runs import Run
     from bpipe.pipe import connect as open_pipe
 
-    run = Run(where.parse(address), trust, tuning, report.settings(), listens=False)
+    run = Run(where.calling(address), trust, tuning, report.settings(), listens=False)
     dial = partial(open_pipe, retry_max=tuning.retry_max)
     ends = many.ends(direction, context.obj)
     return run.one(dial, ends) if many.from_ is None else run.forward(dial, many)
 
 
 @app.command(cls=Command, epilog=examples.LISTEN)
-@grouped(without=("connect_timeout", "retry_max", "from_"))
+@grouped(without=("connect_timeout", "retry_max", "from_", "via"))
 def listen(
     context: typer.Context,
     *,

@@ -18,6 +18,7 @@ from bpipe.report.settings import Level, Settings, When
 if TYPE_CHECKING:
     from bpipe.ends.streams import Directions
     from bpipe.net.address import Address
+    from bpipe.net.command import Via
     from bpipe.protocol.patience import Limits
 
 DEFAULT: Final = ":27473"  # where a listener listens
@@ -44,6 +45,16 @@ class Where(NamedTuple):
             " [default: 27473]",
         ),
     ] = None
+    via: Annotated[
+        str | None,
+        text(
+            "--via",
+            metavar="COMMAND",
+            help="In place of ADDRESS: what this joins its stdin and stdout to, as in"
+            " 'ssh far nc -U /run/x'.",
+            panel=CONNECTION,
+        ),
+    ] = None
     ipv4: Annotated[bool, flag("-4", "--ipv4", help="Use IPv4 only.", panel=CONNECTION)] = False
     ipv6: Annotated[bool, flag("-6", "--ipv6", help="Use IPv6 only.", panel=CONNECTION)] = False
 
@@ -57,6 +68,20 @@ class Where(NamedTuple):
             raise typer.BadParameter("--ipv4 and --ipv6 contradict each other")
         one = socket.AF_INET if self.ipv4 else socket.AF_INET6
         return parse(address, self.port, one if self.ipv4 or self.ipv6 else socket.AF_UNSPEC)
+
+    def calling(self, address: str | None) -> Address | Via:
+        """Where to connect. Raises AddressError."""
+        if self.via is None:
+            if address is None:
+                raise typer.BadParameter("name an ADDRESS, or a command with --via")
+            return self.parse(address)
+        if address is not None:
+            raise typer.BadParameter(f"--via takes the place of the address: no {address}")
+        if self.ipv4 or self.ipv6:
+            raise typer.BadParameter("--via has no address: no --ipv4, no --ipv6")
+        from bpipe.net.command import Via
+
+        return Via(self.via)
 
     def listening(self, address: str | None) -> Address:
         """Where to listen: the same, or the socket that this process was given. AddressError."""
@@ -156,15 +181,15 @@ class Tuning(NamedTuple):
         ),
     ] = None
     retry_max: Annotated[
-        float,
+        float | None,
         option(
             values.pause,
             "--retry-max",
             "TIME",
-            "The longest pause between tries. [default: 1s]",
+            "The longest pause between tries; 15s with --via. [default: 1s]",
             panel=CONNECTION,
         ),
-    ] = 1.0
+    ] = None
     heartbeat: Annotated[
         float,
         option(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,16 +16,28 @@ from bpipe.net.address import Address
 from bpipe.pipe import BUFFER_SIZE, BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.report.settings import Settings
-from bpipe.run.session import Wanted, run_session
+from bpipe.run.session import Hear, Wanted, run_session
+
+if TYPE_CHECKING:
+    from bpipe.net.command import Command, Via
 
 
 class Run:
-    """One address, and all that has to be known to listen there or to connect."""
+    """One place, and all that has to be known to listen there or to connect.
+
+    It is an address, or the command whose runs are the connections.
+    """
 
     def __init__(
-        self, address: Address, trust: Trust, tuning: Tuning, settings: Settings, *, listens: bool
+        self,
+        place: Address | Via,
+        trust: Trust,
+        tuning: Tuning,
+        settings: Settings,
+        *,
+        listens: bool,
     ) -> None:
-        self.address = address
+        self.place = place
         self._trust = trust
         self._tuning = tuning
         self._settings = settings
@@ -35,44 +46,56 @@ class Run:
     def one(self, open_pipe: Callable[..., Awaitable[BackedPipe]], wanted: Wanted) -> int:
         """Open one pipe there, joined to this; returns the exit status."""
         terms = self._tuning.terms(BUFFER_SIZE, Limits())
-        opened = partial(open_pipe, self.address, **self._trusted(), **terms)
-        return run_session(opened, wanted, self._told, str(self.address), listens=self._listens)
+        trusted = self._trusted()
+
+        def opened(hear: Hear) -> Awaitable[BackedPipe]:
+            return open_pipe(self._where(hear), **trusted, **terms)
+
+        return run_session(opened, wanted, self._told, str(self.place), listens=self._listens)
+
+    def _where(self, hear: Hear) -> Address | Command:
+        """What one session connects to, or listens at; ``hear`` is told what a command says."""
+        return self.place if isinstance(self.place, Address) else self.place.command(hear)
 
     def serve(self, wanted: Wanted, many: Many) -> int:
         """Serve many callers there, each joined to one of these; returns the exit status."""
         from bpipe.ends.guard import Guard
-        from bpipe.run.service import Plan, Serve, Sessions, Tell, run_service
+        from bpipe.run.service import Plan, Serve, Sessions, Told, run_service
         from bpipe.server import serve
 
-        trusted = self._trusted()
+        assert isinstance(self.place, Address)
+        address, trusted = self.place, self._trusted()
 
-        def opened(each: Serve, tell: Tell) -> AbstractAsyncContextManager[Sessions]:
-            ends = wanted.apart(Guard(), tell)
+        def opened(each: Serve, told: Told) -> AbstractAsyncContextManager[Sessions]:
+            ends = wanted.apart(Guard(), told.program)
 
             async def handle(pipe: BackedPipe) -> None:
                 await each(pipe, ends())
 
             return serve(
-                self.address, handle, max_sessions=many.most, **trusted, **self._terms_of_many()
+                address, handle, max_sessions=many.most, **trusted, **self._terms_of_many()
             )
 
-        plan = Plan(opened, str(self.address), many.most, many.drain or 0.0)
+        plan = Plan(opened, str(address), many.most, many.drain or 0.0)
         return run_service(plan, self._told)
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:
         """Carry each connection that is made at an address of this machine to there."""
         from bpipe.run.forward import Forwarder
-        from bpipe.run.service import Plan, Serve, Sessions, Tell, run_service
+        from bpipe.run.service import Plan, Serve, Sessions, Told, run_service
 
         local = many.local()
-        if str(local) == str(self.address):
+        if str(local) == str(self.place):
             raise typer.BadParameter(f"{local} is both ends: what comes there would go there")
-        dialled = partial(dial, self.address, **self._trusted(), **self._terms_of_many())
+        terms = {**self._trusted(), **self._terms_of_many()}
 
-        def opened(carry: Serve, tell: Tell) -> AbstractAsyncContextManager[Sessions]:
+        def opened(carry: Serve, told: Told) -> AbstractAsyncContextManager[Sessions]:
+            def dialled() -> Awaitable[BackedPipe]:
+                return dial(self._where(told.carrier), **terms)
+
             return Forwarder(local, dialled, carry, many.most, anywhere=self._trust.insecure)
 
-        plan = Plan(opened, str(local), many.most, many.drain or 0.0, str(self.address))
+        plan = Plan(opened, str(local), many.most, many.drain or 0.0, str(self.place))
         return run_service(plan, self._told)
 
     def _trusted(self) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
+import shutil
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -25,8 +27,10 @@ from bpipe.protocol.wire import Ended, Finish
 
 BUFFER: Final = 256 << 10  # bytes in the kernel, for each direction
 MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of them
-# What a terminal sends to all of our group: it is ours to end the carrier, in order.
-_BLOCKED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+# What a terminal sends to all of our group is not for it: it is ours to end it, in order. Ignored,
+# which a new program inherits; some shells clear what is only blocked.
+_SHIELD: Final = ("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh")
+_BLOCKED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # until that is said
 _QUESTION: Final = 0.5  # seconds after which a line without an end is a question
 _LOOK: Final = 0.02  # seconds between two looks at what was left behind
 
@@ -84,7 +88,11 @@ class Carrier:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
             environment = {**os.environ, MARK: self._value}
             standard = (far.fileno(), far.fileno(), stderr)
-            self.pid = spawn.start(argv, environment, standard, _BLOCKED, apart=self._apart)
+            if self._apart:
+                self.pid = spawn.start(argv, environment, standard)
+            else:
+                words = (*_SHIELD, _found(argv[0]), *argv[1:])
+                self.pid = spawn.start(words, environment, standard, _BLOCKED, apart=False)
             self.sock.setblocking(False)
             os.set_blocking(self._stderr, False)
             ours.pop_all()
@@ -220,6 +228,14 @@ class Carrier:
             os.close(self._stderr)
             self._stderr = -1
             self._utterance.flush()
+
+
+def _found(name: str) -> str:
+    """Where this command is; FileNotFoundError if it is nowhere in PATH."""
+    path = shutil.which(name)
+    if path is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return path
 
 
 def _words(name: str, finish: Finish) -> str:

@@ -23,12 +23,30 @@ from bpipe.net.utterance import Utterance
 FAREWELL: Final = 1.0  # seconds until those are killed that have not ended at the end
 
 
+class Lesson:
+    """What the runs of a command have taught, which the next one may need to know."""
+
+    def __init__(self) -> None:
+        self.quiet = False  # a connection was good: later runs ask nobody
+        self._last: Utterance | None = None
+
+    def good(self) -> None:
+        """A connection was good."""
+        self.quiet = True
+
+    def listen(self, tell: Callable[[str], None]) -> Utterance:
+        """What the next run says; ``tell`` is called with what the last one has not said."""
+        self._last = Utterance(tell, self._last)
+        return self._last
+
+
 class Command:
     """Runs ``argv`` for each connection: no shell, looked for in PATH.
 
     ``tell`` is called in the event loop with each line that it says on stderr: with all of the
     first run, and later with what the run before has not said. ``name`` is for people. The pauses
-    and limits of ``manners`` count once a connection was good; before, there is no limit.
+    and limits of ``manners`` count once a connection was good; before, there is no limit. Sessions
+    that run the same command may share their ``lesson``.
 
     To give later attempts another command, inherit and say so in ``argv_of``.
     """
@@ -41,15 +59,20 @@ class Command:
         name: str = "",
         manners: Manners = CARRIER,
         grace: Grace = Grace(),  # noqa: B008 - immutable
+        lesson: Lesson | None = None,
     ) -> None:
         self.name = name or shlex.join(argv)
         self.argv = tuple(argv)
-        self.quiet = False  # a connection was good: later runs ask nobody
         self._tell = tell
+        self._lesson = lesson or Lesson()
         self._manners = manners
         self._grace = grace
         self._carriers: set[Carrier] = set()  # of which something may be left
-        self._utterance: Utterance | None = None  # of the last run
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a connection was good: later runs have no terminal, and ask nobody."""
+        return self._lesson.quiet
 
     @property
     def manners(self) -> Manners:
@@ -70,7 +93,7 @@ class Command:
         Raises LinkLost if it cannot be started.
         """
         argv = self.argv_of(turn)
-        self._utterance = utterance = Utterance(self._tell, self._utterance)
+        utterance = self._lesson.listen(self._tell)
         try:
             carrier = Carrier(argv, utterance, apart=self.quiet, grace=self._grace)
         except OSError as error:
@@ -81,7 +104,7 @@ class Command:
 
     def prefer(self, connection: Connection) -> None:
         """A connection was good."""
-        self.quiet = True
+        self._lesson.good()
 
     async def close(self) -> None:
         """End all that run, and wait for that; who takes too long is killed."""
@@ -98,6 +121,31 @@ class Command:
         """Kill all that run."""
         for carrier in set(self._carriers):
             carrier.kill()
+
+
+class Via:
+    """A command as it is typed in place of an address; ``text`` is split as a shell splits words.
+
+    What a run of it has taught counts for all sessions. Raises AddressError if there is no such
+    command.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._argv = shlex.split(text)
+        except ValueError as error:
+            reason = str(error)
+            raise AddressError(f"{text!r}: {reason[:1].lower()}{reason[1:]}") from None
+        require_command(self._argv)
+        self._text = text
+        self._lesson = Lesson()
+
+    def __str__(self) -> str:
+        return self._text
+
+    def command(self, tell: Callable[[str], None]) -> Command:
+        """The connector of one session; ``tell`` is as for ``Command``."""
+        return Command(self._argv, tell, name=self._text, lesson=self._lesson)
 
 
 def require_command(argv: Sequence[str]) -> None:

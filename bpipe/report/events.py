@@ -152,6 +152,15 @@ class Trying(NamedTuple):
         return f"{reason}; trying for {format_duration(int(self.left))} more"
 
 
+class CarrierSaid(NamedTuple):
+    """The command whose run is the connection has said something on its stderr."""
+
+    line: str
+
+    def words(self) -> str:
+        return self.line
+
+
 class Lost(NamedTuple):
     """The connection is gone, and the next one is looked for."""
 

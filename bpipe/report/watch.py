@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bpipe import __version__
 from bpipe.net.address import EVERYWHERE, parse
-from bpipe.report.events import Exposed, Invitation, Listening, Started
+from bpipe.report.events import CarrierSaid, Exposed, Invitation, Listening, Started
 from bpipe.report.output import open_log
 from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level, Settings
@@ -73,6 +73,10 @@ class Watch(ABC):
         from bpipe.report.oddities import oddity  # most runs have no program
 
         self._reporter.tell(oddity(what, process, command))
+
+    def tell_of_carrier(self, line: str) -> None:
+        """The command whose run is the connection has said this on its stderr."""
+        self._reporter.tell(CarrierSaid(line))
 
     def clear(self) -> None:
         """Erase the status line until it is drawn the next time."""

@@ -36,8 +36,16 @@ class Sessions(ServerView, Protocol):
 
 
 Serve = Callable[[BackedPipe, Ends], Awaitable[None]]
-Tell = Callable[[str, int, str], None]  # what is odd about a program: see ``ends/notices.py``
-Open = Callable[[Serve, Tell], AbstractAsyncContextManager[Sessions]]
+
+
+class Told(NamedTuple):
+    """Who is to know of what happens outside of the sessions."""
+
+    program: Callable[[str, int, str], None]  # what is odd about one: see ``ends/notices.py``
+    carrier: Callable[[str], None]  # what a command says whose run is a connection
+
+
+Open = Callable[[Serve, Told], AbstractAsyncContextManager[Sessions]]
 
 
 class Plan(NamedTuple):
@@ -77,7 +85,8 @@ class Service:
         """Serve until it is told to end; returns the exit status."""
         async with contextlib.AsyncExitStack() as stack:
             try:
-                opened = self._plan.open(self._serve, self._watch.tell_of_program)
+                told = Told(self._watch.tell_of_program, self._watch.tell_of_carrier)
+                opened = self._plan.open(self._serve, told)
                 self._sessions = await stack.enter_async_context(opened)
             except CANNOT_OPEN as error:
                 return self.process.refuse(error, self._plan.name, listens=True)

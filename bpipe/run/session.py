@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from bpipe.ends.guard import Guard
     from bpipe.ends.notices import Tell
 
-OpenPipe = Callable[[], Awaitable[BackedPipe]]
+Hear = Callable[[str], None]  # a line that a command has said whose run is the connection
+OpenPipe = Callable[[Hear], Awaitable[BackedPipe]]
 
 
 class Wanted(NamedTuple):
@@ -84,8 +85,9 @@ def run_session(
 ) -> int:
     """Wire the ends to the pipe until it is over; returns the exit status.
 
-    ``name`` is the address, for people. Does not return if a signal ended the session: then
-    this process dies by it.
+    ``open_pipe`` is given what is to be called with each line that a carrier says. ``name`` is the
+    address, for people. Does not return if a signal ended the session: then this process dies by
+    it.
     """
     manner = AS_SSH if wanted.host else Manner()
     try:
@@ -101,7 +103,7 @@ def run_session(
 
     async def main() -> int:
         try:
-            pipe = await open_pipe()
+            pipe = await open_pipe(watch.tell_of_carrier)
         except CANNOT_OPEN as error:
             return process.refuse(error, name, listens=listens)
         process.begin()

@@ -51,3 +51,14 @@ def test_a_cap_of_nothing_still_leaves_a_pause() -> None:
     delays = [backoff.next() for _ in range(200)]
     assert max(delays) <= SHORTEST_CAP
     assert sum(delays) > 20 * SHORTEST_CAP
+
+
+def test_a_pause_may_be_drawn_from_its_upper_part_only() -> None:
+    backoff = Backoff(8.0, random.Random(3), first=2.0, drawn=0.25)
+    assert 1.5 <= backoff.next() <= 2
+    assert 3 <= backoff.next() <= 4
+    delays = [backoff.next() for _ in range(1000)]
+    assert 6 <= min(delays) < 6.1
+    assert 7.9 < max(delays) <= 8
+    backoff.reset()
+    assert 1.5 <= backoff.next() <= 2

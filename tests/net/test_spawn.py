@@ -95,3 +95,16 @@ def test_without_sessions_it_has_a_group(monkeypatch: pytest.MonkeyPatch) -> Non
         assert await ending(pid) == (Ended.KILLED, signal.SIGKILL)
 
     asyncio.run(test())
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_process_may_stay_where_we_are(apart: bool) -> None:
+    async def check() -> None:
+        pid = spawn.start(["sleep", "100"], os.environ, (0, 1, 2), apart=apart)
+        own = (os.getsid(pid), os.getpgid(pid)) == (pid, pid)
+        ours = (os.getsid(pid), os.getpgid(pid)) == (os.getsid(0), os.getpgrp())
+        os.kill(pid, signal.SIGKILL)
+        await ending(pid)
+        assert (own, ours) == (apart, not apart)
+
+    run(check)

@@ -284,3 +284,23 @@ def test_a_connect_timeout_of_zero_does_not_concern_a_session_that_was_up() -> N
     lose(session)
     Caller(session).attempt_failed(LinkLost("connection refused"))
     assert not session.over
+
+
+@pytest.mark.parametrize(
+    ("before", "failure"),
+    [(lambda session: None, NotConnected), (cut_short, PipeClosed), (all_done, type(None))],
+)
+def test_a_failure_that_no_attempt_mends_is_the_end(
+    before: Callable[[Session], None], failure: Failure
+) -> None:
+    session = make(b"abc")
+    before(session)
+    Caller(session).hopeless(NotConnected("there is no python3"))
+    assert session.over
+    assert type(session.failure) is failure
+
+
+def test_beside_a_link_it_means_nothing() -> None:
+    session = up()
+    Caller(session).hopeless(NotConnected("there is no python3"))
+    assert not session.over

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from bpipe.errors import Busy, LinkLost, NotConnected, ProtocolError, SessionEnded
@@ -210,3 +212,10 @@ def test_a_verdict_does_not_prolong_a_greeting() -> None:
     assert greeting.answered
     with pytest.raises(LinkLost, match="no answer to the greeting"):
         greeting.tick(NOW + GREETING_TIMEOUT)
+
+
+def test_who_may_be_asked_for_a_password_first_has_another_limit() -> None:
+    for patience in (10.0, math.inf):
+        greeting = CallerGreeting(calling(), NOW, patience=patience)
+        greeting.tick(NOW + GREETING_TIMEOUT)
+        assert greeting.deadline() == NOW + patience

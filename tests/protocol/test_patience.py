@@ -163,3 +163,21 @@ def test_an_outage_that_ended_takes_its_extension_with_it() -> None:
     patience.outage_began(START + 6000)
     assert until(patience) == START + 7000
     assert patience.extend(START + 7000, START + 9000)
+
+
+def test_no_limit_ends_an_attempt_that_may_be_asking_somebody() -> None:
+    patience = make(calling=True)
+    patience.asking(START + 1, True)
+    assert until(patience, established=False) is None
+    patience.asking(START + 2, False)
+    assert until(patience, established=False) == START + 30
+    patience.asking(START + 3, True)
+    patience.asking(START + 500, False)
+    patience.asking(START + 501, False)
+    assert until(patience, established=False) == START + 500  # it was long enough
+
+
+def test_who_is_asked_does_not_prolong_an_outage() -> None:
+    patience = make(calling=True, outage=True)
+    patience.asking(START + 1, True)
+    assert until(patience) == START + 1000

@@ -14,14 +14,14 @@ from bpipe.run.session import Wanted
 
 RUN: Final = """
 import sys
-from functools import partial
 from bpipe import pipe
 from bpipe.ends.streams import Directions
 from bpipe.report.settings import Settings
 from bpipe.run.session import Wanted, run_session
 address = sys.argv[1]
 wanted = Wanted(Directions())
-sys.exit(run_session(partial(pipe.listen, address), wanted, Settings(), address, listens=True))
+opened = lambda hear: pipe.listen(address)
+sys.exit(run_session(opened, wanted, Settings(), address, listens=True))
 """
 
 
