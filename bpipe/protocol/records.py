@@ -17,7 +17,7 @@ import enum
 import struct
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, NoReturn
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.reader import BackedReader
@@ -84,7 +84,7 @@ class RecordReader:
     def __init__(
         self, half: BackedReader, kinds: Collection[Record] = frozenset({Record.DATA})
     ) -> None:
-        self.kind = Record.DATA  # of what was lent last
+        self.kind = Record.DATA  # of what was lent last, if that was anything
         self._half = half
         self._kinds = kinds
         self._records: deque[tuple[Record, int]] = deque()  # known: bytes that are not taken
@@ -94,7 +94,7 @@ class RecordReader:
         self._broken = False
 
     def readable(self, limit: int, after: int = 0) -> Views:
-        """The next bytes of one record, at most ``limit``; ``[]`` when there are none now.
+        """The next bytes of one kind, at most ``limit``; ``[]`` when there are none now.
 
         ``after`` so many that the consumer has, and has not taken yet. Raises ProtocolError, once,
         if they cannot be the records of a stream.
@@ -109,7 +109,25 @@ class RecordReader:
         views = self._half.readable(min(limit, behind), end - behind)
         if ended and not views:
             self._end_within()
+        got = sum(map(len, views))
+        while got == behind and (limit := limit - got) and self._goes_on(at):
+            at = min(at + 1, -1)
+            behind = self._records[at][1]
+            end += RECORD_HEADER + behind
+            more = self._half.readable(min(limit, behind), end - behind)
+            got = sum(map(len, more))
+            views += more
         return views
+
+    def _goes_on(self, at: int) -> bool:
+        """Whether the record behind this known one, by its index, is there and of its kind."""
+        if at < -1:
+            return self._records[at + 1][0] is self.kind
+        coming = self._next()
+        if coming is None or coming[0] is not self.kind:
+            return False
+        self._know(self.kind, coming[1])
+        return True
 
     def took(self, count: int) -> None:
         """The consumer accepted the first ``count`` bytes, perhaps of several records."""
@@ -153,20 +171,30 @@ class RecordReader:
 
     def _find(self, ended: bool) -> bool:
         """Read the next header; returns whether it is there."""
-        header = b"".join(self._half.readable(RECORD_HEADER, self._known))
-        if len(header) < RECORD_HEADER:
-            if header and ended:
+        coming = self._next()
+        if coming is None:
+            if ended and self._half.buffered > self._known:
                 self._end_within()
             return False
-        word, length = _HEADER.unpack(header)
-        kind = _WORDS.get(word)
-        if kind not in self._kinds or not 1 <= length <= LARGEST_RECORD:
+        kind, size = coming
+        if kind is None or kind not in self._kinds:
             self._fail("a record that cannot be")
-        assert kind is not None
-        self._records.append((kind, length))
-        self._known += RECORD_HEADER + length
-        self._untaken += length
+        self._know(kind, size)
         return True
+
+    def _next(self) -> tuple[Record | None, int] | None:
+        """The next record's kind, if it can be one, and its length; None if it is not there."""
+        header = b"".join(self._half.readable(RECORD_HEADER, self._known))
+        if len(header) < RECORD_HEADER:
+            return None
+        word, size = _HEADER.unpack(header)
+        return _WORDS.get(word) if 1 <= size <= LARGEST_RECORD else None, size
+
+    def _know(self, kind: Record, size: int) -> None:
+        """The next record is right."""
+        self._records.append((kind, size))
+        self._known += RECORD_HEADER + size
+        self._untaken += size
 
     def _end_within(self) -> None:
         """The stream ends within a record; nobody else will take what is there of its header."""
@@ -175,6 +203,6 @@ class RecordReader:
         if self._half.buffered <= self._before:
             self._half.took(self._half.buffered)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str) -> NoReturn:
         self._broken = True
         raise ProtocolError(why)

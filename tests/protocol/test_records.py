@@ -146,6 +146,22 @@ def test_nothing_is_lent_and_nobody_is_woken_for_less_than_a_byte_of_content() -
     assert (reader.ready, reader.buffered, take(reader), reader.drained) == (True, 0, b"", True)
 
 
+def test_what_lies_in_one_record_after_another_of_a_kind_is_lent_in_one() -> None:
+    half, reader = make(record(b"ab") + record(b"cde") + record(b"f", ERRORS) + record(b"g")[:-1])
+    assert [lent(reader, limit) for limit in range(1, 7)] == [
+        *(b"a", b"ab", b"abc", b"abcd", b"abcde", b"abcde")
+    ]
+    reader.took(4)
+    assert (half.delivered, take(reader), take(reader)) == (20, b"e", b"f")
+    assert take(reader) == b""
+    arrive(half, b"g" + record(b"hi")[:-1])
+    assert (take(reader), reader.kind, reader.drained) == (b"gh", DATA, False)
+    arrive(half, b"i" + b"\1\0\0\0\0\0\0\0")
+    assert take(reader) == b"i"
+    with pytest.raises(ProtocolError, match="cannot be"):
+        take(reader)
+
+
 def test_what_is_behind_bytes_that_are_not_taken_yet_is_lent() -> None:
     half, reader = make(record(b"abc") + record(b"d", ERRORS) + record(b"ef"))
     given = [(lent(reader, 2, after), reader.kind) for after in range(6)]
@@ -175,9 +191,11 @@ def test_a_stream_that_ends_within_a_record_is_an_error_of_protocol(
 ) -> None:
     half, reader = make(before + record(b"xy")[:size])
     end(half)
-    for content in filter(None, (before[8:], b"x" if size > 8 else b"")):
-        assert reader.ready
+    content = before[8:] + (b"x" if size > 8 else b"")
+    assert reader.ready
+    if content:
         assert take(reader) == content
+        assert reader.ready
     with pytest.raises(ProtocolError, match="ends within a record"):
         take(reader)
     assert (reader.ready, reader.buffered, reader.drained, take(reader)) == (False, 0, False, b"")
