@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from bpipe.ends.local import Sink, Source
@@ -103,7 +105,12 @@ def test_what_is_left_of_a_record_that_was_cut_counts_as_taken() -> None:
             caller.engine.finish(ended=Finish(Ended.CUT))
             while not sink.half.ready:
                 await listener.engine.changed()
+            driven: list[None] = []
+            listener.engine.observe(lambda: driven.append(None))
             assert (sink.half.drained, sink.lend(100), sink.half.drained) == (False, [], True)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert driven
             while caller.status().confirmed < 3:
                 await caller.engine.changed()
 

@@ -166,4 +166,27 @@ def test_what_is_not_wanted_any_more_is_read_and_discarded() -> None:
         await ended_well(near, far)
         assert near.reader.finish == Finish(Ended.EXITED, 5)
 
-    with_program(test, "sh", "-c", "head -c 300000 /dev/zero | tee /dev/stderr; exit 5")
+    much = "head -c 300000 /dev/zero"
+    with_program(test, "sh", "-c", f"{much} || exit 6; {much} >&2 || exit 7; exit 5")
+
+
+def test_it_waits_for_who_does_not_take_what_it_writes() -> None:
+    async def test(near: bpipe.BackedPipe, far: bpipe.BackedPipe, _: RemoteProgram) -> None:
+        near.finish()
+        await until(lambda: far.writer.room <= 8)
+        found = await told(near)
+        assert {kind: len(data) for kind, data in found.items()} == dict.fromkeys(Record, 2 << 20)
+        await ended_well(near, far)
+
+    with_program(test, "sh", "-c", f"head -c {2 << 20} /dev/zero | tee /dev/stderr")
+
+
+def test_what_comes_soon_after_its_exit_is_carried() -> None:
+    async def test(near: bpipe.BackedPipe, far: bpipe.BackedPipe, _: RemoteProgram) -> None:
+        near.finish()
+        assert await told(near) == {Record.DATA: b"out\n", Record.ERRORS: b"late\n"}
+        await ended_well(near, far)
+
+    wait = "while kill -0 $$ 2>/dev/null; do sleep 0.02; done"
+    script = f"({wait}; echo late >&2) >/dev/null </dev/null & cat; echo out"
+    with_program(test, "sh", "-c", script)
