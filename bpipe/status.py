@@ -44,6 +44,7 @@ class Status:
     cause: str  # why the last link was lost, or the last attempt failed
     cause_code: str  # the same in one word, for programs
     attempts: int  # to connect, in this outage; 0 where one can only wait
+    asks: bool  # an attempt may be asking something on the terminal, now or next
     retry_in: float | None  # until the next one; None where one can only wait
 
     @property

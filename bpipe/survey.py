@@ -45,6 +45,7 @@ def survey(session: Session, source: LinkSource, link: Link | None, now: float) 
         cause=str(cause or ""),
         cause_code=cause.code if cause else "",
         attempts=source.attempts,
+        asks=source.asks,
         retry_in=None if next_at is None else max(0.0, next_at - now),
     )
 

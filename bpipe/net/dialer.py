@@ -75,6 +75,11 @@ class Dialer:
         session.patience.calling(clock())
 
     @property
+    def asks(self) -> bool:
+        """Whether an attempt may be asking something on the terminal, now or next."""
+        return self._connector.manners.asks
+
+    @property
     def attempts(self) -> int:
         """How many were started in this outage."""
         return self.schedule.attempts

@@ -24,6 +24,10 @@ class LinkSource(Protocol):
         """The greetings of those who do not belong here."""
 
     @property
+    def asks(self) -> bool:
+        """Whether an attempt may be asking something on the terminal, now or next."""
+
+    @property
     def attempts(self) -> int:
         """How many were started in this outage; 0 where one can only wait."""
 

@@ -108,7 +108,8 @@ class PipeWatch(Watch):
         )
         typed = away or status.finished
         free = (output or not self._after_output) and (typed or not self._after_input)
-        return free and status.state is not State.OVER
+        asks = status.asks and status.state is State.CONNECTING
+        return free and not asks and status.state is not State.OVER
 
     def make_way(self, data: Views) -> None:
         """This is about to be written to stdout, by the thread that calls."""

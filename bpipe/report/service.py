@@ -104,7 +104,9 @@ class ServiceWatch(Watch):
         return self._census.take(self._source, statuses, clock(), draining=self._draining)
 
     def _draw(self) -> None:
-        if (listener := self._count()) is not None:
+        if any(story.status().asks for story in self._sessions.values()):
+            self._terminal.hide()  # who has the terminal now
+        elif (listener := self._count()) is not None:
             self._terminal.show(lambda width, _: service_line(listener, width))
 
     def _sum_up(self, level: Level) -> None:

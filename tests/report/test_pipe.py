@@ -77,6 +77,9 @@ def test_the_status_line_is_drawn_where_it_is_wanted(when: When) -> None:
         ({"received": 5, "delivered": 5, "state": bpipe.State.RECONNECTING}, True),
         ({"received": 5, "state": bpipe.State.RECONNECTING}, False),
         ({"state": bpipe.State.OVER}, False),
+        ({"state": bpipe.State.CONNECTING}, True),
+        ({"state": bpipe.State.CONNECTING, "asks": True}, False),  # whoever asks has the terminal
+        ({"asks": True}, True),
     ],
 )
 def test_data_on_the_same_terminal_goes_before_the_status_line(

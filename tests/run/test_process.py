@@ -127,6 +127,22 @@ await asyncio.sleep(10)
     assert (done.stdout, done.stderr) == ("still here\n", "")
 
 
+def test_what_is_behind_the_connections_is_not_left_behind() -> None:
+    done = in_a_process("""
+import bpipe.run.process as module
+module.clock = lambda: now
+for engine, name in (one.engine, "one"), (two.engine, "two"):
+    engine.source.abandon = lambda name=name: print("abandoned", name, flush=True)
+for now in 100.0, 110.0:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: process.deadly)
+    await asyncio.sleep(0.01)
+    print("still here", flush=True)
+""")
+    assert done.returncode == -signal.SIGTERM
+    assert done.stdout.splitlines() == ["still here", "abandoned one", "abandoned two"]
+
+
 def test_what_the_ends_have_started_is_hurried_before() -> None:
     done = in_a_process("""
 import bpipe.run.process as module

@@ -96,6 +96,7 @@ class Nowhere:
     """Where no link ever comes from; it tells what is asked of it."""
 
     name: Final = "nowhere:1"
+    asks: Final = False
 
     def __init__(self, error: Exception | None = None, *, exposed: bool = False) -> None:
         self.exposed = exposed

@@ -27,6 +27,7 @@ BEFORE = Status(
     cause="",
     cause_code="",
     attempts=0,
+    asks=False,
     retry_in=0.5,
 )
 
