@@ -30,7 +30,7 @@ def test_every_part_is_listed(folder: str) -> None:
     assert sorted(listed) == sorted(modules)
 
 
-@pytest.mark.parametrize("folder", ["ends", "report", "run", "cli"])
+@pytest.mark.parametrize("folder", ["ends", "report", "run", "remote", "cli"])
 def test_every_part_above_them_is_listed(folder: str) -> None:
     table = TEXT.partition("| above them |")[2].partition("\n\n")[0]
     modules = {path.stem for path in (HERE / "bpipe" / folder).glob("*.py")} - {"__init__"}

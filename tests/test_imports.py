@@ -25,6 +25,7 @@ LAYERS = [
     "ends",
     "report",
     "run",
+    "remote",
     "demo",
     "cli",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from bpipe.errors import Forged, LinkLost, ProtocolError
-from bpipe.net.acceptor import Acceptor
+from bpipe.net.acceptor import Acceptor, Host
 from bpipe.net.bind import Bound
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.link import Link
@@ -38,6 +38,16 @@ class Supply(Protocol):
         """A caller was refused, or has to wait."""
 
 
+class Door(Protocol):
+    """Who accepts callers for a listener, if that does not do it itself."""
+
+    def open(self) -> None:
+        """Begin to accept. Again: no effect."""
+
+    def close(self) -> None:
+        """Let go of the address. Again: no effect."""
+
+
 class Listener:
     """Accepts callers, greets them, and hands each link to the session that it belongs to.
 
@@ -45,6 +55,7 @@ class Listener:
     user, where the system tells whose they are. It listens as long as one of its sessions lives:
     also while a link is up, because the caller may know before we do that this link is dead.
     One that has a ``supply`` listens until ``close``, and who is refused concerns only that.
+    ``door`` makes what accepts callers, where more than their user is to be asked.
     """
 
     def __init__(
@@ -54,13 +65,14 @@ class Listener:
         anywhere: bool = False,
         secret: Secret | None = None,
         supply: Supply | None = None,
+        door: Callable[[Bound, Host], Door] | None = None,
         clock: Callable[[], float] = system_clock,
     ) -> None:
         self.name = bound.name
         self.exposed = bound.exposed
         self.refused = 0
         self.supply = supply
-        self._acceptor = Acceptor(bound, self, anywhere=anywhere)
+        self._door = door(bound, self) if door else Acceptor(bound, self, anywhere=anywhere)
         self._clock = clock
         self._room = _room(bound.sockets[-1], PENDING + (supply.most if supply else 0))
         self._heartbeat = 0.0  # the longest of its sessions'
@@ -69,7 +81,7 @@ class Listener:
         self._sessions = Sessions(self._drop_link, secret, more)
         self._sources: dict[Session, AcceptedLinks] = {}
         if supply is not None:
-            self._acceptor.open()
+            self._door.open()
 
     def source(self, session: Session) -> AcceptedLinks:
         """From now on a caller may have this session: its links."""
@@ -80,7 +92,7 @@ class Listener:
     def open(self, session: Session) -> None:
         """Begin to accept callers, also for this session."""
         self._sessions.add(session)
-        self._acceptor.open()
+        self._door.open()
 
     def release(self, session: Session) -> None:
         """This session needs no links any more; after the last one, stop listening.
@@ -94,7 +106,7 @@ class Listener:
 
     def close(self) -> None:
         """Let go of the address, and of everybody who is not attached."""
-        self._acceptor.close()
+        self._door.close()
         for link in self._pending[:]:
             link.fail(LinkLost("the listener has ended"))
 

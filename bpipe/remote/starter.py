@@ -1,0 +1,99 @@
+"""What the far side does before the session is established: see to it that there is a holder.
+
+The holder is who listens at the abstract socket whose name is in the parcel. Who can bind that
+starts the holder, with that socket; so there is one at most, however many attempts are made at
+once, and a command is never started twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+PATIENCE = 10.0  # seconds for another starter to listen at the name that it has bound
+LOOK = 0.01  # seconds between two looks at that
+_CODE = """\
+import json, os, sys, zlib
+size, data = int(sys.argv[2]), b""
+while len(data) < size:
+    data += os.read(0, size - len(data)) or sys.exit()
+parcel = json.loads(zlib.decompress(data).decode())
+exec(parcel["boot"], parcel)
+parcel["hold"](parcel)
+"""
+
+
+def connect(address: str, packed: bytes) -> tuple[socket.socket, bool]:
+    """A connection to who listens there, and whether that is a holder that was started for it.
+
+    ``packed`` is the parcel, as it has come. Raises RuntimeError with a text for people, or
+    OSError, if there can be no holder.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        listening = _bind(address)
+        if listening is not None:
+            with listening:
+                _start(listening, packed)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect(address)
+            return sock, listening is not None
+        except ConnectionRefusedError:
+            sock.close()
+            if time.monotonic() > until:
+                raise
+        time.sleep(LOOK)
+
+
+def _bind(address: str) -> socket.socket | None:
+    """A socket that listens there; None if somebody else has the name."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    sock.listen()
+    return sock
+
+
+def _start(listening: socket.socket, packed: bytes) -> None:
+    """Start the holder: in a session of its own, with nothing of ours but this and stderr."""
+    if importlib.util.find_spec("asyncio") is None:
+        raise RuntimeError("its python3 has no asyncio: is it a minimal one?")
+    ours, its = socket.socketpair()
+    argv = [sys.executable, "-I", "-S", "-c", _CODE, "bpipe-holder", str(len(packed))]
+    actions = [(os.POSIX_SPAWN_DUP2, each.fileno(), at) for at, each in enumerate((its, listening))]
+    settings: dict[str, Any] = {
+        "file_actions": [*actions, *((os.POSIX_SPAWN_CLOSE, each) for each in _inherited())],
+        "setsigmask": (),
+        "setsigdef": signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+    }
+    with ours, its:
+        try:
+            os.posix_spawn(sys.executable, argv, os.environ, setsid=True, **settings)
+        except NotImplementedError:  # it does that itself, a moment later
+            os.posix_spawn(sys.executable, argv, os.environ, **settings)
+        ours.sendall(packed)  # it fits
+
+
+def _inherited() -> list[int]:
+    """Descriptors that this process was started with, beside the first three."""
+    found = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [each for each in found if each > 2 and _is_inheritable(each)]
+
+
+def _is_inheritable(descriptor: int) -> bool:
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # that of the folder, which is closed by now
+        return False
