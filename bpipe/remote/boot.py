@@ -79,13 +79,14 @@ def begin(parcel: "dict[str, Any]") -> None:
         status = 0
     except BaseException as error:
         text = str(error) if isinstance(error, (RuntimeError, OSError)) else repr(error)
-        answer(parcel["nonce"], {"error": text})
+        answer(parcel["nonce"], {"error": text, "final": not isinstance(error, OSError)})
     finally:
         os._exit(status)  # and no word of the interpreter
 
 
 def hold(parcel: "dict[str, Any]") -> None:
     """The whole life of the holder's process."""
+    sys.modules["ssl"] = None  # type: ignore[assignment] # asyncio does without, and starts sooner
     sys.meta_path.insert(0, Memory(parcel["modules"]))
     from bpipe.remote import holder
 

@@ -38,6 +38,7 @@ from bpipe.remote import bundle
 PYTHON: Final = ("python3", "-ISm", "code", "-q")
 PROMPT: Final = b">>> "
 MOST_NOISE: Final = 64 << 10  # bytes before the prompt, and as many before the answer
+ANSWER: Final = 8.0  # seconds for a holder to answer its relay: less than an attempt has
 SILENCE: Final = 10.0  # seconds without a prompt, after which that is said
 SECOND_PROMPT: Final = 10.0  # seconds from another prompt until it is clear that the line failed
 
@@ -98,6 +99,7 @@ class Remote(Command):
             "nonce": self._nonce,
             "token": token.hex(),
             "name": f"bpipe-{hashlib.sha256(token).hexdigest()[:32]}",
+            "patience": ANSWER,
             "greeting": HELLO_SIZE,
             "refusal": pack_verdict(Verdict(Admission.UNKNOWN, NOWHERE)).hex(),
         }
@@ -174,8 +176,10 @@ class Remote(Command):
             said = json.loads(text)
         except ValueError:
             raise LinkLost(f"{self.name}: what it answers was garbled", "garbled") from None
-        if "error" in said:
+        if "error" in said and said["final"]:
             self._give_up(said["error"], "far-side")
+        if "error" in said:
+            raise LinkLost(f"{self.name}: {said['error']}", "far-side")
         return Answer(**said)
 
     def _tell_of_silence(self) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 HALF = 16  # bytes of the token: the first we say, the second the holder does
-PATIENCE = 10.0  # seconds for the holder to do so
 _SET_PIPE_SIZE = 1031  # F_SETPIPE_SZ, which has its name from Python 3.10 on
 _CREDENTIALS = 12  # bytes: pid, user, group
 
@@ -28,7 +27,8 @@ FAREWELL = 5000  # milliseconds without a movement, after the holder has said it
 def main(parcel: Mapping[str, Any], answer: Callable[[str, object], None]) -> None:
     """The whole life of a relay; where the session has not begun, it may start the holder first.
 
-    Raises RuntimeError with a text for people, or OSError, if there can be no holder.
+    Raises RuntimeError with a text for people if there can be no holder, OSError if there is none
+    now.
     """
     sock: socket.socket | None
     address, token = "\0" + parcel["name"], bytes.fromhex(parcel["token"])
@@ -40,15 +40,17 @@ def main(parcel: Mapping[str, Any], answer: Callable[[str, object], None]) -> No
         sock, new = _connect(address), False
     if sock is not None:
         sock.sendall(token[:HALF])
-        if not new and not _is_holder(sock, token):
+        if not new and not _is_holder(sock, token, parcel["patience"]):
             if "errand" in parcel:
-                raise RuntimeError("the holder there does not answer, or is another user's")
+                raise RuntimeError("the name of the holder there is another process's")
             sock = None
     how = "none" if sock is None else "new" if new else "there"
     answer(parcel["nonce"], {"holder": how, **_place()})
     if sock is None:
         refuse(parcel["greeting"], bytes.fromhex(parcel["refusal"]))
-    elif not new or _is_holder(sock, token):  # a new one starts while the greeting comes
+    elif not new or _is_holder(
+        sock, token, parcel["patience"]
+    ):  # a new one starts while the greeting comes
         join(sock)
 
 
@@ -62,14 +64,19 @@ def _connect(address: str) -> socket.socket | None:
     return sock
 
 
-def _is_holder(sock: socket.socket, token: bytes) -> bool:
-    """Whether a process of this user is there, and it knows the second half."""
+def _is_holder(sock: socket.socket, token: bytes, patience: float) -> bool:
+    """Whether a process of this user is there, and it knows the second half.
+
+    TimeoutError if it says nothing in these seconds: it may be busy, and the next attempt better.
+    """
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS)
     if int.from_bytes(credentials[4:8], sys.byteorder) != os.geteuid():
         return False
-    sock.settimeout(PATIENCE)
+    sock.settimeout(patience)
     try:
         return sock.recv(HALF, socket.MSG_WAITALL) == token[HALF:]
+    except socket.timeout:
+        raise TimeoutError(f"the holder there does not answer in {patience:g} s") from None
     except OSError:
         return False
 

@@ -32,8 +32,8 @@ parcel["hold"](parcel)
 def connect(address: str, packed: bytes) -> tuple[socket.socket, bool]:
     """A connection to who listens there, and whether that is a holder that was started for it.
 
-    ``packed`` is the parcel, as it has come. Raises RuntimeError with a text for people, or
-    OSError, if there can be no holder.
+    ``packed`` is the parcel, as it has come. Raises RuntimeError with a text for people if there
+    can be no holder, OSError if there is none now.
     """
     until = time.monotonic() + PATIENCE
     while True:

@@ -47,9 +47,10 @@ def test_their_code_can_be_asked_for(memory: boot.Memory) -> None:
 def test_an_old_python_says_that_it_is_one(version: tuple[int, int]) -> None:
     token = Token()
     with Far(python(version)) as far:
-        error = far.answer(token.starter("true"), token.words["nonce"])["error"]
-        assert error.startswith(f"its python3 is {version[0]}.{version[1]}.")
-        assert error.endswith("bpipe needs 3.9 or later")
+        answer = far.answer(token.starter("true"), token.words["nonce"])
+        assert answer["final"]
+        assert answer["error"].startswith(f"its python3 is {version[0]}.{version[1]}.")
+        assert answer["error"].endswith("bpipe needs 3.9 or later")
         assert far.end() == 1
 
 

@@ -31,6 +31,7 @@ class Token:
             "nonce": secrets.token_hex(8),
             "token": self.bytes.hex(),
             "name": self.name,
+            "patience": 10.0,
             "greeting": HELLO_SIZE,
             "refusal": REFUSAL.hex(),
         }
