@@ -90,6 +90,7 @@ class CommandWatch(PipeWatch):
     """Tells what happens to the pipe to a command, and how that ended."""
 
     ends = "it"  # there is one thing to start again
+    far = "the command"
 
     def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
         super().__init__(settings, streams, directions)

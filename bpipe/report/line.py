@@ -33,18 +33,19 @@ def _segments(view: View, glyphs: Glyphs) -> list[Segment]:
     ]
     match status.state:
         case State.CONNECTING:
-            return [_state(status), *_search(status, glyphs), *end]
+            return [_state(view), *_search(status, glyphs), *end]
         case State.RECONNECTING:
             safe = [*_progress(view, glyphs), *_amounts(view), *_held(status)]
-            return [_state(status), *_search(status, glyphs), *safe, *end]
+            return [_state(view), *_search(status, glyphs), *safe, *end]
         case State.ABORTING:
-            return [_state(status), *_amounts(view), *end]
+            return [_state(view), *_amounts(view), *end]
         case _:
             moving = [*_progress(view, glyphs), *_amounts(view), *_pace(view), *_held(status)]
-            return [_state(status), *moving, *_round_trip(status), *end]
+            return [_state(view), *moving, *_round_trip(status), *end]
 
 
-def _state(status: Status) -> Segment:
+def _state(view: View) -> Segment:
+    status = view.status
     waits = status.retry_in is None  # for somebody to call
     peer = printable(status.peer)
     match status.state:
@@ -56,7 +57,7 @@ def _state(status: Status) -> Segment:
             what = "reconnecting" if waits else f"reconnecting to {peer},"
             return Segment((f"{what} {away}", f"reconnecting {away}"), (3,), "bold magenta")
         case State.CONNECTED if waiting_for_peer(status):
-            return Segment(("waiting for the peer",), (), "bold")
+            return Segment((f"waiting for {view.far}",), (), "bold")
         case State.CONNECTED if not _ending(status):
             return Segment((f"connected to {peer}", "connected"), (3,), "bold green")
         case State.ABORTING:

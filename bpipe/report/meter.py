@@ -22,6 +22,7 @@ class View(NamedTuple):
     size: int | None  # what that direction will have moved in the end
     elapsed: float
     quiet: float = 0.0  # how long nothing has moved, over a connection
+    far: str = "the peer"  # who is at the other end
 
     @property
     def still(self) -> bool:

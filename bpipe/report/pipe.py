@@ -27,6 +27,7 @@ class PipeWatch(Watch):
     """Tells what happens to a pipe, and how it ended."""
 
     ends = "both ends"  # what is to be started again after a failure
+    far = "the peer"  # who is at the other end
 
     def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
         sends = reads_stdin(streams, directions)
@@ -94,7 +95,7 @@ class PipeWatch(Watch):
 
     def _show(self, status: Status) -> None:
         self._shown = status.state
-        view = self._meter.view(status, clock())
+        view = self._meter.view(status, clock())._replace(far=self.far)
         if self._may_draw(status):
             self._terminal.show(partial(line, view))
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -126,6 +125,22 @@ def test_what_is_to_be_started_again_is_one_thing() -> None:
     assert line.endswith("; start it again, from the beginning")
 
 
+def drawn_for(streams: Streams, status: bpipe.Status, when: When = When.ALWAYS) -> list[str]:
+    """What is on stderr when this is the status."""
+
+    async def check(watch: CommandWatch) -> None:
+        async with both() as (caller, _):
+            caller.engine.status = lambda: status  # type: ignore[method-assign]
+            watch.begin(caller.engine, listens=False)
+
+    return heard(lambda: CommandWatch(Settings(status_line=when), streams, Directions()), check)
+
+
+def test_what_is_waited_for_is_the_command() -> None:
+    everything = replace(SENDING, confirmed=SENDING.written, finished=True)
+    assert any("waiting for the command" in line for line in drawn_for(SENDS, everything))
+
+
 @pytest.mark.parametrize(
     ("streams", "when", "status", "drawn"),
     [
@@ -151,12 +166,5 @@ def test_the_status_line_is_drawn_where_it_disturbs_nobody(
         "bpipe.report.watch.wants_status",
         lambda settings: settings.status_line is not When.NEVER,
     )
-
-    async def check(watch: CommandWatch) -> None:
-        async with both() as (caller, _):
-            monkeypatch.setattr(caller.engine, "status", lambda: status)
-            watch.begin(caller.engine, listens=False)
-            await asyncio.sleep(0)
-
-    lines = heard(lambda: CommandWatch(Settings(status_line=when), streams, Directions()), check)
+    lines = drawn_for(streams, status, when)
     assert any(word in line for line in lines for word in ("connected", "reconnecting")) is drawn
