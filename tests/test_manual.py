@@ -105,7 +105,7 @@ def long_options(text: str) -> list[str]:
 
 def test_the_synopsis_has_the_options_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     commands = commands_of_the_program(capsys)
-    assert set(commands) == {"", "connect", "listen", "keygen", "demo"}
+    assert set(commands) == {"", "connect", "listen", "ssh", "run", "keygen", "demo"}
     everywhere = {"--help"}
     for command, options in options_in_the_synopsis().items():
         assert options | everywhere == set(commands.pop(command))

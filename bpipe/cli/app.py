@@ -11,12 +11,15 @@ import typer
 from bpipe import __version__
 from bpipe.cli import examples, options
 from bpipe.cli.complain import complain, say
+from bpipe.cli.completion import complete_host
+from bpipe.cli.far import Via, by, execute, over_ssh
 from bpipe.cli.groups import grouped
-from bpipe.cli.layout import Command, Group, argument
+from bpipe.cli.layout import Command, Group, SshCommand, argument
 from bpipe.cli.many import Many
 from bpipe.cli.options import Direction, Report, Trust, Tuning, Where
+from bpipe.cli.ssh import ForSsh
 from bpipe.errors import AddressError, SecretError, explain
-from bpipe.run.exits import FAILED, USAGE
+from bpipe.run.exits import FAILED, OF_BPIPE, USAGE
 from bpipe.run.limits import describe
 
 app = typer.Typer(
@@ -32,6 +35,9 @@ app = typer.Typer(
 
 def run(arguments: list[str]) -> int:
     """Run the command line; returns the exit status. Usage errors are one line on stderr."""
+    usage, failed = USAGE, FAILED
+    if arguments[:1] in (["ssh"], ["run"]):  # other statuses are those of the command
+        usage = failed = OF_BPIPE
     arguments, program = _take_program(arguments)
     try:
         if arguments[:1] in (["--install-completion"], ["--show-completion"]):
@@ -43,18 +49,18 @@ def run(arguments: list[str]) -> int:
         status = app(arguments, prog_name="bpipe", standalone_mode=False, obj=program)
     except (AddressError, SecretError) as error:
         complain(str(error))
-        return USAGE
+        return usage
     except (OSError, MemoryError, ImportError) as error:  # for example, help could not be written
         complain(describe(error))
-        return FAILED
+        return failed
     except Exception as error:
         if hasattr(error, "format_message"):  # the base of the parser's errors has no name
             _explain_usage(error, arguments)
-            return USAGE
+            return usage
         if "-vv" in arguments:
             raise
         complain(f"an error in bpipe itself: {error!r} (-vv tells more)")
-        return FAILED
+        return failed
     return status if isinstance(status, int) else 0
 
 
@@ -63,7 +69,7 @@ def _take_program(arguments: list[str]) -> tuple[list[str], list[str] | None]:
 
     A command that starts no program takes ``--`` as everybody does: what follows is no option.
     """
-    if arguments[:1] not in (["connect"], ["listen"]) or "--" not in arguments:
+    if arguments[:1] not in (["connect"], ["listen"], ["run"]) or "--" not in arguments:
         return arguments, None
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]
@@ -140,6 +146,35 @@ def listen(
     run = Run(where.listening(address), trust, tuning, report.settings(), listens=True)
     ends = many.ends(direction, context.obj)
     return run.serve(ends, many) if many.keep_open else run.one(open_pipe, ends)
+
+
+@app.command(cls=SshCommand, epilog=examples.SSH)
+@grouped(without=("retry_max",))
+def ssh(
+    context: typer.Context,
+    *,
+    destination: Annotated[
+        str,
+        argument(
+            "DESTINATION", "HOST, USER@HOST or ssh://USER@HOST:PORT.", autocompletion=complete_host
+        ),
+    ],
+    command: Annotated[list[str], argument("COMMAND...", "What runs there, in a shell.")],
+    tuning: Tuning,
+    report: Report,
+) -> int:
+    """Run a command on another machine, as ssh does."""
+    del destination, command  # the context has them, and ssh's options
+    if isinstance(context.obj, ForSsh):
+        return execute(context.obj.words)
+    return over_ssh(context.obj).run(tuning, report.settings())
+
+
+@app.command("run", cls=Command, epilog=examples.RUN)
+@grouped(without=("retry_max",))
+def run_by(context: typer.Context, via: Via, tuning: Tuning, report: Report) -> int:
+    """Run a command elsewhere, as --via starts one."""
+    return by(via, context.obj).run(tuning, report.settings())
 
 
 @app.command(cls=Command)

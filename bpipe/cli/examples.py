@@ -17,6 +17,25 @@ Exit status:
 
 The manual: man bpipe
 """
+SSH: Final = f"""\
+ssh's own short options may stand before DESTINATION and behind it, as in ssh;
+bpipe's long ones before it.
+
+Examples:
+  tar c . | bpipe ssh far.example 'tar x -C /dst'
+  bpipe ssh -p 2222 me@far.example 'pg_dump shop' > shop.sql
+  rsync -a -e 'bpipe ssh' src/ far.example:dst
+  BORG_RSH='bpipe ssh' borg create ssh://far.example/./repo::now src
+  GIT_SSH_COMMAND='bpipe ssh' git clone far.example:project.git
+
+{COMMAND_STATUS}"""
+RUN: Final = f"""\
+Examples:
+  bpipe run --via 'docker exec -i db' -- pg_dump shop > shop.sql
+  bpipe run --via 'kubectl exec -i pod --' -- pg_restore -d shop < dump
+  bpipe run --via 'ssh far.example' -- tar c /src > src.tar
+
+{COMMAND_STATUS}"""
 CONNECT: Final = f"""\
 Examples:
   tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
@@ -34,10 +53,13 @@ Examples:
 
 {EXIT_STATUS}"""
 ALL: Final = """\
-Example, between two machines:
+Examples, between two machines:
   bpipe keygen ~/.bpipe.key && scp -p ~/.bpipe.key far.example:
   far$ bpipe listen :7000 --secret ~/.bpipe.key --name src > src.tar
   tar c . | bpipe connect far.example:7000 --secret ~/.bpipe.key --name src
 
-More: bpipe connect --help, bpipe listen --help, man bpipe
+And where ssh goes:
+  tar c . | bpipe ssh far.example 'tar x -C /dst'
+
+More: bpipe connect --help, bpipe ssh --help, man bpipe
 """

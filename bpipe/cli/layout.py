@@ -20,6 +20,7 @@ class _Layout:
     """What both kinds of command share. It looks the same whichever typer draws it."""
 
     epilog: str | None
+    short = True  # whether options have short names, too
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The parts of it. Some typers would draw boxes, whatever they are told."""
@@ -39,7 +40,7 @@ class _Layout:
         for param in self.get_params(ctx):  # type: ignore[attr-defined]
             title = "Arguments" if _is_argument(param) else "Options"
             title = getattr(param, "rich_help_panel", None) or title
-            groups.setdefault(title, []).append(_row(param))
+            groups.setdefault(title, []).append(_row(param, short=self.short))
         for title, rows in groups.items():
             with formatter.section(title):
                 formatter.write_dl(rows)
@@ -54,16 +55,37 @@ def _is_argument(param: Any) -> bool:
     return bool(param.param_type_name == "argument")
 
 
-def _row(param: Any) -> tuple[str, str]:
+def _row(param: Any, *, short: bool) -> tuple[str, str]:
     """A parameter, and what is said about it."""
     if _is_argument(param):
         return param.metavar, _ARGUMENTS[param.metavar]
-    name = ", ".join(sorted(param.opts, key=len))
+    names = sorted(param.opts, key=len)
+    name = ", ".join(names if short else names[-1:])
     return f"{name} {param.metavar}" if param.metavar else name, param.help or ""
 
 
 class Command(_Layout, TyperCommand):
     """A command with groups of options."""
+
+
+class SshCommand(Command):
+    """A command whose words are ssh's, but for long options before the destination."""
+
+    short = False  # those are ssh's
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what ssh would take out of them: that is the context's ``obj``."""
+        from bpipe.cli.ssh import Call, NotSsh, read, so_far
+
+        valued = {name for param in self.params if param.metavar for name in param.opts}
+        if ctx.resilient_parsing:  # TAB was pressed
+            return super().parse_args(ctx, ["--", *so_far(args, valued)])
+        try:
+            ctx.obj = read(args, valued)
+        except NotSsh as error:
+            raise typer.BadParameter(str(error), ctx=ctx) from None
+        ours = ctx.obj.ours if isinstance(ctx.obj, Call) else []
+        return super().parse_args(ctx, [*ours, "--", "DESTINATION", "COMMAND"])
 
 
 class Group(_Layout, TyperGroup):

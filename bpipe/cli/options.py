@@ -166,7 +166,7 @@ class Tuning(NamedTuple):
             values.duration,
             "--connect-timeout",
             "TIME",
-            "How long to wait for a listener; 0: one try. [default: 30s]",
+            "How long to try for the first connection; 0: one try. [default: 30s]",
             panel=CONNECTION,
         ),
     ] = 30.0
@@ -176,7 +176,7 @@ class Tuning(NamedTuple):
             values.duration,
             "--give-up-after",
             "TIME",
-            "The longest outage; 1h with many sessions. [default: 24h]",
+            "The longest outage; 1h with many sessions, or a command. [default: 24h]",
             panel=CONNECTION,
         ),
     ] = None

@@ -6,6 +6,7 @@ a value. From the first word of the command on nothing is read: the words are jo
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
@@ -15,6 +16,8 @@ VALUED: Final = "BDEFIJLOPQRSWbceilmopw"  # with an argument
 _ANSWERED: Final = "GVQ"  # what ssh itself answers, and connects to nobody
 _OURS: Final = "Tns"  # not for the ssh that carries: -n is about our stdin, -T is always said
 _ONCE: Final = "AKSXY"  # what has to do with the first connection only
+
+HELP: Final = {"-h", "--help"}
 
 _ALONE: Final = "is for an ssh without a command"
 _FORWARDED: Final = (
@@ -122,6 +125,14 @@ def read(words: Sequence[str], valued: Collection[str] = ()) -> Call | ForSsh:
     return reader.call()
 
 
+def so_far(words: Sequence[str], valued: Collection[str] = ()) -> list[str]:
+    """The destination, if it is there, and the words of a command that need not be complete."""
+    reader = _Reader(list(words), valued)
+    with contextlib.suppress(NotSsh):
+        reader.read()
+    return [] if reader.destination is None else [reader.destination, *reader.command]
+
+
 class _Reader:
     def __init__(self, words: list[str], valued: Collection[str]) -> None:
         self.ours: list[str] = []
@@ -129,8 +140,8 @@ class _Reader:
         self.passed: list[str] = []  # all that is not ours
         self._left = words
         self._valued = valued
-        self._destination: str | None = None
-        self._command: list[str] = []
+        self.destination: str | None = None
+        self.command: list[str] = []
 
     def read(self) -> None:
         while self._left:
@@ -138,12 +149,12 @@ class _Reader:
             if word == "--":
                 self._pass()
                 self._read_rest()
-            elif word.startswith("--") or (word == "-h" and self._destination is None):
+            elif word.startswith("--") or (word == "-h" and self.destination is None):
                 self._read_ours()
             elif word.startswith("-") and word != "-":
                 self._read_letters(self._pass()[1:])
-            elif self._destination is None:
-                self._destination = self._pass()
+            elif self.destination is None:
+                self.destination = self._pass()
             else:
                 self._read_rest()
 
@@ -151,16 +162,18 @@ class _Reader:
         for letter, _ in self.options:
             if letter in _REFUSED:
                 raise NotSsh(f"-{letter}: {_REFUSED[letter]}")
-        if not self._destination:
+        if HELP & set(self.ours):  # nothing else counts
+            return Call(self.ours, [], "", "")
+        if not self.destination:
             raise NotSsh("a destination is missing: bpipe ssh HOST COMMAND")
-        command = " ".join(self._command)
+        command = " ".join(self.command)
         if ("s", None) in self.options:
             if command != "sftp":
                 raise NotSsh(f"-s: sftp is the only subsystem that is known, not {command!r}")
             command = SFTP
         if not command:
             raise NotSsh("a command is missing: for a shell use ssh itself, mosh or et")
-        return Call(self.ours, self.options, self._destination, command)
+        return Call(self.ours, self.options, self.destination, command)
 
     def _pass(self) -> str:
         word = self._left.pop(0)
@@ -169,13 +182,13 @@ class _Reader:
 
     def _read_rest(self) -> None:
         """Nothing more is read; after ``--`` the destination may still be missing."""
-        if self._destination is None and self._left:
-            self._destination = self._pass()
-        self._command = [self._pass() for _ in range(len(self._left))]
+        if self.destination is None and self._left:
+            self.destination = self._pass()
+        self.command = [self._pass() for _ in range(len(self._left))]
 
     def _read_ours(self) -> None:
         word = self._left.pop(0)
-        if self._destination is not None:
+        if self.destination is not None:
             raise NotSsh(f"{word}: bpipe's own options come before the destination")
         self.ours.append(word)
         if word in self._valued and self._left:

@@ -22,8 +22,7 @@ from bpipe.report.story import Look
 from bpipe.report.totals import Done
 from bpipe.status import State, Status
 
-DENIED: Final = "denied"  # the code of a failure to say who one is
-_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
+DENIED: Final = "Permission denied ("  # so ssh says it, and in brackets what it has tried
 
 
 class MayNotAsk(NamedTuple):
@@ -70,20 +69,23 @@ class CommandHints:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._tries = False  # told
+        self._away = ""  # who is looked for again
         self._denied = False  # told
 
     def look(self, status: Status) -> None:
         """Something may have changed."""
-        if not status.cause or status.state not in _AWAY:
-            return
-        if status.state is State.RECONNECTING:
-            if status.cause_code == DENIED and not self._denied:
-                self._denied = True
-                self._tell(MayNotAsk(status.peer))
-        elif not self._tries and (status.gives_up_in or 0.0) >= LEAST_LEFT:
+        self._away = status.peer if status.state is State.RECONNECTING else ""
+        left = status.gives_up_in or 0.0
+        tries = status.state is State.CONNECTING and status.cause and left >= LEAST_LEFT
+        if tries and not self._tries:
             self._tries = True
-            left = status.gives_up_in or 0.0
             self._tell(Trying(status.peer, status.cause, status.cause_code, left))
+
+    def heard(self, line: str) -> None:
+        """What connects has said this."""
+        if DENIED in line and self._away and not self._denied:
+            self._denied = True
+            self._tell(MayNotAsk(self._away))
 
 
 class CommandWatch(PipeWatch):
@@ -103,7 +105,13 @@ class CommandWatch(PipeWatch):
 
     def _hints(self, tell: Callable[[Event], None], engine: Engine, *, listens: bool) -> list[Look]:
         """A command that runs on, or that reads no stdin, is as it should be: no word of that."""
-        return [CommandHints(tell).look]
+        self._of_ssh = CommandHints(tell)
+        return [self._of_ssh.look]
+
+    def tell_of_carrier(self, line: str) -> None:
+        """Also what it means."""
+        super().tell_of_carrier(line)
+        self._of_ssh.heard(line)
 
     def _may_draw(self, status: Status) -> bool:
         """Not while somebody may be asked for a password; of what goes well as ``loud``."""

@@ -212,6 +212,8 @@ PANELS = [
 HELP = {
     "connect": PANELS,
     "listen": PANELS,
+    "ssh": ["Arguments", *PANELS[-2:]],
+    "run": PANELS[-2:],
     "keygen": ["Arguments"],
     "demo": ["Arguments"],
 }
@@ -227,7 +229,7 @@ def test_help_has_groups_and_each_argument_and_option_once(
     heads = re.findall(r"^(\S.*):$", text, re.MULTILINE)
     assert heads[: len(HELP[command])] == HELP[command]
     assert not re.search(r"\[\[|\]\]|\\\[|<str>|\{", text)
-    rows = re.findall(r"^  (\[?[A-Z]+\]?|(?:-\w, )?--[\w-]+(?: [A-Z]+)?)  +\S", text, re.MULTILINE)
+    rows = re.findall(r"^  (\[?[A-Z.]+\]?|(?:-\w, )?--[\w-]+(?: [A-Z]+)?)  +\S", text, re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert usage[:4] == ["Usage:", "bpipe", command, "[OPTIONS]"]
     assert usage[4:] == [row for row in rows if "-" not in row]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.completion import complete_path, complete_when
+from bpipe.cli.completion import complete_host, complete_path, complete_when
 
 
 @pytest.fixture
@@ -63,6 +63,43 @@ def test_a_home_directory_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_the_words_of_the_status_line(typed: str, offered: list[str]) -> None:
     assert complete_when(typed) == offered
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of somebody who uses ssh."""
+    folder = tmp_path / ".ssh"
+    (folder / "more").mkdir(parents=True)
+    (folder / "config").write_text(
+        "Include more/* nowhere\nHost far-a  far-b *.far !far-c\n  HostName far-d\n"
+        "host=far-e\n# Host far-f\nHost far-$(g) -far\n"
+    )
+    (folder / "more" / "one").write_text("Host near\nInclude config\n")
+    (folder / "more" / "config").write_text(f"Include {folder}/config\n")  # goes round
+    (folder / "known_hosts").write_text(
+        "far-k,10.0.0.1 ssh-ed25519 AAAA\n[far-l]:2222 ssh-ed25519 AAAA\n\n"
+        "|1|abc=|def= ssh-ed25519 AAAA\n@revoked far-m ssh-ed25519 AAAA\n# far-n\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("far", ["far-a", "far-b", "far-e", "far-k", "far-l"]),
+        ("me@far-k", ["me@far-k"]),
+        ("", ["10.0.0.1", "far-a", "far-b", "far-e", "far-k", "far-l", "near"]),
+        ("x", []),
+    ],
+)
+def test_hosts_that_ssh_knows_are_offered(home: Path, typed: str, offered: list[str]) -> None:
+    assert complete_host(typed) == offered
+
+
+def test_who_has_no_ssh_is_offered_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert complete_host("") == []
 
 
 # --- what a shell is told ---
@@ -115,6 +152,15 @@ def test_what_follows_unix_is_completed_and_plain_paths_are_left_to_the_shell(
         )
     assert "--send-only" in completions(shell, "bpipe connect --se", tmp_path)
     assert "always" in completions(shell, "bpipe connect --status a", tmp_path)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_host_is_completed_where_ssh_would_have_one(shell: str, home: Path) -> None:
+    for line in ("far-k", "me@far-k", "-4vp 22 far-k", "--status never far-k"):
+        assert any("far-k" in each for each in completions(shell, f"bpipe ssh {line}", home)), line
+    assert not any("far" in each for each in completions(shell, "bpipe ssh near far", home))
+    assert "--give-up-after" in completions(shell, "bpipe ssh --gi", home)
+    assert "always" in completions(shell, "bpipe ssh -p 22 --status a", home)
 
 
 @pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])

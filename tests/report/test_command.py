@@ -62,11 +62,15 @@ def test_of_what_goes_well_people_hear_where_they_watch(
         assert ear.heard == [(event, expected)]
 
 
-def told(*statuses: bpipe.Status) -> list[Event]:
+def told(*seen: bpipe.Status | str) -> list[Event]:
+    """What is told of these statuses, and of lines that ssh has said."""
     events: list[Event] = []
     hints = CommandHints(events.append)
-    for status in statuses:
-        hints.look(status)
+    for each in seen:
+        if isinstance(each, str):
+            hints.heard(each)
+        else:
+            hints.look(each)
     return events
 
 
@@ -79,8 +83,9 @@ def test_a_first_attempt_that_has_failed_is_told_once_and_one_that_goes_on_is_no
 
 
 def test_who_cannot_be_asked_any_more_is_told_once() -> None:
-    denied = replace(AWAY, cause="Permission denied (password).", cause_code="denied")
-    (event,) = told(AWAY, denied, SENDING, denied)
+    denied = "me@far: Permission denied (publickey,password)."
+    asked = replace(CALLING, cause="", attempts=0)
+    (event,) = told(asked, denied, SENDING, AWAY, "another line", denied, SENDING, AWAY, denied)
     assert event == MayNotAsk("far.example:7000")
     assert "only the first connection may ask for a password" in event.words()
 
