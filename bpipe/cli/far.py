@@ -13,13 +13,12 @@ import typer
 from bpipe.cli.complain import complain
 from bpipe.cli.groups import CONNECTION, text
 from bpipe.cli.options import Tuning
-from bpipe.cli.runs import collect_garbage
-from bpipe.cli.ssh import Call
 from bpipe.errors import explain
 from bpipe.report.settings import Settings
 from bpipe.run.exits import OF_BPIPE
 
 if TYPE_CHECKING:
+    from bpipe.cli.ssh import Call
     from bpipe.pipe import BackedPipe
 
 GIVE_UP_AFTER: Final = 3600.0  # seconds, also for the far side: locks and disks wait for that
@@ -60,6 +59,7 @@ class There(NamedTuple):
 
     def run(self, tuning: Tuning, settings: Settings) -> int:
         """Join ours to it, until it has ended; returns the exit status."""
+        from bpipe.cli.runs import collect_garbage
         from bpipe.ends.streams import Directions
         from bpipe.run.session import Wanted, run_session
 

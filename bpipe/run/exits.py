@@ -6,7 +6,6 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
-from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.wire import Ended, Finish
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ def decide_command(outcome: Outcome, host: str) -> tuple[int, SessionEnded | Non
     A failure of our own is always the same status; so it is if nobody knows how the command has
     ended. But where the reader of our stdout has left, that is told as if we had died of it.
     """
+    from bpipe.protocol.caller import FORGOTTEN  # whose module not every command loads
+
     failure, far = outcome.failure, outcome.far
     if isinstance(failure, PipeClosed):
         return PIPE_CLOSED, failure
