@@ -1,0 +1,33 @@
+"""What a process does before it knows what it is for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import os, signal, sys
+import bpipe.cli.app
+from bpipe.__main__ import main
+
+bpipe.cli.app.run = lambda words: os.kill(os.getpid(), signal.SIGUSR1) or 7
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["connect", "far"], 7),
+        (["ssh", "far", "x"], -signal.SIGUSR1),
+        (["run", "--via", "x"], -signal.SIGUSR1),
+    ],
+)
+def test_what_asks_for_something_ends_nobody_too_early_but_who_is_in_the_place_of_ssh(
+    words: list[str], status: int
+) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], timeout=30)
+    assert done.returncode == status
