@@ -1,4 +1,4 @@
-"""An ssh that goes nowhere: the words of the command run here, by a shell. All else is real."""
+"""An ssh that goes nowhere: the words of the command run here, in a folder. All else is real."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Final
 from tests.end_to_end.data import until
 
 SCRIPT: Final = """#!/bin/sh
+case $1 in -G) exit 0 ;; esac
 printf '%s ' "$@" >> {folder}/called
 echo >> {folder}/called
 while [ "$1" != -- ]; do shift; done
 shift 2
 echo $$ >> {folder}/pids
-cd /
+cd {folder}/far
 exec sh -c "exec $*"
 """
 
@@ -26,6 +27,8 @@ class AsSsh:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.far = folder / "far"  # where a login is
+        self.far.mkdir()
         (folder / "ssh").write_text(SCRIPT.format(folder=folder))
         (folder / "ssh").chmod(0o755)
 

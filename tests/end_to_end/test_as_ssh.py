@@ -55,7 +55,7 @@ def test_its_streams_are_those_of_the_command(start: Start, ssh: AsSsh) -> None:
     near = start.bpipe("ssh", "-p22", "me@far", "-4", *command, stdin=PIPE, stdout=PIPE)
     near.stdin.write(b"to stderr\nno line")
     near.stdin.close()
-    assert near.read_all() == b"a b c  d\n/\n"
+    assert near.read_all() == f"a b c  d\n{ssh.far}\n".encode()
     assert near.wait() == 0
     assert near.lines == ["to stderr", "no line"]
     assert ssh.calls == [f"{FIRST} -p 22 -4 -- me@far {PYTHON}"]
