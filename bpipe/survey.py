@@ -24,14 +24,16 @@ def survey(session: Session, source: LinkSource, link: Link | None, now: float) 
     liveness = link.liveness if link is not None else None
     outage, until, next_at = session.patience.outage_since, session.waits_until, source.next_at
     cause, doubted = history.last_cause, liveness is not None and now >= liveness.doubted_at(now)
+    written, confirmed = writer.content()
+    delivered = max(0, reader.delivered - reader.done - reader.headers)  # other threads count, too
     return Status(
         state=_state(session, link),
         peer=link.peer if link is not None else source.name,
         buffer_size=reader.capacity,
-        written=writer.written,
-        confirmed=writer.confirmed,
-        received=reader.delivered - reader.done + reader.buffered,
-        delivered=reader.delivered - reader.done,
+        written=written,
+        confirmed=confirmed,
+        received=delivered + reader.buffered,
+        delivered=delivered,
         links=history.links if session.established or session.attached else 0,
         finished=writer.mark is not None,
         peer_finished=reader.mark is not None,

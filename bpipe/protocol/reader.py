@@ -37,6 +37,7 @@ class BackedReader:
         self.exit = UNTOLD  # of a program behind it, where the mark does not tell that, but BYE
         self.discarding = False  # after an abort: what still comes is neither kept nor counted
         self.done = False  # the consumer has taken the end of the stream as well
+        self.headers = 0  # bytes of what was taken that are headers of records
         self._ring = Ring(capacity)
         self._scratch: memoryview | None = None
 
@@ -52,6 +53,11 @@ class BackedReader:
     def took(self, count: int) -> None:
         """The consumer accepted the first ``count`` bytes of what ``readable`` said."""
         self._ring.release(self._ring.start + count)
+
+    def took_records(self, headers: int, count: int) -> None:
+        """The same where so many bytes of headers are among them, or before them."""
+        self.headers += headers
+        self.took(headers + count)
 
     # --- the session ---
 

@@ -70,7 +70,7 @@ class RecordWriter:
             header = _HEADER.pack(kind << 24, count)
             for view in self._header:
                 view[:], header = header[: len(view)], header[len(view) :]
-            self._half.wrote(RECORD_HEADER + count)
+            self._half.wrote_record(RECORD_HEADER, count)
 
     @property
     def room(self) -> int:
@@ -131,7 +131,7 @@ class RecordReader:
 
     def took(self, count: int) -> None:
         """The consumer accepted the first ``count`` bytes, perhaps of several records."""
-        moved = 0
+        moved, content = 0, count
         while count:
             kind, size = self._records.popleft()
             taken = min(count, size)
@@ -143,7 +143,7 @@ class RecordReader:
                 self._records.appendleft((kind, size - taken))
                 self._before = 0
         self._known -= moved
-        self._half.took(moved)
+        self._half.took_records(moved - content, content)
 
     @property
     def buffered(self) -> int:
@@ -201,7 +201,7 @@ class RecordReader:
         if not self._cut:
             self._fail("a stream that ends within a record")
         if self._half.buffered <= self._before:
-            self._half.took(self._half.buffered)
+            self._half.took_records(self._half.buffered, 0)
 
     def _fail(self, why: str) -> NoReturn:
         self._broken = True

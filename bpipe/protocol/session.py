@@ -281,7 +281,7 @@ class Session:
     def lost(self, why: str) -> SessionLost:
         """The failure of a session that cannot go on, and what is known of its stream then."""
         all_but_end = self.reader.done and self.writer.mark is not None
-        return lost(why, self.writer.written, self.writer.confirmed, all_but_end=all_but_end)
+        return lost(why, *self.writer.content(), all_but_end=all_but_end)
 
     def leave(self, failure: SessionEnded | None) -> None:
         """Be over, with this failure or with success. Again: no effect."""

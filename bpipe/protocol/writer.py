@@ -55,6 +55,8 @@ class BackedWriter:
         self.asked = False  # whether there was to be more: the peer's consumer has gone
         self.producing = False  # a producer has begun, and has not ended
         self._turned_away = False  # it had more when it was stopped
+        self._headers = 0  # bytes of what was written that are headers of records
+        self._content = 0  # bytes that were told as confirmed, without headers
         self._ring = Ring(capacity)
 
     # --- the producer ---
@@ -66,6 +68,11 @@ class BackedWriter:
     def wrote(self, count: int) -> None:
         """The producer put ``count`` bytes where ``space`` said."""
         self._ring.commit(count)
+
+    def wrote_record(self, header: int, count: int) -> None:
+        """The same for a record: its header has so many bytes more."""
+        self._headers += header
+        self._ring.commit(header + count)
 
     @property
     def room(self) -> int:
@@ -96,6 +103,17 @@ class BackedWriter:
         """
         ends = [self.acked, self.mark, self.stopped]
         return min(each for each in ends if each is not None)
+
+    def content(self) -> tuple[int, int]:
+        """What is written and what is confirmed, for people: without the headers of records.
+
+        Of what is confirmed it is no more than is true, and in the end all of it.
+        """
+        if not self._headers:
+            return self.written, self.confirmed
+        written = self.written - self._headers
+        self._content = max(self._content, self.confirmed - self._headers)
+        return max(written, self._content), self._content
 
     @property
     def done(self) -> bool:

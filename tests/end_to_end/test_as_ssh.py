@@ -223,7 +223,7 @@ def test_who_moves_bytes_by_hand_sees_them_pass_and_an_outage(terminal: Open, ss
     ssh.kill(1)
     screen.wait_line("bpipe: connected again to far after .*")
     (ssh.folder / "go").write_bytes(b"")
-    screen.wait_line(r"bpipe: sent 5\.0 MiB .*, 1 reconnect, all delivered")
+    screen.wait_line(r"bpipe: sent 5\.0 MiB \(5,242,880 bytes\) .*, 1 reconnect, all delivered")
 
 
 def test_an_interrupt_that_is_typed_ends_the_command(terminal: Open, ssh: AsSsh) -> None:

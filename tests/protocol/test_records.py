@@ -293,3 +293,33 @@ def test_what_one_writes_the_other_reads(
     assert consumer.drained
     for kind in Record:
         assert heard[kind] == b"".join(content for content, its in said if its is kind)
+
+
+# --- what people are told ---
+
+
+def test_what_is_counted_for_people_has_no_headers() -> None:
+    half = BackedWriter(100)
+    half.resume(0, EVERYTHING)
+    writer = RecordWriter(half)
+    writer.wrote(fill(writer.space(3), b"123"))
+    writer.wrote(fill(writer.space(5), b"45678"))
+    assert half.content() == (8, 0)
+    sizes = []
+    for piece in (8 + 3, 8 + 5):
+        frame = half.next_frame(piece)
+        assert frame is not None
+        half.acknowledge(half.acked + piece)
+        sizes.append(half.content())
+    assert sizes == [(8, 0), (8, 8)]  # never more than is true, and all in the end
+    writer.wrote(fill(writer.space(1), b"9"))
+    assert half.content() == (9, 8)
+
+
+def test_what_was_taken_is_counted_without_headers() -> None:
+    half, reader = make(record(b"123") + record(b"45", ERRORS) + record(b"6"))
+    assert take(reader, 2) == b"12"
+    assert half.delivered - half.headers == 2
+    while take(reader):
+        pass
+    assert half.delivered - half.headers == 6
