@@ -153,8 +153,8 @@ class Remote(Command):
         hearing = _Hearing(connection.sock)
         silence = asyncio.get_running_loop().call_later(SILENCE, self._tell_of_silence)
         try:
+            line = self._line()  # while the far side begins
             await hearing.until(PROMPT)
-            line = self._line()
             await asyncio.get_running_loop().sock_sendall(connection.sock, line)
             text = await hearing.answer(b"\0bpipe:" + self._nonce.encode() + b" ")
         except _Noise as noise:
