@@ -149,6 +149,22 @@ def test_one_that_ends_with_its_connection_is_not_signalled() -> None:
 
 
 @APART
+def test_one_that_was_stopped_goes_on_to_its_end(apart: bool) -> None:
+    async def check() -> None:
+        told: list[str] = []
+        script = "trap 'echo ended >&2; exit' TERM; echo ready; kill -STOP $$; sleep 100"
+        grace = Grace(moment=0.05, patience=15)
+        async with carrying(script, apart=apart, told=told, grace=grace) as carrier:
+            assert await hear(carrier) == b"ready\n"
+            carrier.release()
+            await carrier.gone
+            assert told == ["ended"]
+            assert await carrier.fate() is None  # it was our signal
+
+    run(check)
+
+
+@APART
 @pytest.mark.parametrize(
     "script",
     [

@@ -17,6 +17,7 @@ import pytest
 
 import bpipe
 from bpipe.errors import AddressError, LinkLost, NotConnected
+from bpipe.net.carrier import Grace
 from bpipe.net.command import Command, Via
 from bpipe.net.connectors import Connection
 from bpipe.net.schedule import CARRIER
@@ -288,6 +289,7 @@ def test_who_stops_trying_leaves_nothing(tmp_path: Path) -> None:
         pipe.abort(bpipe.Reason.INTERRUPTED, "enough")
         began = time.monotonic()
         await pipe.wait_closed()
+        assert list(carriers()) == []
         assert time.monotonic() - began < 5
         await asyncio.wait([connecting])
         assert connecting.exception() is not None
@@ -301,10 +303,23 @@ def test_a_final_failure_ends_the_session(tmp_path: Path) -> None:
             raise NotConnected("there is no python3", "python")
 
     async def check() -> None:
+        began = time.monotonic()
         pipe = await bpipe.connect(Hopeless(["true"]), limits=QUICK)
         with pytest.raises(NotConnected, match="there is no python3"):
             await pipe.connect()
         await pipe.wait_closed()
+        assert time.monotonic() - began < 5
+
+    run(check)
+
+
+def test_who_takes_too_long_in_the_end_is_killed() -> None:
+    async def check() -> None:
+        command = Command(["sleep", "100"], grace=Grace(50, 50))
+        connection = await command.connect(0)
+        with connection.sock:
+            await command.close()
+        await until(lambda: not list(carriers()))
 
     run(check)
 
