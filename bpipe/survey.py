@@ -25,7 +25,7 @@ def survey(session: Session, source: LinkSource, link: Link | None, now: float) 
     outage, until, next_at = session.patience.outage_since, session.waits_until, source.next_at
     cause, doubted = history.last_cause, liveness is not None and now >= liveness.doubted_at(now)
     written, confirmed = writer.content()
-    delivered = max(0, reader.delivered - reader.done - reader.headers)  # other threads count, too
+    delivered = max(0, reader.delivered - reader.done - reader.beside)  # other threads count, too
     return Status(
         state=_state(session, link),
         peer=link.peer if link is not None else source.name,

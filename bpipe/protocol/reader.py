@@ -37,7 +37,7 @@ class BackedReader:
         self.exit = UNTOLD  # of a program behind it, where the mark does not tell that, but BYE
         self.discarding = False  # after an abort: what still comes is neither kept nor counted
         self.done = False  # the consumer has taken the end of the stream as well
-        self.headers = 0  # bytes of what was taken that are headers of records
+        self.beside = 0  # bytes of what was taken that are no data: headers of records, errors
         self._ring = Ring(capacity)
         self._scratch: memoryview | None = None
 
@@ -54,10 +54,10 @@ class BackedReader:
         """The consumer accepted the first ``count`` bytes of what ``readable`` said."""
         self._ring.release(self._ring.start + count)
 
-    def took_records(self, headers: int, count: int) -> None:
-        """The same where so many bytes of headers are among them, or before them."""
-        self.headers += headers
-        self.took(headers + count)
+    def took_records(self, beside: int, data: int) -> None:
+        """The same where ``beside`` bytes of them are headers, or other than data."""
+        self.beside += beside
+        self.took(beside + data)
 
     # --- the session ---
 

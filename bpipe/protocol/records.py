@@ -131,19 +131,20 @@ class RecordReader:
 
     def took(self, count: int) -> None:
         """The consumer accepted the first ``count`` bytes, perhaps of several records."""
-        moved, content = 0, count
+        moved = data = 0
         while count:
             kind, size = self._records.popleft()
             taken = min(count, size)
             count -= taken
             moved += self._before + taken
+            data += taken if kind is Record.DATA else 0
             self._untaken -= taken
             self._before = RECORD_HEADER
             if taken < size:
                 self._records.appendleft((kind, size - taken))
                 self._before = 0
         self._known -= moved
-        self._half.took_records(moved - content, content)
+        self._half.took_records(moved - data, data)
 
     @property
     def buffered(self) -> int:

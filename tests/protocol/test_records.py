@@ -316,10 +316,10 @@ def test_what_is_counted_for_people_has_no_headers() -> None:
     assert half.content() == (9, 8)
 
 
-def test_what_was_taken_is_counted_without_headers() -> None:
+def test_of_what_was_taken_the_data_is_counted() -> None:
     half, reader = make(record(b"123") + record(b"45", ERRORS) + record(b"6"))
     assert take(reader, 2) == b"12"
-    assert half.delivered - half.headers == 2
+    assert half.delivered - half.beside == 2
     while take(reader):
         pass
-    assert half.delivered - half.headers == 6
+    assert half.delivered - half.beside == 4
