@@ -186,9 +186,7 @@ class Child:
 
     def _begin(self) -> Kin | Group:
         """Cut it short from now on."""
-        if self._guard is not None and self._key is None and self.result is None:
-            with contextlib.suppress(OSError):
-                self._hold_again(self._guard)
+        self._hold_again()
         ended = lambda: self._exit.result is not None  # noqa: E731
         program = Program(self.pid, self._exit.handle, self._pipe, ended, self._mark, self.asks)
         self._kin = kin_of(program, self._patience)
@@ -199,12 +197,16 @@ class Child:
         if self._key is not None:
             guard.started(self._key, self.pid, self._exit.handle)
 
-    def _hold_again(self, guard: Guard) -> None:
-        """Its stdin is closed; but if we are killed now, it must not stand still for ever."""
-        reading, self._anything = os.pipe()
-        os.close(reading)
-        self._key = guard.hold(self._anything, self._mark)
-        self._tell_guard(guard)
+    def _hold_again(self) -> None:
+        """Its stdin may be closed; but if we are killed now, it must not be left behind."""
+        guard = self._guard
+        if guard is None or self._key is not None or self.result is not None:
+            return
+        with contextlib.suppress(OSError):
+            reading, self._anything = os.pipe()
+            os.close(reading)
+            self._key = guard.hold(self._anything, self._mark)
+            self._tell_guard(guard)
 
     def _let_go(self, closed: Callable[[], None]) -> None:
         """The guard first; ``closed`` is called when it holds nothing of this program."""

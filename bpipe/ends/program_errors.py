@@ -51,7 +51,10 @@ class Talking(Started, Protocol):
 
 
 class ErrorsChild(Child):
-    """As ``Child``; its stderr is a pipe."""
+    """As ``Child``; its stderr is a pipe, and it is not left behind if we are killed.
+
+    Also if it has read the whole of its stream: who has started it will not see its end then.
+    """
 
     asks: ClassVar[Sequence[int]] = (signal.SIGHUP, signal.SIGTERM)
 
@@ -60,6 +63,11 @@ class ErrorsChild(Child):
         its.callback(os.close, stderr)
         ours.callback(os.close, self.stderr)
         return stderr
+
+    def close_stdin(self) -> None:
+        """As of ``Child``; the guard still sees to its end."""
+        super().close_stdin()
+        self._hold_again()
 
     def read_errors(self, views: Views) -> int:
         """Take what it has said, as ``read`` does."""

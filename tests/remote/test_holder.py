@@ -71,6 +71,17 @@ async def test_what_it_says_on_stderr_comes(far: list[str]) -> None:
 
 
 @in_loop
+async def test_a_killed_holder_ends_its_program_whatever_that_has_read(far: list[str]) -> None:
+    command = "echo $$ $PPID; cat; echo read; exec sleep 1000"
+    async with Carried(Remote(far, far, errand(command))) as carried:
+        program, process = map(int, (await carried.read()).split())
+        carried.end()
+        assert await carried.read() == b"read\n"
+        os.kill(process, signal.SIGKILL)
+        assert await asyncio.to_thread(gone, program)
+
+
+@in_loop
 async def test_a_killed_holder_ends_its_program(far: list[str]) -> None:
     """And the next relay finds none, and says so."""
     async with Carried(Remote(far, far, errand("echo $$ $PPID; exec cat"))) as carried:
