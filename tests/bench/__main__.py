@@ -14,7 +14,7 @@ from tests.bench.rounds import Options
 
 NAMES: Final = (
     *("throughput", "recovery", "latency", "startup", "memory", "sessions", "slow"),
-    *("carrier", "buffers", "addresses", "many", "forward", "crowded"),
+    *("carrier", "buffers", "addresses", "many", "forward", "crowded", "ssh"),
 )
 
 
@@ -33,7 +33,7 @@ def main() -> int:
         "--seconds",
         type=duration,
         nargs="+",
-        help="of the outages (recovery, carrier), of idleness (sessions), between two cuts (slow)",
+        help="of outages (recovery, carrier, ssh), of idleness (sessions), between two cuts (slow)",
     )
     parser.add_argument("--over", nargs="+", default=[], choices=["tcp", "unix", "file"])
     parser.add_argument("--only", nargs="+", default=[], metavar="TOOL", help="by its name")

@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.bench import addresses, buffers, latency, recovery, startup, throughput, wire
+from tests.bench import addresses, buffers, latency, recovery, ssh, startup, throughput, wire
 from tests.bench.peers import BPIPE, PEERS
 from tests.bench.rounds import Options
 from tests.bench.table import Column, Table, show_seconds
+from tests.end_to_end import sshd
 
 NC = PEERS[0]
 HAVE_NC = not NC.missing()
 NO_WIRE = wire.missing()
+NO_SSHD = sshd.missing()
 
 
 def bench(*arguments: str) -> list[dict[str, Any]]:
@@ -99,6 +101,17 @@ def test_one_round_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.notes == []
     assert list(table.samples) == ["bpipe, alive", "bpipe, 3 that refuse", "bpipe, 1 black hole"]
     assert all(len(samples) == 1 for samples in table.samples.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_SSHD != "", reason=NO_SSHD)
+def test_one_round_of_ssh() -> None:
+    tables = list(ssh.run(Options(rounds=1, sizes=(1 << 20,), seconds=(0.1,))))
+    assert [note for table in tables for note in table.notes] == []
+    assert [list(table.samples) for table in tables] == [
+        *[["bpipe ssh", "ssh"]] * 3,
+        ["after a kill", "after 0.1s of a black hole"],
+    ]
 
 
 def test_what_is_missing_is_said() -> None:

@@ -13,6 +13,7 @@ from tests.end_to_end.console import Console
 from tests.end_to_end.helpers import Start
 from tests.end_to_end.recipes import Shell
 from tests.end_to_end.screen import BASH, Far, Open, Screen
+from tests.end_to_end.sshd import Near, Sshd, serve
 
 
 @pytest.fixture
@@ -43,6 +44,19 @@ def shell(start: Start, path: Path) -> Iterator[Shell]:
     shell = Shell(start, path.parent)
     yield shell
     shell.end()
+
+
+@pytest.fixture(scope="session")
+def sshd() -> Iterator[Sshd]:
+    """One server for all that do not ask for more."""
+    with serve() as sshd:
+        yield sshd
+
+
+@pytest.fixture
+def near(shell: Shell, sshd: Sshd) -> Near:
+    """Who calls it."""
+    return Near(shell, sshd)
 
 
 @pytest.fixture

@@ -72,9 +72,9 @@ class Program:
         assert self.popen.stdout is not None
         return self.popen.stdout
 
-    def feed(self, total: int | None, offset: int = 0) -> Producer:
-        """Write test data to its stdin."""
-        producer = Producer(self.stdin, total, offset)
+    def feed(self, total: int | None, offset: int = 0, pause: float = 0.0) -> Producer:
+        """Write test data to its stdin; see ``Producer``."""
+        producer = Producer(self.stdin, total, offset, pause)
         self._threads.append(producer.thread)
         return producer
 

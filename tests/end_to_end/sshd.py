@@ -15,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,7 +25,7 @@ import pytest
 from bpipe.demo.faults import Cut
 from tests.end_to_end.data import PATIENCE, until
 from tests.end_to_end.helpers import File, Program, Proxy, Start
-from tests.end_to_end.recipes import Shell, answers, free_port, need
+from tests.end_to_end.recipes import Shell, free_port, need
 from tests.end_to_end.remains import children
 
 PRIVILEGES: Final = Path("/run/sshd")  # without which root's sshd does not start
@@ -143,7 +143,10 @@ class Far(NamedTuple):
 class Sshd:
     """The server; see ``missing``."""
 
-    def __init__(self, options: str = "", address: str = "127.0.0.1", *within: str) -> None:
+    def __init__(
+        self, options: str = "", address: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
+        """``options`` are lines of its configuration; ``within``: a command that runs it."""
         self.folder = Path(tempfile.mkdtemp(prefix="bp-sshd-"))
         self.folder.chmod(0o755)
         self.address = address
@@ -161,8 +164,7 @@ class Sshd:
         sshd = ["/usr/sbin/sshd", "-De", "-f", str(THERE / "sshd.conf")]
         self._process = Program([*enter, *sshd])
         self.pid = self._process.pid
-        if not within:
-            until(lambda: answers(self.port), lambda: f"sshd: {self._process.lines}")
+        self._process.wait_line("^Server listening on ")
 
     def far(self, shell: str = "sh", python: str = "", **variables: str) -> Far:
         """A new far side: its login shell; its Python by version ("": the one of the system)."""
@@ -241,20 +243,26 @@ def missing() -> str:
     return "" if run.returncode == 0 else "mount namespaces are not allowed here"
 
 
-def serve(options: str = "") -> Iterator[Sshd]:
-    """A server, for a fixture."""
+@contextlib.contextmanager
+def serve(
+    options: str = "", address: str = "127.0.0.1", within: Sequence[str] = ()
+) -> Iterator[Sshd]:
+    """A server; skips the test where there can be none."""
     need("sshd", "ssh", "ssh-keygen", "unshare", "nsenter")
     if why := missing():
         pytest.skip(why)
-    sshd = Sshd(options)
-    yield sshd
-    sshd.end()
+    sshd = Sshd(options, address, within)
+    try:
+        yield sshd
+    finally:
+        sshd.end()
 
 
 class Near:
     """The near side: a folder with ``bpipe`` and an ``ssh`` that knows the server."""
 
-    def __init__(self, shell: Shell, sshd: Sshd) -> None:
+    def __init__(self, shell: Shell, sshd: Sshd, within: Sequence[str] = ()) -> None:
+        self._within = within
         self.shell = shell
         self.sshd = sshd
         self.conf = shell.folder / "ssh.conf"
@@ -275,7 +283,7 @@ class Near:
         stdout: File = subprocess.DEVNULL,
     ) -> Program:
         """``bpipe ssh OPTIONS FAR COMMAND``."""
-        words = *client(), *options, str(far), command
+        words = *self._within, *client(), *options, str(far), command
         return self.shell.run(*words, stdin=stdin, stdout=stdout)
 
     def through(self, start: Start, cuts: Iterable[Cut] = ()) -> Proxy:

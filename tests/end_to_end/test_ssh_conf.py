@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import socket
 import time
-from collections.abc import Iterator
 from subprocess import PIPE
 
 import pytest
@@ -20,18 +19,6 @@ pytestmark = pytest.mark.slow
 
 SIZE = 2 * MIB
 FULL = 3.0  # seconds in which a server takes nobody
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    """One server for all."""
-    yield from serve()
-
-
-@pytest.fixture
-def near(shell: Shell, sshd: Sshd) -> Near:
-    """Who calls."""
-    return Near(shell, sshd)
 
 
 def carry(near: Near, far: Far, *options: str) -> Program:
@@ -91,7 +78,7 @@ def occupied(port: int) -> contextlib.ExitStack:
 
 
 def test_patience_with_a_server_that_is_full(start: Start, shell: Shell) -> None:
-    for sshd in serve("MaxStartups 2\n"):
+    with serve("MaxStartups 2\n") as sshd:
         near, far = Near(shell, sshd), sshd.far()
         proxy = near.through(start)
         others = occupied(sshd.port)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import PIPE
 
@@ -13,8 +13,7 @@ import pytest
 
 from tests.end_to_end.data import until
 from tests.end_to_end.helpers import Program
-from tests.end_to_end.recipes import Shell
-from tests.end_to_end.sshd import Far, Near, Sshd, serve
+from tests.end_to_end.sshd import Far, Near, Sshd
 
 pytestmark = pytest.mark.slow
 
@@ -29,22 +28,10 @@ sleep 1000 & wait
 """
 
 
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    """One server for all."""
-    yield from serve()
-
-
 @pytest.fixture
 def far(sshd: Sshd) -> Far:
     """A far side of the test's own."""
     return sshd.far()
-
-
-@pytest.fixture
-def near(shell: Shell, sshd: Sshd) -> Near:
-    """Who calls."""
-    return Near(shell, sshd)
 
 
 def begin(near: Near, far: Far, *options: str, command: str = STAYS) -> Program:
@@ -90,9 +77,13 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def test_a_holder_that_is_killed_is_said(near: Near, far: Far) -> None:
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["the holder", "all of it"])
+def test_a_holder_that_is_killed_is_said(near: Near, far: Far, all_of_it: bool) -> None:
     program = begin(near, far, "--heartbeat", "300ms", command="echo begun; cat; echo never")
-    os.kill(far.find(HOLDER), signal.SIGKILL)
+    holder = far.find(HOLDER)
+    for pid in [holder, *far.processes()] if all_of_it else [holder]:  # as logind may do
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     assert program.wait() == 255
     assert time.monotonic() - killed < 50  # not the whole hour

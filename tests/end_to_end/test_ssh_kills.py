@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,17 +10,11 @@ from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Start
 from tests.end_to_end.recipes import Shell
 from tests.end_to_end.ssh_kills import Plan, Trial, endings, try_endings
-from tests.end_to_end.sshd import Near, Sshd, serve
+from tests.end_to_end.sshd import Near, Sshd
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 QUICK = ("--heartbeat", "300ms")
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    """One server for all."""
-    yield from serve()
 
 
 def test_bytes_lines_and_status_come_through_kills_and_a_hole(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from subprocess import PIPE
 
 import pytest
 
 from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Program
-from tests.end_to_end.recipes import Shell, need
-from tests.end_to_end.sshd import THERE, Far, Near, Sshd, serve
+from tests.end_to_end.recipes import need
+from tests.end_to_end.sshd import THERE, Far, Near, Sshd
 
 pytestmark = pytest.mark.slow
 
@@ -18,18 +17,6 @@ pytestmark = pytest.mark.slow
 TRICKY = r"""printf '%s|' 'a  b' "c'd" '$HOME' '*' '\' 'e!f'; cat; echo error >&2; exit 3"""
 WORDS = rb"a  b|c'd|$HOME|*|\|e!f|"
 NOISE = "".join(f"echo line {number} of what nobody wants to read\n" for number in range(100))
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    """One server for all."""
-    yield from serve()
-
-
-@pytest.fixture
-def near(shell: Shell, sshd: Sshd) -> Near:
-    """Who calls."""
-    return Near(shell, sshd)
 
 
 def told(program: Program) -> list[str]:

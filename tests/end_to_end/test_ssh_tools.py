@@ -13,7 +13,7 @@ from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Start
 from tests.end_to_end.recipes import Shell, need
-from tests.end_to_end.sshd import Near, Sshd, client, serve
+from tests.end_to_end.sshd import Near, Sshd, client
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -22,12 +22,6 @@ BORG_ASKS = "RELOCATED_REPO", "UNKNOWN_UNENCRYPTED_REPO"
 SIZES = (4 * MIB, 2 * MIB, 1 * MIB, 100, 0)
 UP = [Cut(Fault.RESET, True, 60_000), *[Cut(Fault.EOF, True, n * 300_000) for n in (3, 5)]]
 DOWN = [cut._replace(upward=False) for cut in UP[1:]]
-
-
-@pytest.fixture(scope="module")
-def sshd() -> Iterator[Sshd]:
-    """One server for all."""
-    yield from serve()
 
 
 class Tool:
