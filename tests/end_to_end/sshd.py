@@ -269,10 +269,10 @@ class Near:
         self.configure()
         shell.script("ssh", f'exec /usr/bin/ssh -F {self.conf} "$@"')
 
-    def configure(self, first: str = "", port: int | None = None) -> None:
+    def configure(self, first: str = "", port: int | None = None, key: Path | None = None) -> None:
         """Write the configuration of ssh: these lines, then what every call needs."""
         where = {"address": self.sshd.address, "port": port or self.sshd.port}
-        self.conf.write_text(first + SSH.format(key=self.sshd.key, **where))
+        self.conf.write_text(first + SSH.format(key=key or self.sshd.key, **where))
 
     def ssh(
         self,
