@@ -106,10 +106,10 @@ class Trial:
             )
             sockets |= self._far.sockets()
             before = self._make(fault, lambda: consumer.count)
-            began = time.monotonic()
+            began, enough = time.monotonic(), min(before + MIB, plan.total)  # more than is here
             until(
-                lambda: consumer.count > before or not program.running,  # noqa: B023
-                lambda: f"a byte after a {fault} at {before}: {program.lines}",  # noqa: B023
+                lambda: consumer.count >= enough or not program.running,  # noqa: B023
+                lambda: f"bytes after a {fault} at {before}: {program.lines}",  # noqa: B023
                 PATIENCE,
             )
             self.back[fault].append(time.monotonic() - began)

@@ -37,7 +37,7 @@ def test_a_black_hole_and_a_new_address(shell: Shell) -> None:
         near, far = Near(shell, sshd, network.near), sshd.far()
         options = "--heartbeat", "300ms"
         program = near.ssh(far, "cat; exit 3", *options, stdin=PIPE, stdout=PIPE)
-        consumer, producer = program.drain(), program.feed(None, pause=0.02)
+        consumer, producer = program.drain(), program.feed(None, pause=0.05)
         consumer.wait_count(MIB)
         network.darken()
         time.sleep(DARK)  # that is how long it is dark
