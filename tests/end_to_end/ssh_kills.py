@@ -33,7 +33,8 @@ from tests.end_to_end.statuses import SIGNALS
 
 PATIENCE: Final = 60.0  # seconds for one step
 STEP: Final = 1 << 14  # bytes for each of which the far command says a line
-BEGINNING: Final = 20_000  # bytes within which ssh and the start of the far side are over, about
+# Bytes of one connection, up and down, within which ssh and the start of the far side are over.
+BEGINNING: Final = {True: 75_000, False: 8_000}
 ANSWER: Final = b"an answer\n"
 
 ECHO: Final = """\
@@ -64,26 +65,25 @@ class Plan(NamedTuple):
 
 def random_cuts(rng: random.Random, count: int, largest: int) -> list[Cut]:
     """So many, each within so many bytes of one connection; a quarter of them early."""
-    return [
-        Cut(
-            rng.choice((Fault.RESET, Fault.EOF)),
-            rng.random() < 0.5,
-            rng.randrange(BEGINNING if rng.random() < 0.25 else largest),
-        )
-        for _ in range(count)
-    ]
+
+    def draw() -> Cut:
+        upward = rng.random() < 0.5
+        most = BEGINNING[upward] if rng.random() < 0.25 else max(largest, BEGINNING[upward])
+        return Cut(rng.choice((Fault.RESET, Fault.EOF)), upward, rng.randrange(most))
+
+    return [draw() for _ in range(count)]
 
 
 class Trial:
     """One session of which the way is cut."""
 
     def __init__(self, start: Start, near: Near, far: Far, plan: Plan, rng: random.Random) -> None:
-        self.back: dict[str, list[float]] = {"kill": [], "hole": []}  # seconds until bytes come
+        self.stalled: dict[str, list[float]] = {"kill": [], "hole": []}  # seconds without bytes
         self._plan = plan
         self._near = near
         self._far = far
         share = plan.total // (plan.kills + plan.cuts + 1)
-        self.proxy = near.through(start, random_cuts(rng, plan.cuts, max(share, 1)))
+        self.proxy = near.through(start, random_cuts(rng, plan.cuts, share))
         self._faults = sorted(
             [(rng.randrange(plan.total), "kill") for _ in range(plan.kills)]
             + [(rng.randrange(plan.total), "hole") for _ in range(plan.holes)]
@@ -112,7 +112,7 @@ class Trial:
                 lambda: f"bytes after a {fault} at {before}: {program.lines}",  # noqa: B023
                 PATIENCE,
             )
-            self.back[fault].append(time.monotonic() - began)
+            self.stalled[fault].append(time.monotonic() - began)
         came = consumer.wait_end(PATIENCE * 5)
         status = program.wait(PATIENCE)
         self._far.wait_nothing_left(sockets)
@@ -183,7 +183,7 @@ def try_endings(
 ) -> list[str]:
     """Try all of these, some at once; returns what was wrong."""
     far = sshd.far()
-    cuts = random_cuts(rng, len(wanted), BEGINNING)
+    cuts = random_cuts(rng, len(wanted), 0)
     with ThreadPoolExecutor(jobs) as pool:
         found = [
             pool.submit(try_ending, start, folder / f"e{n}", sshd, far, ending, cut)
@@ -209,7 +209,7 @@ def everything() -> Iterator[tuple[Start, Path, Sshd]]:
 
 
 def _times(trial: Trial) -> Iterator[str]:
-    for fault, times in trial.back.items():
+    for fault, times in trial.stalled.items():
         if times:
             yield f"{fault}: {median(times):.2f} s, at most {max(times):.2f} s, {len(times)} times"
 
@@ -225,9 +225,11 @@ def _play(options: argparse.Namespace, rng: random.Random) -> list[str]:
         finally:
             shell.end()
     made = len(trial.proxy.faults.made)
-    print(f"made     {made} cuts, {len(trial.back['kill'])} kills, {len(trial.back['hole'])} holes")
+    print(
+        f"made     {made} cuts, {len(trial.stalled['kill'])} kills, {len(trial.stalled['hole'])} holes"
+    )
     for line in _times(trial):
-        print(f"back     {line}")
+        print(f"stalled  {line}")
     return wrong
 
 
