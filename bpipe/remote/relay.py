@@ -164,8 +164,7 @@ def _prepare(*others: int) -> None:
     """Have nothing block, and large amounts moved in few turns, as far as the system allows."""
     for descriptor in (0, 1, *others):
         os.set_blocking(descriptor, False)
-    for descriptor in (0, 1):
-        enlarge(descriptor)
+    enlarge(0)  # not stdout: what lies there, newer words have to wait for
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
