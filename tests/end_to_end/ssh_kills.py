@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 
 from bpipe.cli.values import duration, size
 from bpipe.demo.faults import Cut, Fault
-from tests.end_to_end.data import MIB, until
+from tests.end_to_end.data import MIB, Consumer, until
 from tests.end_to_end.helpers import Program, Start
 from tests.end_to_end.recipes import Shell
 from tests.end_to_end.sshd import Far, Near, Sshd, missing
@@ -35,6 +35,7 @@ PATIENCE: Final = 60.0  # seconds for one step
 STEP: Final = 1 << 14  # bytes for each of which the far command says a line
 # Bytes of one connection, up and down, within which ssh and the start of the far side are over.
 BEGINNING: Final = {True: 75_000, False: 8_000}
+SMALL: Final = MIB  # of memory for each direction: what has come back is soon told here
 ANSWER: Final = b"an answer\n"
 
 ECHO: Final = """\
@@ -85,17 +86,16 @@ class Trial:
         share = plan.total // (plan.kills + plan.cuts + 1)
         self.proxy = near.through(start, random_cuts(rng, plan.cuts, share))
         self._faults = sorted(
-            [(rng.randrange(plan.total), "kill") for _ in range(plan.kills)]
-            + [(rng.randrange(plan.total), "hole") for _ in range(plan.holes)]
+            [(rng.randrange(plan.total - SMALL), "kill") for _ in range(plan.kills)]
+            + [(rng.randrange(plan.total - SMALL), "hole") for _ in range(plan.holes)]
         )
 
     def run(self, *options: str) -> list[str]:
         """Returns what was wrong."""
         plan = self._plan
         work = ECHO.replace("STEP", str(STEP)).replace("STATUS", str(plan.status))
-        program = self._near.ssh(
-            self._far, f"exec python3 -c '{work}'", *options, stdin=PIPE, stdout=PIPE
-        )
+        command, small = f"exec python3 -c '{work}'", f"--buffer={SMALL}"
+        program = self._near.ssh(self._far, command, small, *options, stdin=PIPE, stdout=PIPE)
         producer, consumer = program.feed(plan.total), program.drain()
         sockets: set[str] = set()
         for offset, fault in self._faults:
@@ -105,7 +105,9 @@ class Trial:
                 PATIENCE,
             )
             sockets |= self._far.sockets()
-            before = self._make(fault, lambda: consumer.count)
+            before = self._make(fault, consumer)
+            if before >= plan.total:
+                break  # all that was to come is here
             began, enough = time.monotonic(), min(before + MIB, plan.total)  # more than is here
             until(
                 lambda: consumer.count >= enough or not program.running,  # noqa: B023
@@ -120,15 +122,14 @@ class Trial:
         wrong += [] if status == plan.status else [f"status {status}"]
         return wrong + check_lines(program, plan.total)
 
-    def _make(self, fault: str, count: Callable[[], int]) -> int:
+    def _make(self, fault: str, consumer: Consumer) -> int:
         """Make a fault; returns how many bytes had come back when it was over."""
         if fault == "kill":
-            with contextlib.suppress(ProcessLookupError):
-                self._near.kill()
-            return count()
+            until(lambda: self._near.kill_now() or consumer.count >= self._plan.total, "an ssh")
+            return consumer.count
         self.proxy.freeze()
         time.sleep(self._plan.hole)  # that is the hole
-        before = count()
+        before = consumer.count
         self.proxy.thaw()
         return before
 
@@ -225,9 +226,8 @@ def _play(options: argparse.Namespace, rng: random.Random) -> list[str]:
         finally:
             shell.end()
     made = len(trial.proxy.faults.made)
-    print(
-        f"made     {made} cuts, {len(trial.stalled['kill'])} kills, {len(trial.stalled['hole'])} holes"
-    )
+    kills, holes = (len(trial.stalled[fault]) for fault in ("kill", "hole"))
+    print(f"made     {made} cuts, {kills} kills, {holes} holes")
     for line in _times(trial):
         print(f"stalled  {line}")
     return wrong

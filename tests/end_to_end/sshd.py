@@ -204,11 +204,20 @@ class Sshd:
 
     def end(self) -> None:
         """End it, its sessions, and what has come of them."""
-        for pid in children(self.pid):
+        for pid in _below(self.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _below(pid: int) -> list[int]:
+    """The processes that it has started, and those that they have."""
+    try:
+        found = children(pid)
+    except OSError:  # it has just ended
+        return []
+    return [*found, *(one for each in found for one in _below(each))]
 
 
 def _without_unknown(conf: str) -> str:
@@ -302,12 +311,17 @@ class Near:
                     found.append(int(path.name))
         return found
 
-    def kill(self, number: int = signal.SIGKILL) -> int:
-        """Kill the ssh that has been started here, once there is one; returns which one it was."""
-        until(self.carriers, "an ssh")
-        pid = self.carriers()[0]
-        os.kill(pid, number)
-        return pid
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """Kill the ssh that has been started here, once there is one."""
+        until(lambda: self.kill_now(number), "an ssh")
+
+    def kill_now(self, number: int = signal.SIGKILL) -> bool:
+        """Kill it if there is one; returns whether there was."""
+        for pid in self.carriers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+                return True
+        return False
 
 
 def client() -> list[str]:

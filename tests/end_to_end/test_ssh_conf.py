@@ -36,15 +36,16 @@ def carry(near: Near, far: Far, *options: str) -> Program:
     return program
 
 
-def test_a_terminal_and_a_command_of_its_own_do_no_harm(near: Near, sshd: Sshd) -> None:
-    near.configure("Host far\n    RequestTTY force\n    RemoteCommand echo not this\n")
-    carry(near, sshd.far())
-
-
-def test_no_master_is_made(near: Near, sshd: Sshd) -> None:
-    path = near.shell.folder / "master"
-    near.configure(f"ControlMaster auto\nControlPath {path}\nControlPersist 60\n")
-    carry(near, sshd.far())
+def test_a_terminal_a_command_a_master_and_a_jump_do_no_harm(near: Near, sshd: Sshd) -> None:
+    far, path = sshd.far(), near.shell.folder / "master"
+    lines = (
+        "RequestTTY force",
+        "RemoteCommand echo not this",
+        f"ProxyJump {sshd.far().name}@between",
+    )
+    master = "ControlMaster auto", f"ControlPath {path}", "ControlPersist 60"
+    near.configure("\n    ".join(["Host far", *lines, *master, ""]))
+    carry(near, far)
     assert not path.exists()
 
 
@@ -61,12 +62,6 @@ def test_a_master_that_lives_is_used_once(near: Near, sshd: Sshd) -> None:
     producer.finish()
     assert consumer.wait_end() == producer.written
     assert program.wait() == 3
-
-
-def test_a_jump(near: Near, sshd: Sshd) -> None:
-    far = sshd.far()
-    near.configure(f"Host far\n    ProxyJump {sshd.far().name}@between\n")
-    carry(near, far)
 
 
 def occupied(port: int) -> contextlib.ExitStack:

@@ -41,7 +41,7 @@ def begin(near: Near, far: Far, *options: str, command: str = STAYS) -> Program:
     return program
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_here_ends_the_command_there(near: Near, far: Far, number: int) -> None:
     program = begin(near, far)
     sockets = far.sockets()

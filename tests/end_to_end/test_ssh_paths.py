@@ -16,7 +16,7 @@ from tests.end_to_end.sshd import Near, serve
 pytestmark = pytest.mark.slow
 
 NEW = "10.77.0.5"
-DARK = 1.5  # seconds
+DARK = 2.0  # seconds
 
 
 def move(network: wire.Wire) -> None:
@@ -31,11 +31,11 @@ def test_a_black_hole_and_a_new_address(shell: Shell) -> None:
     if why := wire.missing():
         pytest.skip(why)
     with (
-        wire.Wire(wire.Weather(rate=4 * MIB, delay=0.005)) as network,
+        wire.Wire(wire.Weather(delay=0.005)) as network,
         serve(address=wire.FAR, within=network.far) as sshd,
     ):
         near, far = Near(shell, sshd, network.near), sshd.far()
-        options = "--heartbeat", "300ms"
+        options = "--heartbeat", "500ms"
         program = near.ssh(far, "cat; exit 3", *options, stdin=PIPE, stdout=PIPE)
         consumer, producer = program.drain(), program.feed(None, pause=0.05)
         consumer.wait_count(MIB)

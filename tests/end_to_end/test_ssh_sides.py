@@ -6,7 +6,6 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Program
 from tests.end_to_end.recipes import need
 from tests.end_to_end.sshd import THERE, Far, Near, Sshd
@@ -24,15 +23,16 @@ def told(program: Program) -> list[str]:
     return [line for line in program.lines if not line.startswith("bpipe: ")]
 
 
-def check(near: Near, far: Far, command: str = TRICKY, first: bytes = WORDS) -> None:
-    """A command there gets its words, its input, and its say; and leaves nothing."""
+def check(near: Near, far: Far, command: str, first: bytes, files: set[str]) -> None:
+    """A command there gets its words, its input, and its say; and leaves nothing but these."""
     program = near.ssh(far, command, stdin=PIPE, stdout=PIPE)
     program.stdin.write(b"input")
     program.stdin.close()
     assert program.read_all() == first + b"input"
     assert program.wait() == 3
     assert told(program) == ["error"]
-    far.wait_nothing_left()
+    far.wait_no_process()
+    assert far.files() == files
 
 
 def refused(near: Near, far: Far) -> str:
@@ -45,11 +45,17 @@ def refused(near: Near, far: Far) -> str:
 
 
 @pytest.mark.parametrize(
-    ("shell_there", "python"),
-    [("sh", "3.9"), ("bash", "3.10"), ("zsh", "3.11"), ("fish", "3.12"), ("tcsh", "3.13")],
+    ("shell_there", "python", "disk"),
+    [
+        ("sh", "3.9", "full"),
+        ("bash", "3.10", "read-only"),
+        ("zsh", "3.11", ""),
+        ("fish", "3.12", ""),
+        ("tcsh", "3.13", ""),
+    ],
 )
-def test_every_shell_and_every_python(
-    near: Near, sshd: Sshd, shell_there: str, python: str
+def test_every_shell_python_and_disk(
+    near: Near, sshd: Sshd, shell_there: str, python: str, disk: str
 ) -> None:
     need(shell_there)
     command, words = TRICKY, WORDS
@@ -58,7 +64,14 @@ def test_every_shell_and_every_python(
     if shell_there == "tcsh":  # it has no way to write on stderr alone
         command, words = command.replace("e!f", "e"), words.replace(b"e!f", b"e")
         command = command.replace("echo error >&2", "sh -c 'echo error >&2'")
-    check(near, sshd.far(shell_there, python), command, words)
+    far = sshd.far(shell_there, python)
+    if disk == "full":
+        far.mount("-t", "tmpfs", "-o", f"size=16k,uid={far.number}", "none")
+        full = THERE / far.name / "full"
+        far.run("sh", "-c", f"head -c 1M /dev/zero > {full}; test -s {full}")
+    elif disk:
+        far.mount("-t", "tmpfs", "-o", "ro", "none")
+    check(near, far, command, words, {str(THERE / far.name / "full")} if disk == "full" else set())
 
 
 def test_a_shell_that_talks_first(near: Near, sshd: Sshd) -> None:
@@ -108,23 +121,7 @@ def test_a_forced_command(near: Near, sshd: Sshd) -> None:
     assert "You may not do this." in program.text
 
 
-def test_a_full_disk_and_a_home_that_is_read_only(near: Near, sshd: Sshd) -> None:
-    full, only_read = sshd.far(), sshd.far()
-    full.mount("-t", "tmpfs", "-o", f"size=64k,uid={full.number}", "none")
-    fill = f"head -c 1M /dev/zero > {THERE / full.name}/full || true"
-    full.run("sh", "-c", fill)
-    only_read.mount("-t", "tmpfs", "-o", "ro", "none")
-    for far in (full, only_read):
-        program = near.ssh(far, "cat; exit 3", stdin=PIPE, stdout=PIPE)
-        producer, consumer = program.feed(MIB), program.drain()
-        assert consumer.wait_end() == producer.written == MIB
-        assert program.wait() == 3
-        assert far.files() <= {str(THERE / full.name / "full")}
-
-
-def test_root_there_and_a_user_who_has_no_name_here(near: Near, sshd: Sshd) -> None:
-    far = sshd.far()
-    program = near.ssh(far._replace(name="root"), "id -u; exit 3", stdout=PIPE)
+def test_root_there(near: Near, sshd: Sshd) -> None:
+    program = near.ssh(sshd.far()._replace(name="root"), "id -u; exit 3", stdout=PIPE)
     assert program.read_all() == b"0\n"
     assert program.wait() == 3
-    check(near, far, "cat; echo error >&2; exit 3", b"")

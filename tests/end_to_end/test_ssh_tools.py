@@ -100,8 +100,6 @@ def test_rsync(tool: Tool) -> None:
     need("rsync")
     tool.run("rsync", "-a", "data/", f"{tool.far}:copy", cuts=UP)
     tool.same(tool.far.home / "copy")
-    tool.run("rsync", "-a", f"{tool.far}:copy/", "back", cuts=DOWN)
-    tool.same(tool.near.shell.folder / "back")
     assert tool.run("rsync", "-nia", "--checksum", "data/", f"{tool.far}:copy") == ""
 
 
