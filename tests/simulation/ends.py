@@ -24,7 +24,7 @@ from bpipe.protocol.wire import Ended
 from bpipe.run.join import Outcome
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network
-from tests.simulation.programs import PATTERN, Manner
+from tests.simulation.programs import PATTERN, Manner, NearManner
 
 _HERE = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
 
@@ -69,6 +69,8 @@ class Plan:
     consume_every: float = 0.01
     appetite: int = 4096  # bytes that are taken at once, at most
     manner: Manner | None = None  # of the program that does this
+    needs: int = 0  # what the session has to have
+    near: NearManner | None = None  # of who has called for a program elsewhere
 
 
 class SimulatedOutlet(Outlet):
@@ -122,7 +124,7 @@ class End:
         self.outcome: Outcome | None = None  # when it has ended by itself
         self._world = world
         self._rng = rng
-        self.session = Session(plan.buffer_size, plan.limits, plan.secret)
+        self.session = Session(plan.buffer_size, plan.limits, plan.secret, plan.needs)
         self.pipe: BackedPipe = self.loop.run(self._start, source)
         self.engine = self.pipe.engine
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
@@ -187,6 +189,11 @@ class End:
         return self.taken
 
     @property
+    def has_more(self) -> bool:
+        """Whether its producer has not written everything."""
+        return self.pipe.writer.written < self.plan.length
+
+    @property
     def total(self) -> int:
         """The bytes that its producer has written, or would have."""
         return max(self.pipe.writer.written, self.plan.length) + self._was_cut
@@ -219,6 +226,12 @@ class End:
             self.left = True
             self.loop.run(self.engine.consumer_gone, "simulated")
 
+    def calm(self) -> None:
+        """Nothing is slow any more."""
+        self.plan.consume_every = self.plan.produce_every = 0.01
+        self.plan.appetite = 60000
+        self.loop.stay_awake()
+
     def forget(self) -> None:
         """What comes next belongs to another peer."""
         self.outage_at, self._stood = None, (-1, -1)
@@ -239,16 +252,24 @@ class End:
 
     def _look(self) -> None:
         """Something has changed: the producer and the consumer may have to go on."""
-        writer, reader, engine = self.pipe.writer, self.pipe.reader, self.engine
         self._look_at_links()
         while self.session.established and self._heard_cues:
             self._world.at(self._world.now, self._heard_cues.pop())
-        if not self._producing and (writer.room or engine.refusing):
+        if not self._producing and (self._has_space() or self.engine.refusing):
             self._producing = True
             self._after(self.plan.produce_every, self._produce)
-        if not self.consuming and (reader.buffered or reader.drained):
+        if not self.consuming and self._has_come():
             self.consuming = True
             self._after(self.plan.consume_every, self._consume)
+
+    def _has_space(self) -> bool:
+        """Whether the producer can go on."""
+        return self.pipe.writer.room > 0
+
+    def _has_come(self) -> bool:
+        """Whether the consumer has something to do."""
+        reader = self.pipe.reader
+        return reader.buffered > 0 or reader.drained
 
     def _after(self, mean: float, callback: Callable[[], None]) -> None:
         self._world.at(self._world.now + self._rng.uniform(0.5, 1.5) * mean, callback)
@@ -293,6 +314,9 @@ class End:
         if data != PATTERN[self.taken : self.taken + len(data)]:
             self.wrong = self.wrong or f"{self.name}: wrong bytes from {self.taken} on"
         self.taken += len(data)
+        self._call_cues()
+
+    def _call_cues(self) -> None:
         for cue in self._cues[:]:
             if self.taken >= cue[0]:
                 self._cues.remove(cue)

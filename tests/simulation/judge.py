@@ -29,6 +29,7 @@ class Judge:
         self.patient = True  # nobody gives up soon
         self.peaceful = True  # no connection fails, and no process pauses
         self.quick = True  # the path is not slow
+        self.smooth = True  # nor is anything late on a connection that does not fail
         self.stopped = False  # somebody takes no more
         self.broken = False  # somebody aborts, or is killed
         self.astray = False  # for a while, somebody answers who does not know the session
@@ -191,7 +192,7 @@ class Judge:
             raise Wrong(f"{near.name} reports success with {near.taken} bytes taken")
         if near.left and near.taken < far.total:
             raise Wrong(f"{near.name} reports success, and its consumer has left before the end")
-        if far.pipe.writer.written < far.plan.length and near.session.reader.stopped is None:
+        if far.has_more and near.session.reader.stopped is None:
             raise Wrong(f"{near.name} reports success, but {far.name} had more to send")
 
     def _judge_failure(self, near: End, far: End) -> None:
@@ -201,7 +202,7 @@ class Judge:
         text = str(failure)
         if "stands elsewhere" in text or "protocol" in text or "bpipe failed" in text:
             raise wrong
-        cut_short = (stopped := far.session.reader.stopped) is not None and near.total > stopped
+        cut_short = self._is_cut_short(near, far)
         if session.done and session.ending.abort is None and not cut_short:
             raise wrong  # all is delivered, and it knows
         if isinstance(failure, PipeClosed):
@@ -215,6 +216,11 @@ class Judge:
             reasonable = self.broken or not self.patient
         if not reasonable:
             raise wrong
+
+    def _is_cut_short(self, near: End, far: End) -> bool:
+        """Whether the other end has not wanted all of its stream."""
+        stopped = far.session.reader.stopped
+        return stopped is not None and near.total > stopped
 
     def _is_lost(self, near: End, far: End) -> bool:
         """Whether it has waited for long enough, and the other end as well, if it has left."""

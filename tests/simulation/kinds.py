@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
+from bpipe.protocol.wire import RECORDS
 from tests.simulation.ends import Plan
-from tests.simulation.programs import make_manner
+from tests.simulation.programs import NearManner, Then, make_manner
 from tests.simulation.weather import SEALED_ONLY, Fate, Weather
 
 SECRET = Secret(bytes(range(32)))  # of the worlds that are sealed: every fourth
@@ -23,6 +24,8 @@ class Kind(NamedTuple):
     slow: bool  # there is much to send, and the path takes long for it
     astray: bool  # for a while, somebody else is called
     programs: bool  # one end is a program, or both
+    records: bool  # the streams consist of records
+    remote: bool  # and one end is a program whose stderr is carried
 
     @classmethod
     def of(cls, seed: int) -> Kind:
@@ -34,6 +37,8 @@ class Kind(NamedTuple):
             slow=seed % 100 in (57, 83),
             astray=seed % 20 in (4, 11),
             programs=seed % 20 in (6, 15),
+            records=seed % 20 == 8 or seed % 100 == 47,
+            remote=seed % 40 == 28,
         )
 
 
@@ -105,6 +110,16 @@ def make_plan(rng: random.Random, kind: Kind, *, patient: bool) -> Plan:
     return plan
 
 
+def agree(rng: random.Random, kind: Kind, a: Plan, b: Plan) -> None:
+    """What one of these two does depends on the other."""
+    if kind.programs:
+        plan_programs(rng, a, b)
+    elif kind.remote:
+        plan_remote(rng, a, b)
+    elif kind.records:
+        plan_records(rng, a, b)
+
+
 def plan_programs(rng: random.Random, a: Plan, b: Plan) -> None:
     """One of these two does what it does by a program, or both do.
 
@@ -120,3 +135,30 @@ def plan_programs(rng: random.Random, a: Plan, b: Plan) -> None:
         rng.choice((a, b)).manner = manners[1]
     for each in (a, b):  # as many steps as in other worlds
         each.length = min(each.length, 100 * min(manner.depth for manner in manners))
+
+
+def plan_records(rng: random.Random, a: Plan, b: Plan) -> None:
+    """At least one of these two needs records."""
+    for each in (a, b):
+        each.buffer_size = max(each.buffer_size, 17)  # for a header, and a little more
+        each.piped = False
+    needy = rng.choice(((a,), (b,), (a, b)))
+    for each in needy:
+        each.needs = RECORDS
+
+
+def plan_remote(rng: random.Random, a: Plan, b: Plan) -> None:
+    """One of these two has called for a program, which is the other one."""
+    plan_records(rng, a, b)
+    if rng.random() < 0.3:
+        a, b = b, a
+    a.needs = b.needs = RECORDS
+    a.manner = make_manner(rng)._replace(talks=rng.choice((0.1, 0.5, 0.9)))
+    b.near = NearManner.of(rng)
+    if rng.random() < 0.4:  # it leaves a stdin of which nobody knows whether more will come
+        eats = rng.choice((0, 1, 100))
+        a.manner = a.manner._replace(eats=eats, then=Then.EXIT, rests=0.0, heir=0.0, fails_at=None)
+        b.near = b.near._replace(idle_at=eats, leaves_at=None)
+        b.length = max(b.length, 200)
+    a.length = min(a.length, 100 * a.manner.depth)
+    b.length = min(b.length, 100 * a.manner.depth)

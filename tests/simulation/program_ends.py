@@ -38,10 +38,13 @@ class ProgramEnd(End):
 
     def _start(self, source: Callable[[Session], LinkSource]) -> BackedPipe:
         pipe = BackedPipe(self.session, source(self.session), self.world.clock)
-        self._ends = Program(["simulated"], launch=self._launch)
+        self._ends = self._make_ends()
         self._join = Join(pipe, self._ends, LoopScheduling())
         self.loop.create_task(self._main(pipe))
         return pipe
+
+    def _make_ends(self) -> Program:
+        return Program(["simulated"], launch=self._launch)
 
     async def _main(self, pipe: BackedPipe) -> None:
         self.outcome = await self._join.run()
@@ -54,12 +57,16 @@ class ProgramEnd(End):
         ended: Callable[[], None],
         guard: Guard,
     ) -> SimulatedProgram:
+        self.require_right_to_start()
+        self.program = SimulatedProgram(self, ended)
+        return self.program
+
+    def require_right_to_start(self) -> None:
+        """A program is started once, and for a session."""
         if not self.session.established or self.session.phase is not Phase.UP:
             self.complain("is started although there is no session")
         if self.program is not None:
             self.complain("is started once more")
-        self.program = SimulatedProgram(self, ended)
-        return self.program
 
     def _look(self) -> None:
         super()._look()

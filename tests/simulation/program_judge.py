@@ -19,7 +19,7 @@ class ProgramJudge(Judge):
         super().look()
         for near, far in self._directions:
             if isinstance(near, ProgramEnd):
-                _look_at_the_end(near, far)
+                look_at_the_end(near, far)
 
     def finish(self) -> None:
         super().finish()
@@ -27,7 +27,7 @@ class ProgramJudge(Judge):
             if near.outcome is None:
                 continue
             if isinstance(near, ProgramEnd):
-                _look_for_what_is_left(near)
+                look_for_what_is_left(near)
                 self._look_for_one_that_went_on(near)
             if near.session.done:
                 self._judge_what_is_told(near, far)
@@ -65,7 +65,7 @@ class ProgramJudge(Judge):
         """Its exit status tells more, and is judged in any case."""
 
 
-def _look_at_the_end(near: ProgramEnd, far: End) -> None:
+def look_at_the_end(near: ProgramEnd, far: End) -> None:
     """What FIN, and later BYE, says of the program is so, and arrives."""
     writer, program = near.session.writer, near.program
     how, true = writer.ended.how, None if program is None else program.true
@@ -84,7 +84,7 @@ def _look_at_the_end(near: ProgramEnd, far: End) -> None:
         raise Wrong(f"{far.name} hears that the program has ended: {reader.ended}, not {true}")
 
 
-def _look_for_what_is_left(near: ProgramEnd) -> None:
+def look_for_what_is_left(near: ProgramEnd) -> None:
     """Nobody who may have read a part is left, when the process has ended."""
     program = near.program
     if program is None:

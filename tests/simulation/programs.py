@@ -54,6 +54,7 @@ class Manner(NamedTuple):
     heir: float = 0.0  # how long it is survived by somebody who has its pipes
     depth: int = 1 << 16  # of each of its pipes
     notice: float = 0.0  # from its end until that is told
+    talks: float = 0.0  # the share of what it writes that is for stderr, where that is carried
 
     @property
     def awaits(self) -> bool:
@@ -79,6 +80,33 @@ def make_manner(rng: random.Random) -> Manner:
         depth=rng.choice((1, 64, 1024, 1 << 16)),
         notice=rng.choice((0.0, 0.0, 0.002)),
     )
+
+
+class NearManner(NamedTuple):
+    """What becomes of the streams of who has called for a program elsewhere; in bytes, seconds."""
+
+    leaves_at: int | None = None  # after so much of stdout its reader has gone
+    rests: float = 0.0  # when the first thing for stderr has come: for so long nobody takes it
+    idle_at: int | None = None  # after so much of stdin nothing comes for very long
+
+    @classmethod
+    def of(cls, rng: random.Random) -> NearManner:
+        """Any of them."""
+        return cls(
+            leaves_at=rng.choice((None, None, None, None, 0, 100, 2000)),
+            rests=rng.choice((0.0, 0.0, 1.0, 10.0)),
+            idle_at=rng.choice((None, None, None, None, 0, 300)),
+        )
+
+
+def spread(data: bytes, views: Views) -> int:
+    """Put this where these are; returns how much it was."""
+    done = 0
+    for view in views:
+        count = min(len(view), len(data) - done)
+        view[:count] = data[done : done + count]
+        done += count
+    return done
 
 
 class Pipe:
@@ -248,13 +276,23 @@ class SimulatedProgram:
             if not (self.manner.answers and self._reads):
                 self._has_written()
             return
-        if self.stdout.broken:
+        pipe = self._choose()
+        if pipe.broken:
             self._die(self.manner.after_sigpipe)
-        elif self.stdout.writable:
-            at, most = self.written, end.rng.randint(1, max(2000, end.plan.length // 3))
-            self.written += self.stdout.write(PATTERN[at : at + min(left, most)])
-            end.loop.ready_to_read(self.stdout)
+        elif pipe.writable:
+            most = end.rng.randint(1, max(2000, end.plan.length // 3))
+            self.written += self._put(pipe, min(left, most))
+            end.loop.ready_to_read(pipe)  # type: ignore[arg-type]
             self._write_soon()
+
+    def _choose(self) -> Pipe:
+        """Where it writes next."""
+        stdout: Pipe = self.stdout
+        return stdout
+
+    def _put(self, pipe: Pipe, most: int) -> int:
+        """Write what comes next; returns how much of it there was room for."""
+        return pipe.write(PATTERN[self.written : self.written + most])
 
     def _has_written(self) -> None:
         self._writes = False
@@ -344,12 +382,7 @@ class SimulatedProgram:
         return len(self.stdout.buffer)
 
     def read(self, views: Views) -> int:
-        data = self.stdout.read(sum(map(len, views)))
-        done = 0
-        for view in views:
-            count = min(len(view), len(data) - done)
-            view[:count] = data[done : done + count]
-            done += count
+        done = spread(self.stdout.read(sum(map(len, views))), views)
         self._write_soon()
         return done
 

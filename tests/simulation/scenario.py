@@ -29,11 +29,14 @@ from bpipe.protocol.wire import Kind as FrameKind
 from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
-from tests.simulation.kinds import Kind, make_plan, make_weather, plan_programs
+from tests.simulation.kinds import Kind, agree, make_plan, make_weather
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import ListeningSocket, Network
 from tests.simulation.program_ends import ProgramEnd
 from tests.simulation.program_judge import ProgramJudge
+from tests.simulation.records import RecordsEnd
+from tests.simulation.records_judge import RecordsJudge, RemoteJudge
+from tests.simulation.remote_ends import RemoteProgramEnd, SshEnd
 from tests.simulation.weather import Fate
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
@@ -72,6 +75,7 @@ class Scenario:
         self.judge.patient, self.judge.astray = self.patient, kind.astray
         self.judge.peaceful = self.weather.peaceful
         self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
+        self.judge.smooth = self.judge.quick and self.weather.smooth
         if kind.slow:
             self._plan_an_abort()
         else:
@@ -92,8 +96,7 @@ class Scenario:
         retry_max = rng.choice((0.3, 1.0, 1.0, 5.0))
         seeds = [random.Random(rng.getrandbits(64)) for _ in range(3)]
         backoff = Backoff(retry_max, seeds[2])
-        if self.kind.programs:
-            plan_programs(rng, a, b)
+        agree(rng, self.kind, a, b)
         callee = self._make_end("listener", a, seeds[0], self._listen)
         caller = self._make_end("caller", b, seeds[1], lambda s: self._dial(s, backoff))
         return caller, callee
@@ -101,14 +104,22 @@ class Scenario:
     def _make_end(
         self, name: str, plan: Plan, rng: random.Random, source: Callable[[Session], LinkSource]
     ) -> End:
-        kind = End if plan.manner is None else ProgramEnd
-        return kind(name, self.world, plan, rng, source)
+        return self._kind_of_end(plan)(name, self.world, plan, rng, source)
+
+    def _kind_of_end(self, plan: Plan) -> type[End]:
+        if plan.manner is not None:
+            return RemoteProgramEnd if self.kind.remote else ProgramEnd
+        if plan.near is not None:
+            return SshEnd
+        return RecordsEnd if self.kind.records else End
 
     def _make_judge(self) -> Judge:
         """Of the ends that there are now."""
         self.caller.face(self.callee)
         self.callee.face(self.caller)
         kind = ProgramJudge if self.kind.programs else Judge
+        if self.kind.records:
+            kind = RemoteJudge if self.kind.remote else RecordsJudge
         return kind(self.world, self.caller, self.callee)
 
     def _make_elsewhere(self) -> End:
@@ -189,8 +200,8 @@ class Scenario:
         kind = rng.choice(
             ("stop", "stop both", "abort", "abort", "kill", "restart", "replace", "leave", "leave")
         )
-        if self.kind.programs and kind in ("stop", "stop both", "leave"):
-            kind = kind.split()[0] if end.plan.manner is None else "abort"  # a program needs none
+        if kind in ("stop", "stop both", "leave"):
+            kind = self._possible(kind, end)
         if kind.startswith("stop"):
             self.judge.stopped = True
             for each in self.ends if kind == "stop both" else (end,):
@@ -219,6 +230,12 @@ class Scenario:
             each.session.patience.limits = each.session.patience.limits._replace(
                 connect_timeout=30.0, give_up_after=30.0
             )
+
+    def _possible(self, kind: str, end: End) -> str:
+        """This, or something else if it cannot happen to this end."""
+        if self.kind.programs:
+            return kind.split()[0] if end.plan.manner is None else "abort"  # it needs none
+        return "abort" if self.kind.remote else kind
 
     def _sometime(self, span: float, callback: Callable[..., None], *args: object) -> None:
         """Call this at some time, when some of a stream was taken, or when a link is lost."""
@@ -384,9 +401,7 @@ class Scenario:
         self.weather.calm(calm)
         self.network.lead_astray(calm)
         for end in self.ends:
-            end.plan.consume_every = end.plan.produce_every = 0.01
-            end.plan.appetite = 60000
-            end.loop.stay_awake()
+            end.calm()
             limits = (
                 end.session.patience.limits
             )  # the other end may have left, and this one waits for it
@@ -404,7 +419,7 @@ class Scenario:
 
     def _time_to_finish(self) -> float:
         """How long it takes at most from now on, in seconds."""
-        if self.kind.programs:
+        if self.kind.programs or self.kind.remote:
             return LATEST
         if self.successor is not None:
             return CALM_WITHIN

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.judge import Wrong
-from tests.simulation.mutants import CROWDED, MUTANTS
+from tests.simulation.mutants import MUTANTS, PLACES
 from tests.simulation.scenario import run_seed
 
 SEEDS = 2000  # that a mutant may survive, at most
@@ -67,8 +66,8 @@ def hunt(name: str) -> tuple[int, str] | None:
     """The number of seeds that it takes to catch this mutant, and what gave it away."""
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
-        step = PERIOD if name in CROWDED else 1
-        first = FIRST.get(name, PLACE if name in CROWDED else 0)
+        place, step = PLACES.get(name, (0, 1))
+        first = FIRST.get(name, place)
         for count, seed in enumerate(range(first, first + SEEDS * step, step), 1):
             try:
                 run_seed(seed)

@@ -47,6 +47,11 @@ class Weather:
         """Whether nothing fails."""
         return not (self.faulty and self.fates) and not self.hiccups and not self.away
 
+    @property
+    def smooth(self) -> bool:
+        """Whether what is sent over a connection that does not fail arrives soon."""
+        return not self.hiccups and not self.away
+
     def calm(self, now: float) -> None:
         """From now on nothing fails any more, for new connections; the path is there."""
         self.faulty = self.stragglers = self.hiccups = 0.0

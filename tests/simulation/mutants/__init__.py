@@ -4,7 +4,17 @@ A mutant is a function that makes the change through a ``MonkeyPatch``. Most of 
 that somebody has really made in a pipe that resumes; the simulation has to notice every one.
 """
 
-from tests.simulation.mutants import crowd, endings, greetings, programs, streams, waiting
-from tests.simulation.mutants.registry import CROWDED, MUTANTS
+from tests.simulation.mutants import crowd, endings, greetings, programs, records, streams, waiting
+from tests.simulation.mutants.registry import MUTANTS, PLACES
 
-__all__ = ["CROWDED", "MUTANTS", "crowd", "endings", "greetings", "programs", "streams", "waiting"]
+__all__ = [
+    "MUTANTS",
+    "PLACES",
+    "crowd",
+    "endings",
+    "greetings",
+    "programs",
+    "records",
+    "streams",
+    "waiting",
+]

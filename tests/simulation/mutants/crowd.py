@@ -16,7 +16,10 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import Admission, Hello, Opening
 from bpipe.server import Handler, Server
-from tests.simulation.mutants.registry import Patch, crowd_mutant
+from tests.simulation.crowd import PERIOD, PLACE
+from tests.simulation.mutants.registry import Patch, worlds
+
+crowd_mutant = worlds(PLACE, PERIOD)
 
 
 @crowd_mutant

@@ -13,7 +13,7 @@ from bpipe.protocol.session import Session
 
 Patch = pytest.MonkeyPatch
 MUTANTS: dict[str, Callable[[Patch], None]] = {}
-CROWDED: set[str] = set()  # those that only show where many are served
+PLACES: dict[str, tuple[int, int]] = {}  # of those that only show in some worlds: see `worlds`
 
 
 def mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
@@ -23,11 +23,15 @@ def mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
     return change
 
 
-def crowd_mutant(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
-    """The same for one that only shows where many are served."""
-    assert change.__doc__
-    CROWDED.add(change.__doc__)
-    return mutant(change)
+def worlds(place: int, period: int) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+    """The same for one that only shows in one world of so many, beginning with the one there."""
+
+    def enter(change: Callable[[Patch], None]) -> Callable[[Patch], None]:
+        assert change.__doc__
+        PLACES[change.__doc__] = place, period
+        return mutant(change)
+
+    return enter
 
 
 def begin(patch: Patch, change: Callable[[Any], None]) -> None:
