@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import importlib.abc
 import importlib.util
 import marshal
 import os
@@ -24,10 +23,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from bpipe.ends.vigil import ENDED, LET_GO, PIPE, RECORD, STARTED
 from bpipe.net import spawn
+
+if TYPE_CHECKING:  # that takes long, and is not used
+    from importlib.abc import InspectLoader
 
 _MODULES: Final = ("bpipe.net.processes", "bpipe.ends.kin", "bpipe.ends.vigil")
 _BOOT: Final = """\
@@ -215,8 +217,7 @@ def _code(name: str) -> object:
     """The compiled code of a module, wherever it was loaded from."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
-    assert isinstance(spec.loader, importlib.abc.InspectLoader)
-    return spec.loader.get_code(name)
+    return cast("InspectLoader", spec.loader).get_code(name)
 
 
 def _environment() -> dict[str, str]:

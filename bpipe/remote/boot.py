@@ -20,7 +20,7 @@ OLDEST = (3, 9)
 class Memory:
     """Finds and loads modules whose sources are in memory: nothing is read, nor written.
 
-    It is an ``importlib.abc.InspectLoader`` in all but name, whose import would take too long.
+    It is an ``importlib.abc.InspectLoader`` in all but name.
     """
 
     def __init__(self, sources: "dict[str, str]") -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import base64
 import functools
-import importlib.abc
 import importlib.util
 import json
 import re
 import zlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:  # that takes long, and is not used
+    from importlib.abc import InspectLoader
 
 LONGEST: Final = 1 << 16  # bytes of a line
 RELAY: Final = ("bpipe.remote.relay",)
@@ -89,8 +91,7 @@ def source(name: str) -> str:
     """The source of a module, wherever it was loaded from."""
     spec = importlib.util.find_spec(name)
     assert spec is not None
-    assert isinstance(spec.loader, importlib.abc.InspectLoader)
-    text = spec.loader.get_source(name)
+    text = cast("InspectLoader", spec.loader).get_source(name)
     assert text is not None
     return text
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import importlib.abc
 import os
 import signal
 import socket
@@ -42,7 +41,6 @@ _BUFFER: Final = 1 << 18  # bytes in the kernel on their way to a relay: behind 
 def main(parcel: Mapping[str, Any]) -> None:
     """The whole life of the holder's process; descriptor 1 is the socket that listens."""
     _detach()
-    importlib.abc.InspectLoader.register(parcel["Memory"])
     listening = socket.socket(fileno=os.dup(1))
     listening.setblocking(False)
     with open(os.devnull, "r+b", buffering=0) as null:
