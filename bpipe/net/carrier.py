@@ -32,6 +32,7 @@ MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of
 _SHIELD: Final = ("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh")
 _BLOCKED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # until that is said
 _QUESTION: Final = 0.5  # seconds after which a line without an end is a question
+_RESTORING: Final = 0.3  # seconds to leave the terminal as it was
 _LOOK: Final = 0.02  # seconds between two looks at what was left behind
 
 
@@ -103,9 +104,16 @@ class Carrier:
             self._released.set_result(None)
 
     def kill(self) -> None:
-        """End it, and what it has left behind, at once. May be called again."""
+        """End it, and what it has left behind, at once. May be called again.
+
+        One that may be asking on the terminal is asked to end before: it has put that into a state
+        in which nobody else wants it. That blocks for a moment.
+        """
         self.release()
         if not self._reaped:
+            if not self._apart and self._exit.result is None:
+                self._send(signal.SIGTERM)
+                self._exit.wait(_RESTORING)
             self._send(signal.SIGKILL)
             for member in self._left():
                 member.send(signal.SIGKILL)

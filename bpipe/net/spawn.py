@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -84,6 +85,13 @@ class Exit:
         """Has it ended?"""
         if self.result is None and (result := _ended(self._pid, os.WNOHANG)) is not None:
             self._note(result)
+
+    def wait(self, seconds: float) -> None:
+        """Block until it has ended, at most so long; where nothing can be waited for, not at all."""
+        if self.handle >= 0:
+            poll = select.poll()
+            poll.register(self.handle, select.POLLIN)
+            poll.poll(1000 * seconds)
 
     def reap(self) -> None:
         """It has ended, and nobody will signal it any more."""

@@ -169,6 +169,8 @@ class Process:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 handle(number, partial(self._interrupt, number))
         handle(signal.SIGUSR2, self._force_reconnect)
+        if signal.getsignal(signal.SIGQUIT) is signal.SIG_DFL:
+            handle(signal.SIGQUIT, partial(self._die_now, signal.SIGQUIT))
         if self._watch.draws and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
             handle(signal.SIGTSTP, self._suspend)
 
@@ -192,10 +194,13 @@ class Process:
             tell_manager("STOPPING=1", f"interrupted by {signal.Signals(number).name}")
             self._end(number)
         elif not self._hurry():
-            for engine in self._engines:
-                engine.source.abandon()
-            self._watch.clear()
-            _die_by(number)
+            self._die_now(number)
+
+    def _die_now(self, number: int) -> None:
+        for engine in self._engines:
+            engine.source.abandon()
+        self._watch.clear()
+        _die_by(number)
 
     def _hurry(self) -> bool:
         """Whether there is anything in the ends that now ends at once, and has not before."""

@@ -286,3 +286,17 @@ def test_one_that_cannot_be_started_leaves_nothing() -> None:
         assert set(os.listdir("/proc/self/fd")) == before
 
     run(check)
+
+
+def test_one_that_may_ask_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
+    """Also if it is killed: what ssh has done for a question it undoes at SIGTERM."""
+    undone = tmp_path / "undone"
+    script = f"trap 'echo > {undone}; exit' TERM; echo up; while :; do sleep 0.01; done"
+
+    async def check() -> None:
+        async with carrying(script, apart=False) as carrier:
+            await hear(carrier)
+            carrier.kill()
+            assert undone.exists()
+
+    run(check)
