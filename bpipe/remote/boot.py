@@ -18,19 +18,19 @@ OLDEST = (3, 9)
 
 
 class Memory:
-    """Finds and loads modules whose sources are in memory: nothing is read, nor written.
+    """Finds and loads modules that are in memory, as sources or as code: no file is touched.
 
     It is an ``importlib.abc.InspectLoader`` in all but name.
     """
 
-    def __init__(self, sources: "dict[str, str]") -> None:
-        self._sources = sources
+    def __init__(self, modules: "dict[str, Any]") -> None:
+        self._modules = modules
 
     def find_spec(
         self, name: str, path: object = None, target: object = None
     ) -> "ModuleSpec | None":
         """How this module is loaded; None if it is not here."""
-        if name not in self._sources:
+        if name not in self._modules:
             return None
         from importlib.machinery import ModuleSpec
 
@@ -45,15 +45,19 @@ class Memory:
 
     def get_code(self, name: str) -> "CodeType":
         """Its compiled code."""
-        return compile(self._sources[name], "<" + name + ">", "exec", dont_inherit=True)
+        found: CodeType | str = self._modules[name]
+        if isinstance(found, str):
+            return compile(found, "<" + name + ">", "exec", dont_inherit=True)
+        return found
 
-    def get_source(self, name: str) -> str:
-        """Its source, as it was sent."""
-        return self._sources[name]
+    def get_source(self, name: str) -> "str | None":
+        """Its source, as it was sent; None if only the code is here."""
+        found = self._modules[name]
+        return found if isinstance(found, str) else None
 
     def is_package(self, name: str) -> bool:
         """Whether there are modules in it."""
-        return any(each.startswith(name + ".") for each in self._sources)
+        return any(each.startswith(name + ".") for each in self._modules)
 
 
 def answer(nonce: str, what: object) -> None:
@@ -86,7 +90,6 @@ def begin(parcel: "dict[str, Any]") -> None:
 
 def hold(parcel: "dict[str, Any]") -> None:
     """The whole life of the holder's process."""
-    sys.modules["ssl"] = None  # type: ignore[assignment] # asyncio does without, and starts sooner
     sys.meta_path.insert(0, Memory(parcel["modules"]))
     from bpipe.remote import holder
 

@@ -27,9 +27,8 @@ HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
 _BOOT: Final = "bpipe.remote.boot"
 _LINE: Final = (
     "import base64,json,zlib;"
-    "z=base64.b85decode('%s');"
-    "p=json.loads(zlib.decompress(z).decode());"
-    "p['packed']=z;exec(p['boot'],p);p['begin'](p)\n"
+    "p=json.loads(zlib.decompress(base64.b85decode('%s')).decode());"
+    "exec(p['boot'],p);p['begin'](p)\n"
 )
 _COMMENT: Final = re.compile(r"(?:(?<=\n) *#|  # ).*")
 _EMPTY: Final = re.compile(r"\n\n+")

@@ -31,27 +31,34 @@ def main(parcel: Mapping[str, Any], answer: Callable[[str, object], None]) -> No
     now.
     """
     sock: socket.socket | None
+    holder: socket.socket | None = None  # one that was started
     address, token = "\0" + parcel["name"], bytes.fromhex(parcel["token"])
     if "errand" in parcel:
         from bpipe.remote import starter
 
-        sock, new = starter.connect(address, parcel["packed"])
+        sock, holder = starter.connect(address)
     else:
-        sock, new = _connect(address), False
+        sock = _connect(address)
     if sock is not None:
         sock.sendall(token[:HALF])
-        if not new and not _is_holder(sock, token, parcel["patience"]):
+        if holder is None and not _is_holder(sock, token, parcel["patience"]):
             if "errand" in parcel:
                 raise RuntimeError("the name of the holder there is another process's")
             sock = None
-    how = "none" if sock is None else "new" if new else "there"
+    how = "none" if sock is None else "there" if holder is None else "new"
     answer(parcel["nonce"], {"holder": how, **_place()})
     if sock is None:
         refuse(parcel["greeting"], bytes.fromhex(parcel["refusal"]))
-    elif not new or _is_holder(
-        sock, token, parcel["patience"]
-    ):  # a new one starts while the greeting comes
-        join(sock)
+        return
+    if holder is not None:  # it starts while the greeting comes
+        try:
+            starter.equip(holder, parcel)
+            there = _is_holder(sock, token, parcel["patience"])
+        except OSError:
+            there = False
+        if not there:
+            return  # all is answered that can be: the next attempt may be better
+    join(sock)
 
 
 def _connect(address: str) -> socket.socket | None:

@@ -9,42 +9,49 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import marshal
 import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 PATIENCE = 10.0  # seconds for another starter to listen at the name that it has bound
 LOOK = 0.01  # seconds between two looks at that
 _CODE = """\
-import json, os, sys, zlib
-size, data = int(sys.argv[2]), b""
-while len(data) < size:
-    data += os.read(0, size - len(data)) or sys.exit()
-parcel = json.loads(zlib.decompress(data).decode())
+import marshal, sys
+sys.modules["ssl"] = None  # asyncio does without, and starts sooner
+import asyncio
+try:
+    with open(0, "rb", closefd=False) as stream:
+        parcel = marshal.load(stream)
+except EOFError:
+    sys.exit()
 exec(parcel["boot"], parcel)
 parcel["hold"](parcel)
 """
+_FOR_HOLDER = ("token", "errand")
 
 
-def connect(address: str, packed: bytes) -> tuple[socket.socket, bool]:
-    """A connection to who listens there, and whether that is a holder that was started for it.
+def connect(address: str) -> tuple[socket.socket, socket.socket | None]:
+    """A connection to who listens there; and if a holder was started for it, what to ``equip``.
 
-    ``packed`` is the parcel, as it has come. Raises RuntimeError with a text for people if there
-    can be no holder, OSError if there is none now.
+    Raises RuntimeError with a text for people if there can be no holder, OSError if there is none
+    now.
     """
+    holder = None
     until = time.monotonic() + PATIENCE
     while True:
         listening = _bind(address)
         if listening is not None:
             with listening:
-                _start(listening, packed)
+                holder = _start(listening)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.connect(address)
-            return sock, listening is not None
+            return sock, holder
         except ConnectionRefusedError:
             sock.close()
             if time.monotonic() > until:
@@ -66,24 +73,43 @@ def _bind(address: str) -> socket.socket | None:
     return sock
 
 
-def _start(listening: socket.socket, packed: bytes) -> None:
-    """Start the holder: in a session of its own, with nothing of ours but this and stderr."""
+def _start(listening: socket.socket) -> socket.socket:
+    """Start the holder: in a session of its own, with nothing of ours but this and stderr.
+
+    Returns what it waits at for its parcel.
+    """
     if importlib.util.find_spec("asyncio") is None:
         raise RuntimeError("its python3 has no asyncio: is it a minimal one?")
     ours, its = socket.socketpair()
-    argv = [sys.executable, "-I", "-S", "-c", _CODE, "bpipe-holder", str(len(packed))]
+    argv = [sys.executable, "-I", "-S", "-c", _CODE, "bpipe-holder"]
     actions = [(os.POSIX_SPAWN_DUP2, each.fileno(), at) for at, each in enumerate((its, listening))]
     settings: dict[str, Any] = {
         "file_actions": [*actions, *((os.POSIX_SPAWN_CLOSE, each) for each in _inherited())],
         "setsigmask": (),
         "setsigdef": signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
     }
-    with ours, its:
+    with its:
         try:
             os.posix_spawn(sys.executable, argv, os.environ, setsid=True, **settings)
         except NotImplementedError:  # it does that itself, a moment later
             os.posix_spawn(sys.executable, argv, os.environ, **settings)
-        ours.sendall(packed)  # it fits
+    return ours
+
+
+def equip(holder: socket.socket, parcel: Mapping[str, Any]) -> None:
+    """Give it the code that it needs, and what it is to do. OSError if it has gone.
+
+    While we compile it loads what it needs of Python.
+    """
+    names = parcel["modules"]
+    memory = parcel["Memory"](names)
+    code = {
+        **{name: parcel[name] for name in _FOR_HOLDER},
+        "boot": compile(parcel["boot"], "<boot>", "exec", dont_inherit=True),
+        "modules": {name: memory.get_code(name) for name in names},
+    }
+    with holder:
+        holder.sendall(marshal.dumps(code))
 
 
 def _inherited() -> list[int]:
