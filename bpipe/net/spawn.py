@@ -87,7 +87,7 @@ class Exit:
             self._note(result)
 
     def wait(self, seconds: float) -> None:
-        """Block until it has ended, at most so long; where nothing can be waited for, not at all."""
+        """Block until it has ended, at most so long; not at all where that cannot be waited for."""
         if self.handle >= 0:
             poll = select.poll()
             poll.register(self.handle, select.POLLIN)

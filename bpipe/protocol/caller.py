@@ -72,8 +72,12 @@ class Caller:
     def hopeless(self, failure: SessionEnded) -> None:
         """No attempt can succeed any more; beside a link that means nothing."""
         session = self.session
-        if not (session.over or session.attached):
-            session.leave(failure if session.phase is Phase.UP else session.verdict())
+        if session.over or session.attached:
+            return
+        if session.established or session.phase is not Phase.UP:
+            self._leave(str(failure))
+        else:
+            session.leave(failure)
 
     def refused(self, verdict: Verdict, now: float) -> None:
         """The answerer said no.

@@ -16,23 +16,16 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
-from bpipe.errors import LinkLost, NotConnected, explain
+from bpipe.errors import LinkLost, NotConnected, SessionLost, explain
 from bpipe.net.carrier import Fate
 from bpipe.net.command import Command
 from bpipe.net.connectors import Connection
 from bpipe.net.dialer import Dialer
 from bpipe.pipe import BackedPipe
+from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import (
-    HELLO_SIZE,
-    NOWHERE,
-    RECORDS,
-    Admission,
-    Ended,
-    Verdict,
-    pack_verdict,
-)
+from bpipe.protocol.wire import RECORDS, Ended
 from bpipe.remote import bundle
 
 PYTHON: Final = ("python3", "-ISm", "code", "-q")
@@ -100,8 +93,6 @@ class Remote(Command):
             "token": token.hex(),
             "name": f"bpipe-{hashlib.sha256(token).hexdigest()[:32]}",
             "patience": ANSWER,
-            "greeting": HELLO_SIZE,
-            "refusal": pack_verdict(Verdict(Admission.UNKNOWN, NOWHERE)).hex(),
         }
         self._answer: Answer | None = None  # of the connection on which the session began
         self._agent_told = False
@@ -113,7 +104,7 @@ class Remote(Command):
     async def connect(self, turn: int) -> Connection:
         """A connection to a relay, which has one to the holder.
 
-        Raises LinkLost if there is none now, NotConnected if there never will be.
+        Raises LinkLost if there is none now, another SessionEnded if there never will be.
         """
         self._tell_of_agent()
         connection = await super().connect(turn)
@@ -122,7 +113,7 @@ class Remote(Command):
             if not self.quiet:
                 self._answer = answer
             elif answer.holder == "none":
-                self._require_same_host(answer)
+                raise self._without_holder(answer)
         except BaseException:
             connection.sock.close()
             connection.released()
@@ -137,14 +128,17 @@ class Remote(Command):
                 f"the agent that was forwarded to {self.name} ended with the first connection"
             )
 
-    def _require_same_host(self, answer: Answer) -> None:
-        """Only of the machine on which it began can be said that the session is no more."""
+    def _without_holder(self, answer: Answer) -> LinkLost | SessionLost:
+        """Only of the machine on which it began can be said that the session is no more.
+
+        There nobody else can have the holder's name, so that is final.
+        """
         assert self._answer is not None
-        if answer.at != self._answer.at:
-            there = self._answer.name
-            raise LinkLost(
-                f"{self.name}: this is {answer.name}, and the session is on {there}", "another-host"
-            )
+        if answer.at == self._answer.at:
+            return SessionLost(FORGOTTEN)
+        there = self._answer.name
+        why = f"{self.name}: this is {answer.name}, and the session is on {there}"
+        return LinkLost(why, "another-host")
 
     # --- from the prompt to the answer ---
 

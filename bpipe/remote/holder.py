@@ -31,6 +31,7 @@ from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import RECORDS, Reason
 from bpipe.remote.relay import HALF, enlarge
+from bpipe.remote.starter import restore_locale
 from bpipe.run.join import Join
 
 UNUSED_FOR: Final = 60.0  # seconds until a holder leaves in whose session nobody was heard
@@ -41,6 +42,7 @@ _BUFFER: Final = 1 << 18  # bytes in the kernel on their way to a relay: behind 
 def main(parcel: Mapping[str, Any]) -> None:
     """The whole life of the holder's process; descriptor 1 is the socket that listens."""
     _detach()
+    restore_locale()
     listening = socket.socket(fileno=os.dup(1))
     listening.setblocking(False)
     with open(os.devnull, "r+b", buffering=0) as null:

@@ -48,7 +48,6 @@ def main(parcel: Mapping[str, Any], answer: Callable[[str, object], None]) -> No
     how = "none" if sock is None else "there" if holder is None else "new"
     answer(parcel["nonce"], {"holder": how, **_place()})
     if sock is None:
-        refuse(parcel["greeting"], bytes.fromhex(parcel["refusal"]))
         return
     if holder is not None:  # it starts while the greeting comes
         try:
@@ -74,18 +73,22 @@ def _connect(address: str) -> socket.socket | None:
 def _is_holder(sock: socket.socket, token: bytes, patience: float) -> bool:
     """Whether a process of this user is there, and it knows the second half.
 
-    TimeoutError if it says nothing in these seconds: it may be busy, and the next attempt better.
+    TimeoutError if it says nothing in these seconds, ConnectionError if it hangs up: it may be
+    busy, or leaving, and the next attempt knows more.
     """
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS)
     if int.from_bytes(credentials[4:8], sys.byteorder) != os.geteuid():
         return False
     sock.settimeout(patience)
     try:
-        return sock.recv(HALF, socket.MSG_WAITALL) == token[HALF:]
+        half = sock.recv(HALF, socket.MSG_WAITALL)
     except socket.timeout:
         raise TimeoutError(f"the holder there does not answer in {patience:g} s") from None
     except OSError:
-        return False
+        half = b""
+    if not half:
+        raise ConnectionError("the holder there has hung up")
+    return half == token[HALF:]
 
 
 def _place() -> dict[str, object]:
@@ -192,11 +195,3 @@ def _poll(wanted: dict[int, int], limit: int | None) -> dict[int, int]:
 def _say_end(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # it has gone
         sock.shutdown(socket.SHUT_WR)
-
-
-def refuse(size: int, refusal: bytes) -> None:
-    """There is no holder: answer a greeting of this size in its place."""
-    while size > 0 and (data := os.read(0, size)):
-        size -= len(data)
-    if not size:
-        os.write(1, refusal)

@@ -7,6 +7,7 @@ once, and a command is never started twice.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import marshal
@@ -80,6 +81,7 @@ def _start(listening: socket.socket) -> socket.socket:
     """
     if importlib.util.find_spec("asyncio") is None:
         raise RuntimeError("its python3 has no asyncio: is it a minimal one?")
+    restore_locale()
     ours, its = socket.socketpair()
     argv = [sys.executable, "-I", "-S", "-c", _CODE, "bpipe-holder"]
     actions = [(os.POSIX_SPAWN_DUP2, each.fileno(), at) for at, each in enumerate((its, listening))]
@@ -110,6 +112,19 @@ def equip(holder: socket.socket, parcel: Mapping[str, Any]) -> None:
     }
     with holder:
         holder.sendall(marshal.dumps(code))
+
+
+def restore_locale() -> None:
+    """Have LC_CTYPE in the environment be what it was: Python changes that of the C locale.
+
+    It means that for itself, but whoever it starts would have it, too (PEP 538).
+    """
+    name = b"LC_CTYPE="
+    with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as file:
+        given = [each for each in file.read().split(b"\0") if each.startswith(name)]
+        os.environb.pop(b"LC_CTYPE", None)
+        if given:
+            os.environb[b"LC_CTYPE"] = given[0][len(name) :]
 
 
 def _inherited() -> list[int]:

@@ -14,11 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpipe.protocol.wire import HELLO_SIZE, NOWHERE, Admission, Verdict, pack_verdict
 from bpipe.remote import bundle
 from bpipe.remote.carrier import PROMPT, PYTHON, Errand
-
-REFUSAL = pack_verdict(Verdict(Admission.UNKNOWN, NOWHERE))
 
 
 class Token:
@@ -32,8 +29,6 @@ class Token:
             "token": self.bytes.hex(),
             "name": self.name,
             "patience": 10.0,
-            "greeting": HELLO_SIZE,
-            "refusal": REFUSAL.hex(),
         }
 
     @property
