@@ -25,12 +25,19 @@ def main() -> NoReturn:
         if hasattr(_signal, name):  # not ignored: that would be inherited
             _signal.signal(getattr(_signal, name), _pass)
     gc.disable()  # collecting during the imports costs a tenth of the start-up
+    begun = None
     try:
+        if sys.argv[1:2] == ["ssh"]:
+            from bpipe.cli.early import begin
+
+            begun = begin(sys.argv[2:])
         from bpipe.cli.app import run
 
-        status: int | str = run(sys.argv[1:])
+        status: int | str = run(sys.argv[1:], begun)
     except (ImportError, OSError, MemoryError) as error:  # also while another one was told
         status = f"bpipe: cannot start: {str(error) or 'out of memory'}"
+    if begun is not None:
+        begun.abandon()
     sys.exit(status)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,9 @@ from bpipe.errors import AddressError, SecretError, explain
 from bpipe.run.exits import FAILED, OF_BPIPE, USAGE
 from bpipe.run.limits import describe
 
+if TYPE_CHECKING:
+    from bpipe.net.launch import Launched
+
 app = typer.Typer(
     name="bpipe",
     cls=Group,
@@ -33,8 +36,11 @@ app = typer.Typer(
 )
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command line; returns the exit status. Usage errors are one line on stderr."""
+def run(arguments: list[str], begun: Launched | None = None) -> int:
+    """Run the command line; returns the exit status. Usage errors are one line on stderr.
+
+    ``begun``: what was started already (see ``early``).
+    """
     usage, failed = USAGE, FAILED
     if arguments[:1] in (["ssh"], ["run"]):  # other statuses are those of the command
         usage = failed = OF_BPIPE
@@ -46,7 +52,7 @@ def run(arguments: list[str]) -> int:
             if fault := shell_fault():
                 complain(fault)
                 return USAGE
-        status = app(arguments, prog_name="bpipe", standalone_mode=False, obj=program)
+        status = app(arguments, prog_name="bpipe", standalone_mode=False, obj=begun or program)
     except (AddressError, SecretError) as error:
         complain(str(error))
         return usage
@@ -167,7 +173,7 @@ def ssh(
     del destination, command  # the context has them, and ssh's options
     if isinstance(context.obj, ForSsh):
         return execute(context.obj.words)
-    return over_ssh(context.obj).run(tuning, report.settings())
+    return over_ssh(context.obj, context.find_root().obj).run(tuning, report.settings())
 
 
 @app.command("run", cls=Command, epilog=examples.RUN)

@@ -19,6 +19,7 @@ from bpipe.run.exits import OF_BPIPE
 
 if TYPE_CHECKING:
     from bpipe.cli.ssh import Call
+    from bpipe.net.launch import Launched
     from bpipe.pipe import BackedPipe
 
 GIVE_UP_AFTER: Final = 3600.0  # seconds, also for the far side: locks and disks wait for that
@@ -56,6 +57,7 @@ class There(NamedTuple):
     later: Sequence[str]  # the same when nobody can be asked any more
     command: str | list[str]  # for the shell of the login, or as words
     reads_stdin: bool = True
+    begun: Launched | None = None  # the first, if it was started already
 
     def run(self, tuning: Tuning, settings: Settings) -> int:
         """Join ours to it, until it has ended; returns the exit status."""
@@ -77,13 +79,13 @@ class There(NamedTuple):
         terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER))
         limits, size = terms["limits"], terms["buffer_size"]
         errand = Errand(self.command, limits.heartbeat, limits.give_up_after, size)
-        remote = Remote(self.first, self.later, errand, hear, name=self.host)
+        remote = Remote(self.first, self.later, errand, hear, name=self.host, begun=self.begun)
         return open_pipe(remote, limits, size)
 
 
-def over_ssh(call: Call) -> There:
-    """The command that ssh was to run."""
-    return There(call.host, call.first(), call.later(), call.command, call.reads_stdin)
+def over_ssh(call: Call, begun: Launched | None = None) -> There:
+    """The command that ssh was to run; ``begun``: an ssh for it that was started already."""
+    return There(call.host, call.first(), call.later(), call.command, call.reads_stdin, begun)
 
 
 def by(via: Via, command: list[str] | None) -> There:

@@ -11,26 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import secrets
-import shutil
 import signal
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bpipe.net import spawn
+from bpipe.net.launch import BUFFER, MARK, Launched
 from bpipe.net.processes import DEAD, Member, Process, carries, hold, look, numbers
 from bpipe.net.utterance import Utterance
 from bpipe.protocol.wire import Ended, Finish
 
-BUFFER: Final = 256 << 10  # bytes in the kernel, for each direction
-MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of them
-# What a terminal sends to all of our group is not for it: it is ours to end it, in order. Ignored,
-# which a new program inherits; some shells clear what is only blocked.
-_SHIELD: Final = ("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh")
-_BLOCKED: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)  # until that is said
 _QUESTION: Final = 0.5  # seconds after which a line without an end is a question
 _RESTORING: Final = 0.3  # seconds to leave the terminal as it was
 _LOOK: Final = 0.02  # seconds between two looks at what was left behind
@@ -55,48 +47,35 @@ class Carrier:
     """A command that runs from now on; OSError if it cannot. To be made within a running loop.
 
     ``apart``: it has a session of its own and no terminal. Else it may ask on ours, where ^C does
-    not reach it. ``sock`` is our end of the connection, and belongs to who takes it.
+    not reach it. ``sock`` is our end of the connection, and belongs to who takes it. ``launched``:
+    it was started already, in just that way.
     """
 
     def __init__(
-        self, argv: Sequence[str], utterance: Utterance, *, apart: bool, grace: Grace
+        self,
+        argv: Sequence[str],
+        utterance: Utterance,
+        *,
+        apart: bool,
+        grace: Grace,
+        launched: Launched | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._name = os.path.basename(argv[0]) or argv[0]
         self._utterance = utterance
         self._apart = apart
         self._grace = grace
-        self._value = secrets.token_hex(8)  # of its mark
         self._question: asyncio.TimerHandle | None = None
         self._last = 0  # the signal that it was sent; then how it ends tells nothing
         self._reaped = False
-        self._start(argv)
+        launched = (launched or Launched(argv, apart=apart)).take()
+        self.pid, self.sock, self._stderr = launched.pid, launched.sock, launched.stderr
+        self._value = launched.value  # of its mark
         self._exited = self._loop.create_future()
         self._released = self._loop.create_future()
         self._exit = spawn.Exit(self.pid, lambda: self._exited.set_result(None))
         self._loop.add_reader(self._stderr, self._hear)
         self.gone = self._loop.create_task(self._live())  # done when nothing of it is left
-
-    def _start(self, argv: Sequence[str]) -> None:
-        with contextlib.ExitStack() as its, contextlib.ExitStack() as ours:
-            self.sock, far = socket.socketpair()
-            its.enter_context(far)
-            ours.enter_context(self.sock)
-            self._stderr, stderr = os.pipe()
-            its.callback(os.close, stderr)
-            ours.callback(os.close, self._stderr)
-            for each in (self.sock, far):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-            environment = {**os.environ, MARK: self._value}
-            standard = (far.fileno(), far.fileno(), stderr)
-            if self._apart:
-                self.pid = spawn.start(argv, environment, standard)
-            else:
-                words = (*_SHIELD, _found(argv[0]), *argv[1:])
-                self.pid = spawn.start(words, environment, standard, _BLOCKED, apart=False)
-            self.sock.setblocking(False)
-            os.set_blocking(self._stderr, False)
-            ours.pop_all()
 
     def release(self) -> None:
         """Its connection has ended: so has it, in a moment. May be called again."""
@@ -236,14 +215,6 @@ class Carrier:
             os.close(self._stderr)
             self._stderr = -1
             self._utterance.flush()
-
-
-def _found(name: str) -> str:
-    """Where this command is; FileNotFoundError if it is nowhere in PATH."""
-    path = shutil.which(name)
-    if path is None:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    return path
 
 
 def _words(name: str, finish: Finish) -> str:

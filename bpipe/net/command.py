@@ -17,6 +17,7 @@ from typing import Final
 from bpipe.errors import AddressError, LinkLost, code_of, explain
 from bpipe.net.carrier import Carrier, Grace
 from bpipe.net.connectors import Connection
+from bpipe.net.launch import Launched
 from bpipe.net.schedule import CARRIER, Manners
 from bpipe.net.utterance import Utterance
 
@@ -46,7 +47,8 @@ class Command:
     ``tell`` is called in the event loop with each line that it says on stderr: with all of the
     first run, and later with what the run before has not said. ``name`` is for people. The pauses
     and limits of ``manners`` count once a connection was good; before, there is no limit. Sessions
-    that run the same command may share their ``lesson``.
+    that run the same command may share their ``lesson``. ``begun`` is the first run, if that was
+    started already.
 
     To give later attempts another command, inherit and say so in ``argv_of``.
     """
@@ -60,6 +62,7 @@ class Command:
         manners: Manners = CARRIER,
         grace: Grace = Grace(),  # noqa: B008 - immutable
         lesson: Lesson | None = None,
+        begun: Launched | None = None,
     ) -> None:
         self.name = name or shlex.join(argv)
         self.argv = tuple(argv)
@@ -67,6 +70,7 @@ class Command:
         self._lesson = lesson or Lesson()
         self._manners = manners
         self._grace = grace
+        self._begun = begun
         self._carriers: set[Carrier] = set()  # of which something may be left
 
     @property
@@ -94,8 +98,9 @@ class Command:
         """
         argv = self.argv_of(turn)
         utterance = self._lesson.listen(self._tell)
+        begun, self._begun = self._begun, None
         try:
-            carrier = Carrier(argv, utterance, apart=self.quiet, grace=self._grace)
+            carrier = Carrier(argv, utterance, apart=self.quiet, grace=self._grace, launched=begun)
         except OSError as error:
             raise LinkLost(f"cannot start {argv[0]}: {explain(error)}", code_of(error)) from None
         self._carriers.add(carrier)
@@ -119,6 +124,8 @@ class Command:
 
     def abandon(self) -> None:
         """Kill all that run."""
+        if self._begun is not None:
+            self._begun.abandon()
         for carrier in set(self._carriers):
             carrier.kill()
 

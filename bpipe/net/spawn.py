@@ -7,7 +7,6 @@ quick, but cannot give default signals and an empty mask to the new process.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
@@ -75,6 +74,8 @@ class Exit:
         self.handle = open_handle(pid)
         self._pid = pid
         self._told = told
+        import asyncio  # takes long: who only starts something may be in a hurry
+
         self._loop = asyncio.get_running_loop()
         if self.handle >= 0:
             self._loop.add_reader(self.handle, self.look)

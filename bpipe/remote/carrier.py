@@ -21,14 +21,14 @@ from bpipe.net.carrier import Fate
 from bpipe.net.command import Command
 from bpipe.net.connectors import Connection
 from bpipe.net.dialer import Dialer
+from bpipe.net.launch import Launched
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import RECORDS, Ended
-from bpipe.remote import bundle
+from bpipe.remote import PYTHON, bundle
 
-PYTHON: Final = ("python3", "-ISm", "code", "-q")
 PROMPT: Final = b">>> "
 MOST_NOISE: Final = 64 << 10  # bytes before the prompt, and as many before the answer
 ANSWER: Final = 8.0  # seconds for a holder to answer its relay: less than an attempt has
@@ -71,6 +71,7 @@ class Remote(Command):
     """Runs ``first``, and once a session is established ``later``, with ``python3`` behind it.
 
     ``tell`` is called with lines for people, as for a ``Command``. ``name`` is the far side's.
+    ``begun``: the first has been started already, with python3 behind it.
     """
 
     def __init__(
@@ -81,8 +82,9 @@ class Remote(Command):
         tell: Callable[[str], None] = lambda line: None,
         *,
         name: str = "",
+        begun: Launched | None = None,
     ) -> None:
-        super().__init__(first, tell, name=name)
+        super().__init__(first, tell, name=name, begun=begun)
         self._later = tuple(later)
         self._errand = errand
         self._say = tell

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from bpipe.net.carrier import MARK, Grace
+from bpipe.net.carrier import Grace
 from bpipe.net.command import Command
+from bpipe.net.launch import MARK
 from bpipe.net.processes import DEAD, look, numbers
 from bpipe.net.schedule import CARRIER
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bpipe.remote import bundle
-from bpipe.remote.carrier import PROMPT, PYTHON, Errand
+from bpipe.remote import PYTHON, bundle
+from bpipe.remote.carrier import PROMPT, Errand
 
 
 class Token:
