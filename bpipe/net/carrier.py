@@ -18,13 +18,12 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from bpipe.net import spawn
-from bpipe.net.launch import BUFFER, MARK, Launched
+from bpipe.net.launch import BUFFER, MARK, RESTORING, Launched
 from bpipe.net.processes import DEAD, Member, Process, carries, hold, look, numbers
 from bpipe.net.utterance import Utterance
 from bpipe.protocol.wire import Ended, Finish
 
 _QUESTION: Final = 0.5  # seconds after which a line without an end is a question
-_RESTORING: Final = 0.3  # seconds to leave the terminal as it was
 _LOOK: Final = 0.02  # seconds between two looks at what was left behind
 
 
@@ -92,7 +91,7 @@ class Carrier:
         if not self._reaped:
             if not self._apart and self._exit.result is None:
                 self._send(signal.SIGTERM)
-                self._exit.wait(_RESTORING)
+                self._exit.wait(RESTORING)
             self._send(signal.SIGKILL)
             for member in self._left():
                 member.send(signal.SIGKILL)

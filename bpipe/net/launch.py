@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ from bpipe.net import spawn
 
 BUFFER: Final = 256 << 10  # bytes in the kernel, for each direction
 MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of them
+RESTORING: Final = 0.3  # seconds to leave the terminal as it was
+_LOOK: Final = 0.005  # seconds between two looks at that
 # What a terminal sends to all of our group is not for it: it is ours to end it, in order. Ignored,
 # which a new program inherits; some shells clear what is only blocked.
 _SHIELD: Final = ("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh")
@@ -61,13 +64,25 @@ class Launched:
         return self
 
     def abandon(self) -> None:
-        """Nobody needs it; no effect if somebody has taken it. May be called again."""
+        """Nobody needs it; no effect if somebody has taken it. May be called again.
+
+        It has a moment in which to leave the terminal as it was, if it has asked there already.
+        """
         if not self._taken:
             self._taken = True
+            os.kill(self.pid, signal.SIGTERM)
+            until = time.monotonic() + RESTORING
+            while time.monotonic() < until and not _has_ended(self.pid):
+                time.sleep(_LOOK)
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.sock.close()
             os.close(self.stderr)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether this child of ours has; its number stays its own."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _found(name: str) -> str:

@@ -44,8 +44,9 @@ def test_a_carrier_takes_it() -> None:
         assert carrier.pid == launched.pid
         launched.abandon()
         os.kill(carrier.pid, 0)
-        carrier.release()
-        await carrier.gone
+        with carrier.sock:
+            carrier.release()
+            await carrier.gone
 
     run(check)
 
