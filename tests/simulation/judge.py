@@ -36,6 +36,7 @@ class Judge:
         self.paused = False  # a process is stopped for a while, and hears of nothing meanwhile
         self.successor: End | None = None  # it does not know the session that was there
         self.former: End | None = None  # a caller that was killed before this one came
+        self.callee = callee
         self._world = world
         self._callee = callee
         self._ends = (caller, callee)
@@ -50,6 +51,11 @@ class Judge:
         self._heard_by: float | None = None  # when the abort has to be answered
         self._answerable: bool | None = None  # who heard it had a link to say so; None: not yet
         self._admitted: tuple[int, bytes | None, int] = (0, None, 0)
+
+    def join(self) -> None:
+        """It begins to look when the caller was let in already."""
+        session = self._callee.session
+        self._admitted = session.history.links, session.id, session.epoch
 
     @property
     def steady(self) -> bool:

@@ -147,10 +147,10 @@ def plan_records(rng: random.Random, a: Plan, b: Plan) -> None:
         each.needs = RECORDS
 
 
-def plan_remote(rng: random.Random, a: Plan, b: Plan) -> None:
-    """One of these two has called for a program, which is the other one."""
+def plan_remote(rng: random.Random, a: Plan, b: Plan, *, swap: bool = True) -> None:
+    """One of these two has called for a program, which is the other one: a, if not ``swap``."""
     plan_records(rng, a, b)
-    if rng.random() < 0.3:
+    if swap and rng.random() < 0.3:
         a, b = b, a
     a.needs = b.needs = RECORDS
     a.manner = make_manner(rng)._replace(talks=rng.choice((0.1, 0.5, 0.9)))

@@ -40,6 +40,7 @@ class Network:
         self.connections = 0
         self.faults = 0
         self.log = log
+        self.fates: dict[int, Any] = {}  # how what is behind a connection has ended, by its number
         self.recorded: list[bytearray] = []  # what callers said first, in each connection
         self._listening: ListeningSocket | None = None
         self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
@@ -354,6 +355,17 @@ class Socket:
     def join(self, incoming: Channel, outgoing: Channel) -> None:
         """These are its channels."""
         self.incoming, self.outgoing = incoming, outgoing
+
+    @property
+    def number(self) -> int:
+        """That of its connection."""
+        return self._connection.number
+
+    def move(self, loop: Loop) -> None:
+        """Another process has it from now on."""
+        self._loop.sockets.pop(self, None)
+        self._loop = loop
+        loop.sockets[self] = None
 
     # --- what arrives ---
 

@@ -28,6 +28,7 @@ from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_frame, pa
 from bpipe.protocol.wire import Kind as FrameKind
 from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
+from tests.simulation.far import Far, is_far
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, agree, make_plan, make_weather
 from tests.simulation.loop import Loop, World
@@ -459,12 +460,14 @@ class Scenario:
         self.strangers.dispose()
 
 
-def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd:
-    """The world of this seed: of two ends, or of many."""
+def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd | Far:
+    """The world of this seed: of two ends, of many, or with one that is held far away."""
+    if is_far(seed):
+        return Far(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
 
 
-def run_seed(seed: int) -> Scenario | Crowd:
+def run_seed(seed: int) -> Scenario | Crowd | Far:
     """Run one seed to its end. Raises Wrong, with the last events, if a promise is broken."""
     scenario = make_world(seed)
     try:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.simulation import far
 from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.scenario import run_seed
 
@@ -39,6 +40,11 @@ def test_the_fixed_seeds() -> None:
 def test_many_at_one_listener() -> None:
     for number in range(10, 25):
         run_seed(PLACE + number * PERIOD)
+
+
+def test_a_command_that_is_held_far_away() -> None:
+    for number in range(3, 40):
+        run_seed(far.PLACE + number * far.PERIOD)
 
 
 @pytest.mark.slow

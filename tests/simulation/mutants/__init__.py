@@ -4,7 +4,16 @@ A mutant is a function that makes the change through a ``MonkeyPatch``. Most of 
 that somebody has really made in a pipe that resumes; the simulation has to notice every one.
 """
 
-from tests.simulation.mutants import crowd, endings, greetings, programs, records, streams, waiting
+from tests.simulation.mutants import (
+    crowd,
+    endings,
+    far,
+    greetings,
+    programs,
+    records,
+    streams,
+    waiting,
+)
 from tests.simulation.mutants.registry import MUTANTS, PLACES
 
 __all__ = [
@@ -12,6 +21,7 @@ __all__ = [
     "PLACES",
     "crowd",
     "endings",
+    "far",
     "greetings",
     "programs",
     "records",
