@@ -114,8 +114,8 @@ class Remote(Command):
             answer = await self._bring_in(connection)
             if not self.quiet:
                 self._answer = answer
-            elif answer.holder == "none":
-                raise self._without_holder(answer)
+            else:
+                self._require_holder(answer)
         except BaseException:
             connection.sock.close()
             connection.released()
@@ -130,17 +130,19 @@ class Remote(Command):
                 f"the agent that was forwarded to {self.name} ended with the first connection"
             )
 
-    def _without_holder(self, answer: Answer) -> LinkLost | SessionLost:
-        """Only of the machine on which it began can be said that the session is no more.
+    def _require_holder(self, answer: Answer) -> None:
+        """Only the machine on which it began knows whether the session still is.
 
-        There nobody else can have the holder's name, so that is final.
+        There nobody else can have the holder's name: that there is none is final.
         """
         assert self._answer is not None
-        if answer.at == self._answer.at:
-            return SessionLost(FORGOTTEN)
-        there = self._answer.name
-        why = f"{self.name}: this is {answer.name}, and the session is on {there}"
-        return LinkLost(why, "another-host")
+        if answer.at != self._answer.at:
+            there = self._answer.name
+            raise LinkLost(
+                f"{self.name}: this is {answer.name}, and the session is on {there}", "another-host"
+            )
+        if answer.holder == "none":
+            raise SessionLost(FORGOTTEN)
 
     # --- from the prompt to the answer ---
 

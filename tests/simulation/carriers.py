@@ -101,5 +101,4 @@ class SimulatedRemote(Remote, SimulatedCommand):
         """There is such a command."""
 
     def _line(self) -> bytes:
-        words = {"nonce": self._nonce, "refusal": self._words["refusal"]}
-        return json.dumps({**words, "errand": not self.quiet}).encode() + b"\n"
+        return json.dumps({"nonce": self._nonce, "errand": not self.quiet}).encode() + b"\n"

@@ -25,7 +25,7 @@ from bpipe.net.listener import Listener
 from bpipe.net.source import LinkSource
 from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import HELLO_SIZE, Reason
+from bpipe.protocol.wire import Reason
 from bpipe.remote.carrier import PROMPT
 from bpipe.remote.holder import UNUSED_FOR
 from tests.simulation.carriers import DENIED, FAILED, SimulatedRemote
@@ -108,10 +108,6 @@ class Machine(ListeningSocket):
             sock.move(holder.loop)
             self._far.doors[holder].arrive(sock)
             return
-        size = HELLO_SIZE
-        while size > 0 and (data := await cast(Any, self.loop).sock_recv(sock, size)):
-            size -= len(data)
-        await self._say(sock, bytes.fromhex(words["refusal"]))
         sock.close()
 
     def find(self, *, may_start: bool) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from bpipe.errors import SessionLost
 from bpipe.net.connectors import Connection
 from bpipe.net.schedule import CARRIER
-from bpipe.protocol import caller
+from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.wire import Reason
 from bpipe.remote.carrier import Answer, Remote
@@ -52,10 +53,10 @@ def _believe_another_machine(patch: Patch) -> None:
     """none of another machine believed"""
 
     def believe(self: Any, answer: Answer) -> None:
-        pass
+        if answer.holder == "none":
+            raise SessionLost(FORGOTTEN)
 
-    patch.setattr(Remote, "_require_same_host", believe)
-    patch.setattr(caller, "UNKNOWN_FOR", 0.0)
+    patch.setattr(Remote, "_require_holder", believe)
 
 
 @far_mutant
