@@ -13,7 +13,7 @@ import os, signal, sys
 import bpipe.cli.app
 from bpipe.__main__ import main
 
-bpipe.cli.app.run = lambda words: os.kill(os.getpid(), signal.SIGUSR1) or 7
+bpipe.cli.app.run = lambda words, begun: os.kill(os.getpid(), signal.SIGUSR1) or 7
 main()
 """
 

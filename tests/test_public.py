@@ -137,6 +137,6 @@ def test_a_pipe_shows_what_programs_use_and_no_levers() -> None:
     shown = {name for name in dir(bpipe.BackedPipe) if not name.startswith("_")}
     assert shown == {
         *("connect", "wait_for_connection", "connected", "force_reconnect"),
-        *("read", "write", "finish", "stop", "abort", "close", "wait_closed"),
+        *("read", "read_record", "write", "finish", "stop", "abort", "close", "wait_closed"),
         *("status", "failure", "exposed"),
     }

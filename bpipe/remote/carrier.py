@@ -35,6 +35,7 @@ ANSWER: Final = 8.0  # seconds for a holder to answer its relay: less than an at
 SILENCE: Final = 10.0  # seconds without a prompt, after which that is said
 SECOND_PROMPT: Final = 10.0  # seconds from another prompt until it is clear that the line failed
 
+_LEAVE: Final = "now exiting InteractiveConsole"
 _QUOTED: Final = 200  # bytes of noise that are told
 _NOT_FOUND: Final = (126, 127)  # a shell's exit statuses
 _OWN_FAILURE: Final = 255  # ssh's
@@ -84,7 +85,7 @@ class Remote(Command):
         name: str = "",
         begun: Launched | None = None,
     ) -> None:
-        super().__init__(first, tell, name=name, begun=begun)
+        super().__init__(first, self._tell_of_carrier, name=name, begun=begun)
         self._later = tuple(later)
         self._errand = errand
         self._say = tell
@@ -144,6 +145,11 @@ class Remote(Command):
         if answer.holder == "none":
             raise SessionLost(FORGOTTEN)
 
+    def _tell_of_carrier(self, line: str) -> None:
+        """What it says; but how the interpreter there takes leave without its line is no news."""
+        if not line.startswith(_LEAVE):
+            self._say(line)
+
     # --- from the prompt to the answer ---
 
     async def _bring_in(self, connection: Connection) -> Answer:
@@ -182,7 +188,7 @@ class Remote(Command):
 
     def _tell_of_silence(self) -> None:
         if not self.quiet:
-            self._say(f"no prompt of python3 from {self.name} for {SILENCE:g} s: still waiting")
+            self._say(f"no python3 has answered at {self.name} for {SILENCE:g} s: still waiting")
 
     def _ended(self, fate: Fate | None, noise: bytes, error: Exception) -> Exception:
         """What it means that the connection has ended before the answer came."""

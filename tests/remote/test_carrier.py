@@ -157,7 +157,7 @@ async def test_that_there_is_no_prompt_is_said_once(monkeypatch: pytest.MonkeyPa
     first = far_side(OLDEST, noise="sleep 0.5")
     async with Carried(Remote(first, quiet_side(), CAT, said.append, name="there")) as carried:
         await carries(carried)
-    assert said == ["no prompt of python3 from there for 0.1 s: still waiting"]
+    assert said == ["no python3 has answered at there for 0.1 s: still waiting"]
 
 
 @in_loop
