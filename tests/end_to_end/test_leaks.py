@@ -75,9 +75,7 @@ def test_the_search_would_find_it(start: Start, text: str, file: str) -> None:
             check(text, found)
 
 
-@pytest.mark.parametrize(
-    ("text", "way"), [(KEY, "option"), (PASSPHRASE, "environment")], ids=["key", "passphrase"]
-)
+@pytest.mark.parametrize(("text", "way"), [(PASSPHRASE, "environment")], ids=["passphrase"])
 def test_a_run_with_everything_that_there_is_to_say(
     start: Start, tmp_path: Path, text: str, file: str, way: str
 ) -> None:

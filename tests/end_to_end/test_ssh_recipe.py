@@ -62,7 +62,11 @@ def test_the_manual_has_the_same_lines() -> None:
         assert line.replace("far.example", "far") in manual
 
 
-@pytest.mark.parametrize("line", TOOLS, ids=map(name, TOOLS))
+# With borg and restic: test_ssh_tools.py, which takes long enough.
+QUICK = [line for line in TOOLS if name(line) in ("rsync", "git")]
+
+
+@pytest.mark.parametrize("line", QUICK, ids=map(name, QUICK))
 def test_a_program_that_calls_ssh(
     start: Start, shell: Shell, environment: dict[str, str], line: str
 ) -> None:
