@@ -11,16 +11,15 @@ import os
 import shutil
 import signal
 import socket
-import time
 from collections.abc import Sequence
 from typing import Final
 
 from bpipe.net import spawn
+from bpipe.net.processes import has_ended, open_handle
 
 BUFFER: Final = 256 << 10  # bytes in the kernel, for each direction
 MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of them
 RESTORING: Final = 0.3  # seconds to leave the terminal as it was
-_LOOK: Final = 0.005  # seconds between two looks at that
 # What a terminal sends to all of our group is not for it: it is ours to end it, in order. Ignored,
 # which a new program inherits; some shells clear what is only blocked.
 _SHIELD: Final = ("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh")
@@ -71,18 +70,13 @@ class Launched:
         if not self._taken:
             self._taken = True
             os.kill(self.pid, signal.SIGTERM)
-            until = time.monotonic() + RESTORING
-            while time.monotonic() < until and not _has_ended(self.pid):
-                time.sleep(_LOOK)
+            if (handle := open_handle(self.pid)) >= 0:
+                has_ended(handle, RESTORING)
+                os.close(handle)
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.sock.close()
             os.close(self.stderr)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether this child of ours has; its number stays its own."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _found(name: str) -> str:

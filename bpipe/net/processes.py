@@ -28,11 +28,11 @@ def open_handle(pid: int) -> int:
         return -1
 
 
-def has_ended(handle: int) -> bool:
-    """Whether the process behind this descriptor has: a zombie, too."""
+def has_ended(handle: int, within: float = 0.0) -> bool:
+    """Whether the process behind this descriptor has: a zombie, too. Blocks for so many seconds."""
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(1000 * within))
 
 
 class Process(NamedTuple):

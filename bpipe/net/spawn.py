@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bpipe.net.processes import open_handle
+from bpipe.net.processes import has_ended, open_handle
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
 
 _NEVER_OURS: Final = {signal.SIGKILL, signal.SIGSTOP}  # whose handling nobody may set
@@ -90,9 +89,7 @@ class Exit:
     def wait(self, seconds: float) -> None:
         """Block until it has ended, at most so long; not at all where that cannot be waited for."""
         if self.handle >= 0:
-            poll = select.poll()
-            poll.register(self.handle, select.POLLIN)
-            poll.poll(1000 * seconds)
+            has_ended(self.handle, seconds)
 
     def reap(self) -> None:
         """It has ended, and nobody will signal it any more."""

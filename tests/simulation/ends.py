@@ -149,6 +149,7 @@ class End:
     async def _main(self, pipe: BackedPipe) -> None:
         try:
             await pipe.connect()
+            self._connected(pipe)
         except SessionEnded:
             pass
         await pipe.wait_closed()
@@ -158,6 +159,9 @@ class End:
             pipe.failure, pipe.status(), far=reader.finish, left_early=reader.left_early
         )
         self.loop.end()
+
+    def _connected(self, pipe: BackedPipe) -> None:
+        """There is a link, for the first time."""
 
     def _look_at_links(self) -> None:
         """Two ends that are right never say what may not be said; and no timer is forgotten."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from bpipe.ends.guard import Guard
 from bpipe.ends.program import Program
@@ -20,6 +21,9 @@ from tests.simulation.programs import SimulatedProgram
 
 class ProgramEnd(End):
     """Its program is what it takes and gives, as the plan's manner says."""
+
+    kind_of_ends: ClassVar[type[Program]] = Program
+    kind_of_program: ClassVar[type[SimulatedProgram]] = SimulatedProgram
 
     def __init__(
         self,
@@ -44,7 +48,7 @@ class ProgramEnd(End):
         return pipe
 
     def _make_ends(self) -> Program:
-        return Program(["simulated"], launch=self._launch)
+        return self.kind_of_ends(["simulated"], launch=self._launch)
 
     async def _main(self, pipe: BackedPipe) -> None:
         self.outcome = await self._join.run()
@@ -58,7 +62,7 @@ class ProgramEnd(End):
         guard: Guard,
     ) -> SimulatedProgram:
         self.require_right_to_start()
-        self.program = SimulatedProgram(self, ended)
+        self.program = self.kind_of_program(self, ended)
         return self.program
 
     def require_right_to_start(self) -> None:

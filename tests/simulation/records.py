@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from bpipe.ends.local import Sink, Source
-from bpipe.errors import SessionEnded
 from bpipe.net.source import LinkSource
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.records import RECORD_HEADER, Record, RecordReader, RecordWriter
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Ended
-from bpipe.run.join import Outcome
 from tests.simulation.ends import End, Plan
 from tests.simulation.loop import World
 from tests.simulation.tape import Reading, Tape, Taped, part
@@ -53,21 +51,10 @@ class RecordsEnd(End, Taped):
         self.loop.create_task(self._main(pipe))
         return pipe
 
-    async def _main(self, pipe: BackedPipe) -> None:
-        try:
-            await pipe.connect()
-            self._source = Source(pipe.engine, "simulated")
-            self._sink = self.sink_kind(pipe.engine, "simulated")
-            self._look()
-        except SessionEnded:
-            pass
-        await pipe.wait_closed()
-        self.over_at = self._world.now
-        reader = pipe.reader
-        self.outcome = Outcome(
-            pipe.failure, pipe.status(), far=reader.finish, left_early=reader.left_early
-        )
-        self.loop.end()
+    def _connected(self, pipe: BackedPipe) -> None:
+        self._source = Source(pipe.engine, "simulated")
+        self._sink = self.sink_kind(pipe.engine, "simulated")
+        self._look()
 
     # --- for the judge ---
 

@@ -7,14 +7,12 @@ one may be closed before the others, and one may not be taken for a while.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from bpipe.ends.guard import Guard
 from bpipe.ends.kin import PATIENCE
 from bpipe.ends.local import Sink
-from bpipe.ends.program import Program
 from bpipe.ends.program_errors import RemoteProgram
 from bpipe.net.source import LinkSource
 from bpipe.protocol.records import Record, RecordReader
@@ -98,6 +96,8 @@ class TalkingProgram(SimulatedProgram):
 class RemoteProgramEnd(ProgramEnd, Taped):
     """The end there."""
 
+    kind_of_ends = RemoteProgram
+    kind_of_program = TalkingProgram
     program: TalkingProgram | None
 
     def __init__(
@@ -111,20 +111,6 @@ class RemoteProgramEnd(ProgramEnd, Taped):
         self.tape = Tape()
         self._reading = Reading()
         super().__init__(name, world, plan, rng, source)
-
-    def _make_ends(self) -> Program:
-        return RemoteProgram(["simulated"], launch=self._launch)
-
-    def _launch(
-        self,
-        argv: Sequence[str],
-        environment: Mapping[str, str],
-        ended: Callable[[], None],
-        guard: Guard,
-    ) -> TalkingProgram:
-        self.require_right_to_start()
-        self.program = TalkingProgram(self, ended)
-        return self.program
 
     def take(self, data: memoryview) -> None:
         far = self.far
