@@ -28,6 +28,7 @@ MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from bein
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 _FAREWELL: Final = 1 << 16  # bytes that are heard from one who was refused
 _TURNS: Final = 16  # system calls in one callback, before others have their turn
+_LAST_TURNS: Final = 1 << 10  # the same where nothing comes after it: more than a kernel holds
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
 
 
@@ -243,8 +244,10 @@ class Link:
         """Nothing can be sent any more; what had arrived before, an ABORT perhaps, counts."""
         self._outlet = None  # which may be full
         with contextlib.suppress(OSError, LinkLost):
-            while self.cause is None and self._receive():
-                pass
+            for _ in range(_LAST_TURNS):
+                if self.cause is not None or not self.driver.incoming():
+                    break
+                self._receive()
         self.fail(cause)
 
     def _writable(self) -> None:

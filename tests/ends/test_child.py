@@ -218,7 +218,7 @@ def test_a_part_is_never_taken_for_the_whole(folder: Path, kind: str, at_once: b
 
 def test_who_goes_on_after_sigterm_is_killed_in_the_end(folder: Path) -> None:
     async def test() -> None:
-        story = Story(reader(folder, "stubborn"), patience=0.2)
+        story = Story(reader(folder, "stubborn"), patience=2)  # it has to be told within that
         await until(lambda: readers(folder))
         story.child.cut_short(story.done)
         await until(lambda: "done" in story.told)

@@ -366,7 +366,8 @@ def test_what_had_arrived_before_nothing_can_be_sent_any_more_counts() -> None:
         async with link_by_hand((near, far)) as (session, link):
             await asyncio.get_running_loop().sock_sendall(far, READY)
             await link.greeted
-            far.send(pack_frame(Kind.ABORT, 2, b"disk full"))
+            said = [(Kind.ACK, 0, b""), (Kind.PING, 7, b""), (Kind.ABORT, 2, b"disk full")]
+            far.send(b"".join(pack_frame(*each) for each in said))
             far.close()
             put(session, b"more")
             link.flush()
