@@ -18,7 +18,7 @@ from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.protocol.records import CONTENT, Record, RecordReader, RecordWriter
 from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
@@ -119,7 +119,7 @@ class BackedPipe:
 
     def _readable(self, limit: int) -> Views:
         if self._in is None and (records := self.engine.session.records) is not None:
-            self._in = RecordReader(self.reader, frozenset(Record)) if records else self.reader
+            self._in = RecordReader(self.reader, CONTENT) if records else self.reader
         try:
             return [] if self._in is None else self._in.readable(limit)
         except ProtocolError as error:

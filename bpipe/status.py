@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class State(str, enum.Enum):
@@ -18,6 +19,14 @@ class State(str, enum.Enum):
 
     def __str__(self) -> str:
         return str(self.value)
+
+
+class Tally(NamedTuple):
+    """How much of a stream to a file was there before. All are bytes."""
+
+    compared: int = 0  # with what the receiver has
+    equal: int = 0  # of these
+    moved: int = 0  # had to go over the line
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,24 @@ class Record(enum.IntEnum):
 
     DATA = 1  # the next bytes of the stream
     ERRORS = 2  # the next bytes of a program's stderr
+    # Where the receiver writes to a file; the first two are what it says. See ``blocks.py``.
+    BASE = 3  # what it has already: its length, and that of a block
+    DIGESTS = 4  # of the next blocks of it
+    SAME = 5  # so many blocks, here in the stream, are what the base has there
+    TOTAL = 6  # the length and the digest of the whole stream
 
+
+CONTENT: Final = frozenset({Record.DATA, Record.ERRORS})  # what programs have said
+
+# The size of one item, where there are such; a record has whole ones.
+ITEMS: Final = {Record.BASE: 16, Record.DIGESTS: 32, Record.SAME: 8, Record.TOTAL: 40}
 
 _WORDS: Final = {kind << 24: kind for kind in Record}
+
+
+def pack_header(kind: Record, size: int) -> bytes:
+    """That of a record with so many bytes."""
+    return _HEADER.pack(kind << 24, size)
 
 
 class RecordWriter:
@@ -67,7 +82,7 @@ class RecordWriter:
     def wrote(self, count: int, kind: Record = Record.DATA) -> None:
         """The producer put ``count`` bytes where ``space`` said; of 0 there is no record."""
         if count:
-            header = _HEADER.pack(kind << 24, count)
+            header = pack_header(kind, count)
             for view in self._header:
                 view[:], header = header[: len(view)], header[len(view) :]
             self._half.wrote_record(RECORD_HEADER, count)
@@ -189,7 +204,8 @@ class RecordReader:
         if len(header) < RECORD_HEADER:
             return None
         word, size = _HEADER.unpack(header)
-        return _WORDS.get(word) if 1 <= size <= LARGEST_RECORD else None, size
+        kind = _WORDS.get(word) if 1 <= size <= LARGEST_RECORD else None
+        return None if kind in ITEMS and size % ITEMS[kind] else kind, size
 
     def _know(self, kind: Record, size: int) -> None:
         """The next record is right."""

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from bpipe.protocol.wire import RECORDS, Position, possible
+from typing import Final
+
+from bpipe.protocol.wire import FILE, RECORDS, Position, possible
+
+SMALLEST_WINDOW: Final = 1024  # bytes, of the peer, where either end writes to a file
 
 
 class Terms:
     """Of one session. ``needs`` are bits: what it has to have for this end.
 
     ``records``: whether its streams are cut into records, as they are if either end needs that.
-    Once it is known, which is with the first link at the latest, it stays as it is: the ends have
-    begun accordingly. Nobody who needs something else suits then.
+    ``to_file``: whether what this end sends goes to a file, as the peer states.
+    Once they are known, which is with the first link at the latest, they stay as they are: the ends
+    have begun accordingly. Nobody who needs something else suits then.
     """
 
     def __init__(self, needs: int = 0) -> None:
         self.needs = needs
         self.records: bool | None = True if needs & RECORDS else None  # None: it depends
+        self.to_file: bool | None = False if needs & FILE else None
         self._peers: tuple[int, ...] = ()
 
     def suit(self, position: Position) -> bool:
         """Whether this end can serve a peer that states these, as its first ones."""
-        return possible(position) and self.records in (None, self._with(position))
+        if not possible(position) or self.to_file not in (None, self._files(position)):
+            return False
+        file = (self.needs | position.needs) & FILE
+        small = file and position.window < SMALLEST_WINDOW
+        return not small and self.records in (None, self._with(position))
 
     def fit(self, position: Position) -> bool:
         """The same, also if it has stated some before."""
@@ -29,11 +39,11 @@ class Terms:
     def agree(self, position: Position) -> None:
         """The peer has stated these, and they fit."""
         self._peers = position[2:]
-        self.records = self._with(position)
+        self.records, self.to_file = self._with(position), self._files(position)
 
     def begin(self) -> bool:
         """An end begins to write: whether records. Where it does not know yet, it is bytes."""
-        self.records = bool(self.records)
+        self.records, self.to_file = bool(self.records), bool(self.to_file)
         return self.records
 
     def forget(self) -> None:
@@ -42,3 +52,8 @@ class Terms:
 
     def _with(self, position: Position) -> bool:
         return (self.needs | position.needs) & RECORDS > 0
+
+    @staticmethod
+    def _files(position: Position) -> bool:
+        """Whether that end writes what it receives to a file."""
+        return position.needs & FILE > 0

@@ -186,7 +186,8 @@ class Position(NamedTuple):
 
 def possible(position: Position) -> bool:
     """Whether any end can have terms like these."""
-    return position.window >= 1 and 1 <= position.links <= MOST_LINKS
+    alone = position.needs & (FILE | RECORDS) == FILE
+    return position.window >= 1 and 1 <= position.links <= MOST_LINKS and not alone
 
 
 class Hello(NamedTuple):
@@ -209,7 +210,8 @@ class Verdict(NamedTuple):
 
 VERSION: Final = 1
 RECORDS: Final = 1  # the bit of `needs` for streams that are cut into records
-NEEDS: Final = RECORDS  # the bits of `needs` that this program can serve
+FILE: Final = 2  # and for an end that writes what it receives to a file; RECORDS as well
+NEEDS: Final = RECORDS | FILE  # the bits of `needs` that this program can serve
 NOWHERE: Final = Position(0, 0, 0, 0)  # of an end that refuses
 _MAGIC: Final = b"bpip"
 _PREFIX_SIZE: Final = 8  # of M1 in every version: what says which version it is

@@ -75,6 +75,11 @@ class BackedWriter:
         self._ring.commit(header + count)
 
     @property
+    def capacity(self) -> int:
+        """The most that it holds, in bytes."""
+        return self._ring.capacity
+
+    @property
     def room(self) -> int:
         """The bytes that can be written before the buffer is full."""
         return self._ring.capacity - len(self._ring)

@@ -246,7 +246,7 @@ def test_a_verdict_on_the_link() -> None:
 
 
 def test_needs_that_this_end_does_not_know_are_a_refusal() -> None:
-    needy = VERDICT._replace(position=Position(4, 5, 6, needs=3))
+    needy = VERDICT._replace(position=Position(4, 5, 6, needs=5))
     assert unpack_verdict(pack_verdict(needy)) == Verdict(Admission.VERSION, NOWHERE)
 
 
