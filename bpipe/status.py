@@ -27,6 +27,7 @@ class Tally(NamedTuple):
     compared: int = 0  # with what the receiver has
     equal: int = 0  # of these
     moved: int = 0  # had to go over the line
+    incoming: bool = False  # this end is the receiver
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,8 @@ class Assembly:
     @property
     def tally(self) -> Tally:
         """Of what is here."""
-        return Tally(min(self.at, self.base.length), self._equal, self._moved)
+        compared = min(self.at, self.base.length)
+        return Tally(compared, self._equal, self._moved, incoming=True)
 
     def told(self, digests: bytes) -> None:
         """The digests of the next blocks of the base are about to be told."""

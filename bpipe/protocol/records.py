@@ -85,7 +85,8 @@ class RecordWriter:
             header = pack_header(kind, count)
             for view in self._header:
                 view[:], header = header[: len(view)], header[len(view) :]
-            self._half.wrote_record(RECORD_HEADER, count)
+            beside = 0 if kind in CONTENT else count
+            self._half.wrote_record(RECORD_HEADER + beside, count - beside)
 
     @property
     def room(self) -> int:
