@@ -14,13 +14,14 @@ from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected, SessionE
 from bpipe.protocol.ending import Phase, not_connected
 from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import Admission, Hello, Opening, Verdict
+from bpipe.protocol.wire import FILE, Admission, Hello, Opening, Verdict
 
 BUSY: Final = (
     "busy: the listener is serving another session, heard {} s ago; if that one is dead, press ^C"
     " there, or have it give up sooner (--give-up-after)"
 )
 ELSEWHERE: Final = "the peer stands elsewhere in the stream"
+TWO_FILES: Final = "the listener has --output, too, so that nobody sends; or a --buffer below 1K"
 OTHER_VERSION: Final = "the listener speaks another version of bpipe's protocol"
 FORGOTTEN: Final = "the peer no longer knows this session"
 
@@ -121,4 +122,5 @@ class Caller:
         elif admission is Admission.VERSION:
             self.session.leave(NotConnected(OTHER_VERSION, "version"))
         else:
-            self.session.leave(NotConnected(ELSEWHERE))
+            filing = self.session.terms.needs & FILE
+            self.session.leave(NotConnected(TWO_FILES if filing else ELSEWHERE))

@@ -56,7 +56,7 @@ class Session:
         self.history = History()
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.heard_at = 0.0  # when the peer was heard last
-        self.terms = Terms(needs)
+        self.terms = Terms(needs, buffer_size)
         self.change = 0  # is raised with everything but counts of bytes
         self.trace: Callable[[str, str], None] | None = None  # see `log`
         self.if_missed = ""  # what to say if there was more for it

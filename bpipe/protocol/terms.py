@@ -6,11 +6,11 @@ from typing import Final
 
 from bpipe.protocol.wire import FILE, RECORDS, Position, possible
 
-SMALLEST_WINDOW: Final = 1024  # bytes, of the peer, where either end writes to a file
+SMALLEST_WINDOW: Final = 1024  # bytes, of both ends where one of them writes to a file
 
 
 class Terms:
-    """Of one session. ``needs`` are bits: what it has to have for this end.
+    """Of one session. ``needs`` are bits: what it has to have for this end; its window is bytes.
 
     ``records``: whether its streams are cut into records, as they are if either end needs that.
     ``to_file``: whether what this end sends goes to a file, as the peer states.
@@ -18,8 +18,9 @@ class Terms:
     have begun accordingly. Nobody who needs something else suits then.
     """
 
-    def __init__(self, needs: int = 0) -> None:
+    def __init__(self, needs: int = 0, window: int = SMALLEST_WINDOW) -> None:
         self.needs = needs
+        self._window = window
         self.records: bool | None = True if needs & RECORDS else None  # None: it depends
         self.to_file: bool | None = False if needs & FILE else None
         self._peers: tuple[int, ...] = ()
@@ -29,7 +30,7 @@ class Terms:
         if not possible(position) or self.to_file not in (None, self._files(position)):
             return False
         file = (self.needs | position.needs) & FILE
-        small = file and position.window < SMALLEST_WINDOW
+        small = file and min(self._window, position.window) < SMALLEST_WINDOW
         return not small and self.records in (None, self._with(position))
 
     def fit(self, position: Position) -> bool:

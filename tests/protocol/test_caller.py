@@ -18,7 +18,9 @@ from bpipe.protocol.caller import Caller
 from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
+    FILE,
     NOWHERE,
+    RECORDS,
     Admission,
     Hello,
     Opening,
@@ -60,6 +62,13 @@ def numbered() -> Caller:
 def refuse(caller: Caller, admission: Admission, now: float = NOW) -> None:
     """The answerer says no."""
     caller.refused(Verdict(admission, NOWHERE), now)
+
+
+def test_two_receivers_are_told_that_nobody_sends() -> None:
+    caller = Caller(Session(1 << 20, needs=FILE | RECORDS), lambda: bytes(16))
+    caller.hello()
+    refuse(caller, Admission.RANGE)
+    assert str(caller.session.failure).startswith("the listener has --output, too")
 
 
 def test_a_caller_opens_until_it_has_confirmed_and_resumes_from_then_on() -> None:

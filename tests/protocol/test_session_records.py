@@ -7,7 +7,7 @@ import pytest
 from bpipe.errors import PipeClosed
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import RECORDS, Position
+from bpipe.protocol.wire import FILE, RECORDS, Position
 from tests.support.loopback import write
 from tests.support.peer import ACK, BYE, FIN, STOP, WINDOW, hear, join, said
 
@@ -24,6 +24,12 @@ def test_whether_there_are_records_is_known_with_the_first_link(needs: int, peer
     session = Session(WINDOW, needs=needs)
     join(session, peer, Frames())
     assert session.records is bool(needs or peer.needs)
+
+
+def test_a_sender_learns_with_the_first_link_that_its_stream_goes_to_a_file() -> None:
+    session = Session(1024)
+    join(session, Position(0, 0, 1024, needs=RECORDS | FILE), Frames())
+    assert (session.records, session.terms.to_file) == (True, True)
 
 
 @pytest.mark.parametrize("peer", [NEEDY, PLAIN], ids=["records", "bytes"])

@@ -73,9 +73,8 @@ def ended_unheard(listener: Listener) -> None:
         (fresh, opening(position=Position(0, 0, 1, links=8)), OK),
         (fresh, opening(position=Position(0, 0, 1, links=9)), RANGE),
         (fresh, opening(position=Position(0, 0, 1, needs=1)), OK),
-        (fresh, opening(position=Position(0, 0, 1024, needs=3)), OK),
-        (fresh, opening(position=Position(0, 0, 1023, needs=3)), RANGE),
-        (fresh, opening(position=Position(0, 0, 1024, needs=2)), RANGE),
+        (fresh, opening(position=Position(0, 0, 1 << 20, needs=2)), RANGE),
+        (fresh, opening(position=Position(0, 0, 1 << 20, needs=3)), RANGE),  # its own is small
         (fresh, opening(position=Position(0, 0, 1, needs=4)), VERSION),
         (fresh, opening(position=Position(0, 0, 1, needs=128)), VERSION),
         (fresh, opening()._replace(slot=1), STALE),

@@ -85,3 +85,5 @@ def test_who_begins_before_there_is_a_link_does_not_write_to_a_file(ours: int) -
 def test_a_file_needs_a_window(ours: int) -> None:
     assert Terms(ours).suit(FILED)
     assert not Terms(ours).suit(FILED._replace(window=1023))
+    assert not Terms(ours, window=1023).suit(FILED)
+    assert Terms(ours, window=1023).suit(WIDE)
