@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SecretError,
         SessionEnded,
         SessionLost,
+        TargetError,
     )
     from bpipe.net.address import Address
     from bpipe.net.command import Command
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from bpipe.protocol.wire import Reason
     from bpipe.protocol.writer import BackedWriter
     from bpipe.server import Server, serve
-    from bpipe.status import State, Status
+    from bpipe.status import State, Status, Tally
 
 __all__ = [
     "Address",
@@ -74,6 +75,8 @@ __all__ = [
     "SessionLost",
     "State",
     "Status",
+    "Tally",
+    "TargetError",
     "connect",
     "listen",
     "serve",
@@ -89,7 +92,7 @@ _HOMES = {
     "bpipe.protocol.wire": ("Reason",),
     "bpipe.protocol.writer": ("BackedWriter",),
     "bpipe.server": ("Server", "serve"),
-    "bpipe.status": ("State", "Status"),
+    "bpipe.status": ("State", "Status", "Tally"),
 }
 
 

@@ -5,6 +5,7 @@
     BpipeError
     ├── AddressError           correct the input: an address that cannot be used
     ├── SecretError            correct the input: a secret that cannot be used
+    ├── TargetError            correct the input, or wait: a file that cannot be written
     ├── LinkLost               retry: this link is gone, the session goes on over the next one
     │   ├── NobodyListens      retry, unless all is done: the peer may have left before
     │   ├── ProtocolError      retry: the peer said something that the protocol does not allow
@@ -74,6 +75,19 @@ class SecretError(BpipeError):
     """A secret that cannot be read, or that others can read as well."""
 
     code = "secret"
+
+
+class TargetError(BpipeError):
+    """What ``--output`` names cannot be written.
+
+    ``usage``: it is the wrong thing; else the system refuses, or somebody else is writing it.
+    """
+
+    code = "output"
+
+    def __init__(self, text: str, code: str = "", *, usage: bool = True) -> None:
+        super().__init__(text, code)
+        self.usage = usage
 
 
 class LinkLost(BpipeError):

@@ -241,19 +241,21 @@ async def connect(
     retry_max: float | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    needs: int = 0,
 ) -> BackedPipe:
     """A pipe to whoever listens at ``address``; entering it, or its ``connect``, connects.
 
     Addresses of other machines need a ``secret``, or ``insecure`` to do without, and so do other
     users of this one, where the system tells of them. In place of an address there may be a
     ``Command``, whose runs are the connections; it needs neither, as it is your own. ``retry_max``
-    caps the delay between two attempts, in seconds: 1, or 15 for a command. Raises AddressError for
-    an address, or a command, that cannot be used.
+    caps the delay between two attempts, in seconds: 1, or 15 for a command. ``needs`` are what the
+    session has to have for this end: see ``protocol/terms.py``. Raises AddressError for an address,
+    or a command, that cannot be used.
     """
     from bpipe.net.dialer import Dialer
 
     calls = _connector(address, anywhere=insecure or secret is not None)
-    session = Session(buffer_size, limits, secret)
+    session = Session(buffer_size, limits, secret, needs)
     dialer = Dialer(session, calls, calls.manners.backoff(retry_max))
     await calls.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
     return BackedPipe(session, dialer)
@@ -278,13 +280,14 @@ async def listen(
     secret: Secret | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    needs: int = 0,
 ) -> BackedPipe:
     """A pipe that is bound to ``address``; entering it, or its ``connect``, waits for a caller.
 
     Addresses that other machines can reach need a ``secret``, or ``insecure`` to do without, and
     so do callers of other users, where the system tells of them. No host is loopback, or with a
-    secret every address of this machine. Raises AddressError for an address that cannot be used,
-    OSError if it cannot be bound.
+    secret every address of this machine. ``needs``: as for ``connect``. Raises AddressError for an
+    address that cannot be used, OSError if it cannot be bound.
     """
     from bpipe.net.bind import bind
     from bpipe.net.listener import Listener
@@ -292,5 +295,5 @@ async def listen(
     where = to_listen_at(address, sealed=secret is not None)
     anywhere = insecure or secret is not None
     listener = Listener(await bind(where, anywhere=anywhere), anywhere=anywhere, secret=secret)
-    session = Session(buffer_size, limits, secret)
+    session = Session(buffer_size, limits, secret, needs)
     return BackedPipe(session, listener.source(session))

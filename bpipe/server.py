@@ -39,6 +39,7 @@ class Terms(NamedTuple):
     secret: Secret | None = None
     buffer_size: int = BUFFER_SIZE
     limits: Limits = LIMITS
+    needs: int = 0
 
     @property
     def anywhere(self) -> bool:
@@ -47,7 +48,7 @@ class Terms(NamedTuple):
 
     def session(self) -> Session:
         """A new one."""
-        return Session(self.buffer_size, self.limits, self.secret)
+        return Session(self.buffer_size, self.limits, self.secret, self.needs)
 
 
 class Server:
@@ -219,6 +220,7 @@ def serve(
     secret: Secret | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = LIMITS,
+    needs: int = 0,
 ) -> Server:
     """What serves callers at ``address``: enter it to begin, as in ``async with serve(...)``.
 
@@ -228,8 +230,8 @@ def serve(
 
     At most ``max_sessions`` are served at once; another caller is told to try again. Who was
     served and has lost the connection always gets in. So the memory is bounded: that of each
-    session by twice its ``buffer_size``, in bytes. Who may call, and what entering raises, is as
-    for ``listen``.
+    session by twice its ``buffer_size``, in bytes. Who may call, what ``needs`` are, and what
+    entering raises, is as for ``listen``.
     """
     where = to_listen_at(address, sealed=secret is not None)
-    return Server(where, handler, max_sessions, Terms(insecure, secret, buffer_size, limits))
+    return Server(where, handler, max_sessions, Terms(insecure, secret, buffer_size, limits, needs))

@@ -56,6 +56,7 @@ class Status:
     attempts: int  # to connect, in this outage; 0 where one can only wait
     asks: bool  # an attempt may be asking something on the terminal, now or next
     retry_in: float | None  # until the next one; None where one can only wait
+    tally: Tally | None = None  # of a stream that goes to a file
 
     @property
     def reconnects(self) -> int:

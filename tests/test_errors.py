@@ -69,3 +69,9 @@ def test_what_the_system_says_in_words_for_people_and_for_programs(
 ) -> None:
     assert explain(error) == text
     assert code_of(error) == code
+
+
+@pytest.mark.parametrize("usage", [True, False])
+def test_whether_a_file_is_the_wrong_one_or_cannot_be_used_now(usage: bool) -> None:
+    error = errors.TargetError("a folder", usage=usage)
+    assert (str(error), error.code, error.usage) == ("a folder", "output", usage)

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+import bpipe
 from bpipe.ends.local import Source
 from bpipe.errors import LocalAbort, PeerAborted
 from bpipe.protocol.records import Record, RecordWriter
@@ -61,5 +62,25 @@ def test_what_cannot_be_records_ends_the_pipe() -> None:
                 await listener.read()
             with pytest.raises(PeerAborted):
                 await caller.read()
+
+    run(check)
+
+
+async def taken(pipe: bpipe.BackedPipe) -> None:
+    """All that comes."""
+    await read_all(pipe)
+
+
+@pytest.mark.parametrize("needs", [(RECORDS, 0), (0, RECORDS)])
+def test_what_an_end_needs_is_said_when_it_is_made(needs: tuple[int, int]) -> None:
+    async def check() -> None:
+        there = await bpipe.listen("127.0.0.1:0", needs=needs[0])
+        caller = await bpipe.connect(there.status().peer, needs=needs[1])
+        await asyncio.gather(caller.connect(), there.connect())
+        assert caller.engine.session.records is there.engine.session.records is True
+        await asyncio.gather(caller.close(), there.close())
+        async with bpipe.serve("127.0.0.1:0", taken, needs=needs[0]) as server:
+            async with await bpipe.connect(server.address, needs=needs[1]) as caller:
+                assert caller.engine.session.records is True
 
     run(check)

@@ -12,11 +12,12 @@ from bpipe import __version__
 from bpipe.cli import examples, options
 from bpipe.cli.complain import complain, say
 from bpipe.cli.completion import complete_host
+from bpipe.cli.direction import Direction
 from bpipe.cli.far import Via, by, execute, over_ssh
 from bpipe.cli.groups import grouped
 from bpipe.cli.layout import Command, Group, SshCommand, argument
 from bpipe.cli.many import Many
-from bpipe.cli.options import Direction, Report, Trust, Tuning, Where
+from bpipe.cli.options import Report, Trust, Tuning, Where
 from bpipe.cli.ssh import ForSsh
 from bpipe.errors import AddressError, SecretError, explain
 from bpipe.run.exits import FAILED, OF_BPIPE, USAGE

@@ -9,8 +9,8 @@ import typer
 
 from bpipe.cli import values
 from bpipe.cli.completion import complete_path
+from bpipe.cli.direction import Direction
 from bpipe.cli.groups import MANY, flag, option, text
-from bpipe.cli.options import Direction
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address

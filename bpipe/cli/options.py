@@ -10,13 +10,12 @@ import typer
 
 from bpipe.cli import values
 from bpipe.cli.completion import complete_path, complete_when
-from bpipe.cli.groups import CONNECTION, DIRECTION, SECRET, SHOWN, flag, option, text
+from bpipe.cli.groups import CONNECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
 from bpipe.errors import AddressError
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
-    from bpipe.ends.streams import Directions
     from bpipe.net.address import Address
     from bpipe.net.command import Via
     from bpipe.protocol.patience import Limits
@@ -93,25 +92,6 @@ class Where(NamedTuple):
                     raise AddressError(f"LISTEN_FDS passes a socket, {here}: type no address")
                 return here
         return self.parse(DEFAULT if address is None else address)
-
-
-class Direction(NamedTuple):
-    """Which of the two streams is not wanted."""
-
-    send_only: Annotated[
-        bool, flag("--send-only", help="Take nothing from the peer.", panel=DIRECTION)
-    ] = False
-    recv_only: Annotated[bool, flag("--recv-only", help="Do not read stdin.", panel=DIRECTION)] = (
-        False
-    )
-
-    def directions(self) -> Directions:
-        """The same for those who start the ends."""
-        from bpipe.ends.streams import Directions
-
-        if self.send_only and self.recv_only:
-            raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
-        return Directions(self.send_only, self.recv_only)
 
 
 class Trust(NamedTuple):

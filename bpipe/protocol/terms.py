@@ -16,6 +16,7 @@ class Terms:
     ``to_file``: whether what this end sends goes to a file, as the peer states.
     Once they are known, which is with the first link at the latest, they stay as they are: the ends
     have begun accordingly. Nobody who needs something else suits then.
+    ``whole``: a stream to a file is sent without asking what lies there.
     """
 
     def __init__(self, needs: int = 0, window: int = SMALLEST_WINDOW) -> None:
@@ -23,7 +24,12 @@ class Terms:
         self._window = window
         self.records: bool | None = True if needs & RECORDS else None  # None: it depends
         self.to_file: bool | None = False if needs & FILE else None
+        self.whole = False
         self._peers: tuple[int, ...] = ()
+
+    def send_whole(self) -> None:
+        """No end has begun yet: send all of what goes to a file."""
+        self.whole = True
 
     def suit(self, position: Position) -> bool:
         """Whether this end can serve a peer that states these, as its first ones."""

@@ -262,12 +262,13 @@ async def open_pipe(
     remote: Remote,
     limits: Limits = Limits(),  # noqa: B008 - immutable
     buffer_size: int = 64 << 20,
+    needs: int = 0,
 ) -> BackedPipe:
     """A pipe to what the errand of this starts; entering it connects.
 
-    Its streams are records: ERRORS are what was said on stderr there. Raises AddressError if there
-    is no such command here.
+    Its streams are records: ERRORS are what was said on stderr there. ``needs``: what else this end
+    has to have, see ``protocol/terms.py``. Raises AddressError if there is no such command here.
     """
     await remote.check(0.0)
-    session = Session(buffer_size, limits, needs=RECORDS)
+    session = Session(buffer_size, limits, needs=RECORDS | needs)
     return BackedPipe(session, Dialer(session, remote, remote.manners.backoff()))

@@ -15,7 +15,7 @@ from bpipe.ends.local import Ends
 from bpipe.ends.pumps import Pump
 from bpipe.ends.scheduling import LoopScheduling
 from bpipe.engine import Engine
-from bpipe.errors import AddressError
+from bpipe.errors import AddressError, TargetError
 from bpipe.net.clock import clock
 from bpipe.protocol.wire import Reason
 from bpipe.report.output import LogError
@@ -89,9 +89,11 @@ class Process:
         return status
 
     def refuse(self, error: BaseException, name: str, *, listens: bool) -> int:
-        """Say why it cannot begin: one of CANNOT_OPEN. Returns the exit status."""
-        if isinstance(error, AddressError):
-            return self._watch.refuse(self._manner.usage, str(error), error.code)
+        """Say why it cannot begin: CANNOT_OPEN, or a TargetError. Returns the exit status."""
+        if isinstance(error, AddressError | TargetError):
+            usage = isinstance(error, AddressError) or error.usage
+            status = self._manner.usage if usage else self._manner.failed
+            return self._watch.refuse(status, str(error), error.code)
         reason = describe(error)
         if listens and isinstance(error, OSError) and shortage(error) is None:
             reason = f"cannot listen at {name}: {reason}; choose another address"

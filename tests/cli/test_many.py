@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bpipe.cli.direction import Direction
 from bpipe.cli.many import Many
-from bpipe.cli.options import Direction
 from bpipe.ends.streams import Directions
 from bpipe.net.address import Address
 from bpipe.run.session import Wanted

@@ -8,8 +8,7 @@ import socket
 import pytest
 import typer
 
-from bpipe.cli.options import Direction, Report, Tuning, Where
-from bpipe.ends.streams import Directions
+from bpipe.cli.options import Report, Tuning, Where
 from bpipe.errors import AddressError
 from bpipe.net.address import Address
 from bpipe.protocol.patience import Limits
@@ -60,12 +59,6 @@ def test_no_address(where: Where, address: str) -> None:
         where.parse(address)
 
 
-def test_which_directions() -> None:
-    assert Direction().directions() == Directions()
-    assert Direction(send_only=True).directions() == Directions(send_only=True)
-    assert Direction(recv_only=True).directions() == Directions(recv_only=True)
-
-
 def test_limits() -> None:
     usual = Limits(give_up_after=9.0)
     assert Tuning().terms(5, usual) == {"buffer_size": 5, "limits": usual}
@@ -96,7 +89,6 @@ def test_what_is_told() -> None:
     ("ask", "said"),
     [
         (lambda: Where(ipv4=True, ipv6=True).parse("far"), "--ipv4 and --ipv6 contradict"),
-        (lambda: Direction(True, True).directions(), "leave nothing to do"),
         (lambda: Report(verbose=1, quiet=True).settings(), "--verbose and --quiet contradict"),
     ],
 )

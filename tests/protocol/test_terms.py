@@ -87,3 +87,10 @@ def test_a_file_needs_a_window(ours: int) -> None:
     assert not Terms(ours).suit(FILED._replace(window=1023))
     assert not Terms(ours, window=1023).suit(FILED)
     assert Terms(ours, window=1023).suit(WIDE)
+
+
+def test_all_of_it_is_sent_only_if_that_is_said() -> None:
+    terms = Terms()
+    assert not terms.whole
+    terms.send_whole()
+    assert terms.whole

@@ -9,6 +9,11 @@ from typing import Final
 
 import pytest
 
+from bpipe.errors import AddressError, TargetError
+from bpipe.report.settings import Settings
+from bpipe.report.watch import Watch
+from bpipe.run.process import AS_SSH, Manner, Process
+
 # Of each pair, the callers belong to the process, and the listeners are only there.
 PROGRAM: Final = """
 import asyncio, os, signal, sys, threading
@@ -49,6 +54,40 @@ def in_a_process(body: str, shell: str = 'exec "$@"') -> subprocess.CompletedPro
     return subprocess.run(
         ["sh", "-c", shell, "sh", *command], capture_output=True, text=True, timeout=60
     )
+
+
+class Silent(Watch):
+    """One that is told of nothing but why it cannot begin."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(), None, None)
+        self.reason = ""
+
+    def report(self, level: int) -> None:
+        """Nobody asks."""
+
+    def refuse(self, status: int, reason: str, code: str) -> int:
+        self.reason = f"{reason} ({code})"
+        return status
+
+
+@pytest.mark.parametrize(
+    ("error", "manner", "status", "reason"),
+    [
+        (AddressError("none"), Manner(), 2, "none (address)"),
+        (TargetError("a folder"), Manner(), 2, "a folder (output)"),
+        (TargetError("in use", "locked", usage=False), Manner(), 1, "in use (locked)"),
+        (TargetError("a folder"), AS_SSH, 255, "a folder (output)"),
+        (TargetError("in use", usage=False), AS_SSH, 255, "in use (output)"),
+    ],
+)
+def test_why_it_cannot_begin(
+    error: AddressError | TargetError, manner: Manner, status: int, reason: str
+) -> None:
+    watch = Silent()
+    assert Process(watch, manner=manner).refuse(error, "here", listens=True) == status
+    assert watch.reason == reason
+    watch.close()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
