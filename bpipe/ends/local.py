@@ -132,7 +132,10 @@ class Ends(Protocol):
 
     @property
     def receives(self) -> bool:
-        """Whether there is a sink; else the peer is told that nothing is taken."""
+        """Whether there is a sink; else the peer is told that nothing is taken.
+
+        Not where there are records: they are taken all the same, and their data is dropped.
+        """
 
     @property
     def result(self) -> Finish | None:

@@ -49,9 +49,8 @@ class Stdio:
             SourcePump(engine, self._streams.stdin, "stdin")
         else:
             os.close(self._streams.stdin)
-        if not self.receives:
-            return
         if engine.session.records:
-            ErrorsSink(engine, self._streams.stdout, self._stderr, "stdout", self._before)
-        else:
+            stdout = self._streams.stdout if self.receives else os.open(os.devnull, os.O_WRONLY)
+            ErrorsSink(engine, stdout, self._stderr, "stdout", self._before)
+        elif self.receives:
             SinkPump(engine, self._streams.stdout, "stdout", self._before)

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 class Join:
-    """A pipe and its ends. What is not used is said at once, so that the peer never waits for it.
+    """A pipe and its ends. What is not used is said with the first link: the peer waits for it.
 
     There may be several in one event loop, which share one ``scheduling``.
     """
@@ -34,12 +34,8 @@ class Join:
         self._pipe = pipe
         self._ends = ends
         self._scheduling = scheduling
-        if not ends.receives:
-            pipe.stop()
         if ends.sends:
             pipe.engine.begin()
-        else:
-            pipe.finish()
 
     async def run(self) -> Outcome:
         """Connect the pipe, start its ends, and wait until the session is over."""
@@ -47,6 +43,7 @@ class Join:
         with self._scheduling.counting(engine):
             with contextlib.suppress(SessionEnded):
                 await self._pipe.connect()
+                self._say_what_is_not_used()
                 try:
                     self._ends.start(engine)
                 except LACKING as error:
@@ -55,3 +52,10 @@ class Join:
             await self._ends.wait()
         reader, near = self._pipe.reader, self._ends.result or UNTOLD
         return Outcome(engine.failure, engine.status(), reader.finish, near, reader.left_early)
+
+    def _say_what_is_not_used(self) -> None:
+        """With records nobody is asked to stop: the ends take them, and drop the data."""
+        if not self._ends.receives and not self._pipe.engine.session.records:
+            self._pipe.stop()
+        if not self._ends.sends:
+            self._pipe.finish()

@@ -21,21 +21,29 @@ from bpipe.engine import Engine
 from bpipe.errors import LocalAbort, NotConnected, PeerAborted, SessionEnded
 from bpipe.run.join import Join, Outcome
 from tests.support.pairs import QUICK, Files, files, pair, run, until
+from tests.support.pipes import read_all, send
+from tests.support.records import pair as pair_of_records
 from tests.support.scheduling import CHOOSING
 
 __all__ = ["files"]
 
 
 class Nothing:
-    """Ends of a pipe that end at once, or do not start at all."""
+    """Ends of a pipe that end at once, or do not start at all, or say nothing."""
 
     def __init__(
-        self, sends: bool = True, receives: bool = True, error: BaseException | None = None
+        self,
+        sends: bool = True,
+        receives: bool = True,
+        error: BaseException | None = None,
+        *,
+        silent: bool = False,
     ) -> None:
         self.sends = sends
         self.receives = receives
         self.started = 0
         self._error = error
+        self._silent = silent
 
     result = None
 
@@ -49,6 +57,8 @@ class Nothing:
         self.started += 1
         if self._error is not None:
             raise self._error
+        if self._silent:
+            return
         if self.sends:
             Source(engine, "nothing").ended()
         if self.receives:
@@ -74,16 +84,47 @@ def test_both_ends_have_the_same_outcome() -> None:
 
 @pytest.mark.parametrize("sends", [False, True])
 @pytest.mark.parametrize("receives", [False, True])
-def test_what_is_not_used_is_said_before_there_is_a_link(sends: bool, receives: bool) -> None:
+def test_what_is_not_used_is_said_with_the_first_link(sends: bool, receives: bool) -> None:
     async def check() -> None:
         async with pair() as (caller, listener):
-            Join(caller, Nothing(sends, receives), LoopScheduling())
-            assert caller.status().finished is not sends
-            await asyncio.gather(caller.connect(), listener.connect())
+            ends = Nothing(sends, receives, silent=True)
+            join = asyncio.create_task(Join(caller, ends, LoopScheduling()).run())
+            await until(lambda: caller.engine.connected or caller.status().attempts)
+            assert not caller.status().finished  # what that means is not known yet
+            await listener.connect()
             if not sends:
                 assert await listener.read() == b""
             if not receives:
                 await until(lambda: listener.writer.stopped == 0)
+            await until(lambda: ends.started == 1)
+            await until(lambda: ends.started == 1)
+            assert caller.status().finished is not sends
+            join.cancel()
+
+    run(check)
+
+
+def test_nobody_is_asked_to_stop_where_there_are_records(files: Files) -> None:
+    async def check() -> None:
+        (stdin, feed), (out, stdout) = files.pipe(), files.pipe()
+        async with pair_of_records() as (caller, listener):
+            joined = Join(
+                caller,
+                Stdio(Streams(stdin, stdout, False, False), Directions(send_only=True)),
+                LoopScheduling(),
+            )
+            running = asyncio.create_task(joined.run())
+            await listener.connect()
+            await send(listener, bytes(3 << 20))  # more than both buffers hold
+            os.write(feed, b"this way")
+            os.close(feed)
+            assert await read_all(listener) == b"this way"
+            outcome = await running
+            assert outcome.failure is None
+            assert listener.writer.stopped is None
+            assert outcome.status.delivered == 3 << 20
+            os.write(stdout, b"words")  # it is left alone
+            assert os.read(out, 100) == b"words"
 
     run(check)
 

@@ -21,8 +21,8 @@ BUFFER = 1 << 20
 
 
 @contextlib.asynccontextmanager
-async def both(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpipe.BackedPipe]]:
-    """A caller and a listener, connected; what each of them needs."""
+async def pair(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpipe.BackedPipe]]:
+    """A caller and a listener that are not connected yet; what each of them needs."""
     where = parse("127.0.0.1:0")
     listener = Listener(await bind(where, anywhere=False), anywhere=False, secret=None)
     sessions = [Session(BUFFER, QUICK, needs=each) for each in needs]
@@ -30,9 +30,16 @@ async def both(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpip
     calls = connector(parse(answerer.status().peer), anywhere=False)
     caller = bpipe.BackedPipe(sessions[0], Dialer(sessions[0], calls, Backoff(0.1)))
     try:
-        await asyncio.gather(caller.connect(), answerer.connect())
         yield [caller, answerer]
     finally:
         for pipe in (caller, answerer):
             pipe.abort(bpipe.Reason.INTERRUPTED, "the test is over")
             await pipe.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def both(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpipe.BackedPipe]]:
+    """The same, connected."""
+    async with pair(needs) as pipes:
+        await asyncio.gather(*(pipe.connect() for pipe in pipes))
+        yield pipes
