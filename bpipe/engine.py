@@ -1,7 +1,7 @@
 """Engine: what drives a session over one link after another, for those who feed and drain it.
 
-Theory of operation. One task supervises: while the session is not over, it asks the link source
-for a link, and waits until that link is lost. Everything else happens in callbacks of the event
+Theory of operation. One task supervises (``supervisor.py``): while the session is not over, it asks
+the source for a link, and waits until it is lost. Everything else happens in callbacks of the event
 loop: the link moves bytes when its socket is ready, and a single timer tells the time. After each
 of them comes ``drive``, and only there is said what follows an event. Observers are told at its
 end, and must not do anything to the engine from within: they have that called.
@@ -31,6 +31,7 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.waiting import deadline, tick
 from bpipe.protocol.wire import UNTOLD, Finish, Reason
 from bpipe.status import Status
+from bpipe.supervisor import Supervisor
 from bpipe.survey import survey
 
 READ_AHEAD: Final = 4 << 20  # bytes from a thread that wait to be sent over a link that is up
@@ -68,7 +69,8 @@ class Engine:
         """Look for the first link, if that was not begun before."""
         if self._supervisor is None:
             self.source.start(self.drive)
-            self._supervisor = self._loop.create_task(self._supervise())
+            supervisor = Supervisor(self.session, self.source, self._over, self._take, self.drive)
+            self._supervisor = self._loop.create_task(supervisor.run())
             self._supervisor.add_done_callback(self._crashed)
 
     async def wait_closed(self) -> None:
@@ -258,21 +260,6 @@ class Engine:
             self.link.tick(now)
         self.drive()
 
-    async def _supervise(self) -> None:
-        try:
-            while not self.session.over:
-                link = await self._next_link()
-                if link is None:
-                    break
-                self._take(link)
-                await asyncio.wait([link.lost, self._over], return_when=asyncio.FIRST_COMPLETED)
-                if link.cause is not None:
-                    self._take(None)
-            if self.link is not None:
-                await self.link.close()
-        finally:
-            await self.source.close()
-
     def _take(self, link: Link | None) -> None:
         """From now on this is the link; None: there is none."""
         self.link = link
@@ -281,17 +268,6 @@ class Engine:
             link.use(self._outlet)
             link.join(self.drive)
         self.drive()
-
-    async def _next_link(self) -> Link | None:
-        """A link from the source; None if the session ends before there is one."""
-        search = asyncio.ensure_future(self.source.next_link())
-        self.drive()
-        await asyncio.wait([search, self._over], return_when=asyncio.FIRST_COMPLETED)
-        if search.done():
-            return search.result()
-        search.cancel()
-        await asyncio.wait([search])
-        return None
 
     def _crashed(self, supervisor: asyncio.Task[None]) -> None:
         """An error outside the protocol ends the pipe for everybody who waits."""

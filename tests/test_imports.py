@@ -19,6 +19,7 @@ LAYERS = [
     "protocol",
     "net",
     "survey",
+    "supervisor",
     "engine",
     "pipe",
     "server",

@@ -1,0 +1,85 @@
+"""Who sees to it that a session has a link."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bpipe.errors import LinkLost
+from bpipe.net.link import Link
+from bpipe.protocol.session import Session
+from bpipe.supervisor import Supervisor
+from tests.support.pairs import run, until
+from tests.support.pipes import Nowhere
+
+
+class LostLink:
+    """One that is lost, or closed, when the test says so."""
+
+    def __init__(self) -> None:
+        self.lost = asyncio.get_running_loop().create_future()
+        self.cause: LinkLost | None = None
+        self.closed = False
+
+    def lose(self) -> None:
+        self.cause = LinkLost("gone")
+        self.lost.set_result(None)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Somewhere(Nowhere):
+    """Where these links come from, one after the other."""
+
+    def __init__(self, links: list[LostLink]) -> None:
+        super().__init__()
+        self._links = links
+
+    async def next_link(self) -> Link:
+        if self._links:
+            self.asked.append("next link")
+            return self._links.pop(0)  # type: ignore[return-value]
+        return await super().next_link()
+
+
+def test_each_link_is_handed_over_and_its_loss_and_the_last_is_closed() -> None:
+    async def check() -> None:
+        links = [LostLink(), LostLink()]
+        source, session = Somewhere(list(links)), Session(100)
+        over = asyncio.get_running_loop().create_future()
+        taken: list[object] = []
+        drives: list[None] = []
+        supervisor = Supervisor(session, source, over, taken.append, lambda: drives.append(None))
+        running = asyncio.ensure_future(supervisor.run())
+        await until(lambda: taken == links[:1])
+        links[0].lose()
+        await until(lambda: taken == [links[0], None, links[1]])
+        session.leave(None)
+        over.set_result(None)
+        await running
+        assert source.asked == ["next link", "next link", "close"]
+        assert (links[0].closed, links[1].closed) == (False, True)
+        assert len(drives) == 2
+
+    run(check)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a mistake")])
+def test_a_search_ends_with_the_session_and_the_source_is_closed(error: Exception | None) -> None:
+    async def check() -> None:
+        source, session = Nowhere(error), Session(100)
+        over = asyncio.get_running_loop().create_future()
+        supervisor = Supervisor(session, source, over, lambda link: None, lambda: None)
+        running = asyncio.ensure_future(supervisor.run())
+        await until(lambda: source.asked == ["next link"] or running.done())
+        over.set_result(None)
+        if error is None:
+            await running
+        else:
+            with pytest.raises(RuntimeError, match="a mistake"):
+                await running
+        assert source.asked == ["next link", "close"]
+
+    run(check)
