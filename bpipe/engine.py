@@ -30,7 +30,7 @@ from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
 from bpipe.protocol.waiting import deadline, tick
 from bpipe.protocol.wire import UNTOLD, Finish, Reason
-from bpipe.status import Status
+from bpipe.status import Status, Tally
 from bpipe.supervisor import Supervisor
 from bpipe.survey import survey
 
@@ -61,6 +61,7 @@ class Engine:
         self._nudged = False
         self._outlet: Outlet | None = None
         self._links = 0  # that were taken or let go
+        self._tally: Callable[[], Tally | None] = lambda: None
         begin(session.secret)  # what a greeting needs is imported now: later there may be no way
 
     # --- its life ---
@@ -102,8 +103,14 @@ class Engine:
         self.drive()
 
     def stop(self) -> None:
-        """Take no more of what the peer sends, and tell it so; what is written here goes on."""
-        self.session.stop()
+        """Take no more of what the peer sends, and tell it so; what is written here goes on.
+
+        If the peer writes that to a file there is nothing that could be taken. Before it is known,
+        it is decided that the streams are bytes.
+        """
+        self.session.terms.begin()
+        if not self.session.terms.to_file:
+            self.session.stop()
         self.drive()
 
     def abort(self, reason: Reason, message: str) -> None:
@@ -143,7 +150,7 @@ class Engine:
 
     def status(self) -> Status:
         """What the pipe is doing now."""
-        return survey(self.session, self.source, self.link, self.clock())
+        return survey(self.session, self.source, self.link, self.clock(), self._tally())
 
     # --- for those who feed and drain the stream, perhaps from a thread of their own ---
 
@@ -161,6 +168,10 @@ class Engine:
         self._outlet = outlet
         if self.link is not None:
             self.link.use(outlet)
+
+    def use_tally(self, tally: Callable[[], Tally]) -> None:
+        """A stream goes to a file: this tells how much of it was there before."""
+        self._tally = tally
 
     def space(self, limit: int) -> Views:
         """Where the bytes of a producer in a thread belong; ``[]`` while it has to wait.

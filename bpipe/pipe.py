@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Final
 
 from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, ProtocolError, SessionEnded
+from bpipe.halves import Inward, Outward, inward, outward
 from bpipe.net.address import Address, parse, require_callable, to_listen_at
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.records import CONTENT, Record, RecordReader, RecordWriter
+from bpipe.protocol.records import CONTENT, Record
 from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
-from bpipe.protocol.writer import BackedWriter
 from bpipe.status import Status
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ class BackedPipe:
         self, session: Session, source: LinkSource, clock: Callable[[], float] = system_clock
     ) -> None:
         self.engine = Engine(session, source, clock)
-        self.writer: BackedWriter = session.writer  # the half that this end writes
+        self.writer = session.writer  # the half that this end writes
         self.reader: BackedReader = session.reader  # the half that this end reads
-        self._in: BackedReader | RecordReader | None = None  # the same, once it is known whether
-        self._out: BackedWriter | RecordWriter | None = None  # these carry records
+        self._in: Inward | None = None  # the same, once it is known what they carry
+        self._out: Outward | None = None
+        self._finished = False
 
     async def __aenter__(self) -> BackedPipe:
         try:
@@ -106,22 +107,22 @@ class BackedPipe:
     async def read_record(self, limit: int = 1 << 16) -> tuple[Record, bytes]:
         """The same, and what it is: ``DATA``, or what is left out there."""
         while not (views := self._readable(limit)):
-            if self._in is not None and self._in.drained:
-                self.engine.delivered_end()
+            if self._in is not None and self._in.half.drained:
+                self._in.deliver()
                 return Record.DATA, b""
             await self.engine.changed()
         assert self._in is not None
-        kind = Record.DATA if isinstance(self._in, BackedReader) else self._in.kind
-        data = b"".join(views)
-        self._in.took(len(data))
+        half, data = self._in.half, b"".join(views)
+        kind = Record.DATA if isinstance(half, BackedReader) else half.kind
+        half.took(len(data))
         self.engine.drive()
         return kind, data
 
     def _readable(self, limit: int) -> Views:
-        if self._in is None and (records := self.engine.session.records) is not None:
-            self._in = RecordReader(self.reader, CONTENT) if records else self.reader
+        if self._in is None and self.engine.session.records is not None:
+            self._in = inward(self.engine, CONTENT)
         try:
-            return [] if self._in is None else self._in.readable(limit)
+            return [] if self._in is None else self._in.half.readable(limit)
         except ProtocolError as error:
             self.engine.abort(Reason.PROTOCOL, f"protocol error: {error}")
             return []
@@ -139,30 +140,30 @@ class BackedPipe:
             if self.writer.stopped is not None:
                 self.engine.cut()
                 raise PipeClosed("the far side stopped reading")
-            if self.writer.mark is not None:
+            if self._finished or self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
-            views = self._space(len(rest))
+            out = self._begin_to_write()
+            views = out.space(len(rest))
             for view in views:
                 view[:] = rest[: len(view)]
                 rest = rest[len(view) :]
-            if self._out is not None:
-                self._out.wrote(sum(map(len, views)))
+            out.half.wrote(sum(map(len, views)))
             self.engine.drive()
             if not views:
                 await self.engine.changed()
 
-    def _space(self, limit: int) -> Views:
+    def _begin_to_write(self) -> Outward:
         if self._out is None:
-            records = self.engine.session.terms.begin()
-            self._out = RecordWriter(self.writer) if records else self.writer
-        return self._out.space(limit)
+            self._out = outward(self.engine)
+        return self._out
 
     def finish(self, *, more: bool = False) -> None:
         """End the stream that is written here; what the peer sends goes on (half-close).
 
         ``more``: the peer takes no more, and there was more.
         """
-        self.engine.finish(more=more)
+        self._finished = True
+        self._begin_to_write().finish(more=more)
 
     def stop(self) -> None:
         """Take no more of what the peer sends, and tell it so; what is written here goes on."""

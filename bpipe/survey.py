@@ -8,7 +8,8 @@ from bpipe.net.link import Link
 from bpipe.net.source import LinkSource
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.session import Session
-from bpipe.status import State, Status
+from bpipe.protocol.wire import FILE
+from bpipe.status import State, Status, Tally
 
 _STATES: Final = {
     Phase.DONE: State.FINISHING,
@@ -18,7 +19,13 @@ _STATES: Final = {
 }
 
 
-def survey(session: Session, source: LinkSource, link: Link | None, now: float) -> Status:
+def survey(
+    session: Session,
+    source: LinkSource,
+    link: Link | None,
+    now: float,
+    tally: Tally | None = None,
+) -> Status:
     """The status of this session, its link, and the source of the next one."""
     writer, reader, history = session.writer, session.reader, session.history
     liveness = link.liveness if link is not None else None
@@ -32,7 +39,7 @@ def survey(session: Session, source: LinkSource, link: Link | None, now: float) 
         buffer_size=reader.capacity,
         written=written,
         confirmed=confirmed,
-        received=delivered + reader.buffered,
+        received=delivered + (0 if session.terms.to_file else reader.buffered),
         delivered=delivered,
         links=history.links if session.established or session.attached else 0,
         finished=writer.mark is not None,
@@ -49,6 +56,7 @@ def survey(session: Session, source: LinkSource, link: Link | None, now: float) 
         attempts=source.attempts,
         asks=source.asks,
         retry_in=None if next_at is None else max(0.0, next_at - now),
+        tally=tally and tally._replace(incoming=session.terms.needs & FILE > 0),
     )
 
 

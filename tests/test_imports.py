@@ -21,6 +21,8 @@ LAYERS = [
     "survey",
     "supervisor",
     "engine",
+    "comparison",
+    "halves",
     "pipe",
     "server",
     "ends",

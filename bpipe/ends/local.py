@@ -6,7 +6,7 @@ the pipe lends them memory, and hears of them in the few words that are methods 
 what errors call it, as in "cannot read stdin".
 
 Where the session needs records, what is moved is their content: of a source, DATA; for a sink, of
-the kinds that it has a use for. Which it is, is known when an end is made.
+the kinds that it has a use for. Which it is, is known when an end is made: see ``halves.py``.
 
 Threads. What an end *says* may be said in any thread; what it does with lent memory, only in one
 at a time.
@@ -19,11 +19,10 @@ from typing import ClassVar, Protocol
 
 from bpipe.engine import Engine
 from bpipe.errors import ProtocolError, explain
-from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.halves import inward, outward
+from bpipe.protocol.records import Record, RecordReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish, Reason
-from bpipe.protocol.writer import BackedWriter
 
 
 class End:
@@ -42,17 +41,13 @@ class Source(End):
     """An end that puts bytes on the stream that is sent; it has begun when it is made.
 
     ``lend`` returns memory for the next bytes, at most so many; none while it has to wait.
-    ``wrote`` says how many there are.
+    ``wrote`` says how many there are. ``finish`` ends the stream, in the event loop's thread.
     """
 
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
         # Not methods that call these: every byte passes here.
-        if engine.session.terms.begin():
-            self.half: BackedWriter | RecordWriter = RecordWriter(engine.writer, engine.space)
-            self.lend = self.half.space
-        else:
-            self.half, self.lend = engine.writer, engine.space
+        self.half, self.lend, self.finish = outward(engine, engine.space)
         self.wrote: Callable[[int], None] = self.half.wrote
         engine.begin()
 
@@ -68,7 +63,7 @@ class Source(End):
 
     def ended(self, *, more: bool = False) -> None:
         """There are no more bytes; ``more``: there are, but they are not wanted."""
-        self.engine.call(lambda: self.engine.finish(more=more))
+        self.engine.call(lambda: self.finish(more=more))
 
     def failed(self, error: OSError) -> None:
         """The bytes do not come to an end, but to this error."""
@@ -80,16 +75,18 @@ class Sink(End):
 
     ``lend`` returns the next of them, at most so many; none while there are none.
     ``took`` says how many of these are taken, and so delivered. ``half`` tells what there is.
+    ``deliver`` says, in the event loop's thread, that all is taken, and the end as well. ``reader``
+    is the stream; where the peer writes to a file, an empty one.
     """
 
     kinds: ClassVar[Collection[Record]] = frozenset({Record.DATA})  # that it has a use for
 
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine, name)
-        self.half: BackedReader | RecordReader = engine.reader
-        self.lend: Callable[..., Views] = engine.reader.readable
-        if engine.session.records:
-            self.half = self._records = RecordReader(engine.reader, self.kinds)
+        self.half, self.reader, self.deliver = inward(engine, self.kinds)
+        self.lend: Callable[..., Views] = self.half.readable
+        if isinstance(self.half, RecordReader):
+            self._records = self.half
             self.lend = self._lend_content
         self.took = self.half.took
 
@@ -106,13 +103,15 @@ class Sink(End):
 
     def ended(self) -> None:
         """Everything is taken, the end of the stream as well."""
-        self.engine.call(self.engine.delivered_end)
+        self.engine.call(self.deliver)
 
     def left(self, unread: int, *, untaken: bool) -> None:
         """Its consumer has gone, and takes no more; so many bytes are known to lie there unread.
 
         ``untaken``: not all that it was given was taken, whether or not that can be counted.
         """
+        if self.reader is not self.engine.reader:
+            return  # there was nothing for it
         message = f"the consumer behind {self.name} closed its pipe"
         if unread:
             message += f", and left {unread} bytes there"

@@ -26,6 +26,7 @@ from bpipe.ends.program import Program, Written
 from bpipe.ends.program_streams import HOLDERS_LINGER, READ, Input, Started
 from bpipe.engine import Engine
 from bpipe.net.outlet import waiting
+from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.ending import MOVING
 from bpipe.protocol.records import Record, RecordWriter
 from bpipe.protocol.ring import Views
@@ -138,7 +139,7 @@ class Outputs(Source):
         """One of them has ended, or the program; tell the end when all have."""
         if self._exit is not None and not self._told and all(each.ended for each in self._flows):
             self._told = True
-            self.engine.finish(ended=self._exit)
+            self.finish(ended=self._exit)
 
     def _wait_no_more(self) -> None:
         for flow in self._flows:
@@ -151,7 +152,7 @@ class _Flow:
     kind: ClassVar[Record]
 
     def __init__(self, outputs: Outputs, child: Talking) -> None:
-        assert isinstance(outputs.half, RecordWriter)
+        assert isinstance(outputs.half, (RecordWriter, BlockWriter))
         self.ended = False
         self._outputs = outputs
         self._records = outputs.half

@@ -132,7 +132,7 @@ class Output(Source):
         self._child.close_stdout()
         if self._exit is not None:
             self.tell(self._exit)
-        else:
+        elif not self.engine.session.terms.to_file:  # what becomes of that, only the exit tells
             self._loop.call_later(OUTPUT_LINGER, self.tell, Finish(Ended.RUNNING))
 
     def exited(self, how: Finish, *, cut: bool) -> None:
@@ -158,7 +158,7 @@ class Output(Source):
         """The end goes on the stream, with what is known; later, only what was not."""
         if not self._told:
             self._told = True
-            self.engine.finish(ended=Finish(Ended.CUT) if self._cut else how)
+            self.finish(ended=Finish(Ended.CUT) if self._cut else how)
         elif how.how is not Ended.RUNNING:
             self.engine.session.writer.exited(how)
             self.engine.drive()
@@ -187,7 +187,7 @@ class Input(Sink):
     @property
     def is_cut(self) -> bool:
         """Whether everything was given to the program, and it must not take that for all."""
-        return self._open and self.half.drained and self.engine.reader.ended.failed
+        return self._open and self.half.drained and self.reader.ended.failed
 
     def move(self) -> None:
         """Give the program what there is, as far as its pipe takes it; close it after the end."""
@@ -268,7 +268,7 @@ class Input(Sink):
 
     def _end(self) -> None:
         """It has read everything. Of a stream that was cut short it does not see the end."""
-        if not self.engine.reader.ended.failed:
+        if not self.reader.ended.failed:
             self.shut()
 
     def halt(self) -> None:
@@ -290,11 +290,11 @@ class Input(Sink):
         if self._open:
             self._note_read()
         self.halt()
-        whole = self.half.drained and not self.engine.reader.ended.failed
+        whole = self.half.drained and not self.reader.ended.failed
         if whole:
             self.shut()
         if self.half.drained:
-            self.engine.delivered_end()
+            self.deliver()
         else:
             self.leave()
         return whole or closed

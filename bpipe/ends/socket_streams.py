@@ -67,7 +67,7 @@ class Incoming(Source):
         """The socket is reset from our side: this stream was not at its end."""
         if not self.over:
             self.halt()
-            self.engine.finish(ended=Finish(Ended.CUT))
+            self.finish(ended=Finish(Ended.CUT))
 
     def _watch(self, watching: bool) -> None:
         if watching is not self._watching:
@@ -87,7 +87,7 @@ class Incoming(Source):
             return
         if count == 0:
             self.halt()
-            self.engine.finish()
+            self.finish()
 
     def _take(self) -> int | None:
         """Bytes for the stream; None if it has to wait for space."""
@@ -111,7 +111,7 @@ class Incoming(Source):
         more = False
         with contextlib.suppress(OSError):  # the next read meets it
             more = bool(self._sock.recv(1, socket.MSG_PEEK))
-        self.engine.finish(more=more)
+        self.finish(more=more)
 
 
 class Outgoing(Sink):
@@ -142,11 +142,12 @@ class Outgoing(Sink):
         self._looks: asyncio.TimerHandle | None = None
         self._pause = LOOKS[0]
         self._waited = 0  # bytes that waited when it was looked last
-        engine.use_outlet(_SocketOutlet(sock.fileno(), self._come))
+        if self.reader is engine.reader:
+            engine.use_outlet(_SocketOutlet(sock.fileno(), self._come))
 
     def look(self) -> None:
         """The stream may be at its end. Moves nothing by itself."""
-        reader = self.engine.reader
+        reader = self.reader
         if reader.mark is not None and not reader.buffered and self.open and not self._ending:
             self._ending = True
             self._loop.call_soon(self._end)
@@ -201,7 +202,7 @@ class Outgoing(Sink):
         if not self.open or self.lend(1) or not self.half.drained:
             return  # or the stream has ended within a record
         try:
-            if not self.engine.reader.ended.failed:
+            if not self.reader.ended.failed:
                 self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             self.halt()
@@ -232,9 +233,9 @@ class Outgoing(Sink):
 
     def _finish(self) -> None:
         self.halt()
-        if self.engine.reader.ended.failed:
+        if self.reader.ended.failed:
             self._cut()
-        self.engine.delivered_end()
+        self.deliver()
 
 
 class _SocketOutlet(Outlet):

@@ -86,7 +86,7 @@ class Plug:
         if self._sock.fileno() < 0 or self._failure is not None:
             return
         if error.errno == errno.EPIPE or self._in.over:
-            if self._engine.reader.done:
+            if self._out.reader.done:
                 return  # it has taken everything before
             message = f"{self._name} was closed before everything was taken"
             self._failure = Reason.BROKEN_PIPE, message

@@ -55,7 +55,10 @@ class Join:
 
     def _say_what_is_not_used(self) -> None:
         """With records nobody is asked to stop: the ends take them, and drop the data."""
-        if not self._ends.receives and not self._pipe.engine.session.records:
+        terms = self._pipe.engine.session.terms
+        if not self._ends.receives and not terms.records:
             self._pipe.stop()
-        if not self._ends.sends:
+        if not self._ends.sends and terms.to_file:
+            self._pipe.abort(Reason.LOCAL_ERROR, "nothing is sent, so there is no file")
+        elif not self._ends.sends:
             self._pipe.finish()
