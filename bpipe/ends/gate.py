@@ -15,12 +15,12 @@ from collections.abc import Callable
 
 
 class Gate:
-    """A thread waits here, perhaps for an event of ``descriptor`` as well.
+    """A thread waits here, perhaps for an event of ``descriptor``, if there is one, as well.
 
     ``wanted`` says, in either thread, whether one that waits has something to do.
     """
 
-    def __init__(self, descriptor: int, events: int, wanted: Callable[[], bool]) -> None:
+    def __init__(self, descriptor: int | None, events: int, wanted: Callable[[], bool]) -> None:
         self._receiver, self._sender = os.pipe()
         os.set_blocking(self._receiver, False)
         os.set_blocking(self._sender, False)
@@ -30,7 +30,8 @@ class Gate:
         self._poll.register(self._receiver, select.POLLIN)
         self._poll_both = select.poll()
         self._poll_both.register(self._receiver, select.POLLIN)
-        self._poll_both.register(descriptor, events)
+        if descriptor is not None:
+            self._poll_both.register(descriptor, events)
         self._waiting = False  # set by the thread, cleared by whoever ends the wait
         self._parked = False  # the thread is here, and does not leave while it waits
 
@@ -50,9 +51,18 @@ class Gate:
         self._waiting = self._parked = False
         return events
 
-    def _pass(self, *, beside: bool) -> int:
+    def rest(self, seconds: float) -> None:
+        """Block until the thread is wanted, or so long; perhaps less."""
+        self._waiting = True
+        if not self._wanted():
+            self._parked = True
+            self._pass(beside=False, longest=seconds)
+        self._waiting = self._parked = False
+
+    def _pass(self, *, beside: bool, longest: float | None = None) -> int:
         events = 0
-        for ready, what in (self._poll_both if beside else self._poll).poll():
+        milliseconds = None if longest is None else 1000 * longest
+        for ready, what in (self._poll_both if beside else self._poll).poll(milliseconds):
             if ready == self._descriptor:
                 events = what
             else:

@@ -128,3 +128,20 @@ def test_its_own_descriptors_are_closed(files: Files, wish: Wish) -> None:
     gate.close()
     assert is_closed(below)
     assert not is_closed(reader)
+
+
+def test_a_gate_without_a_descriptor_is_waited_at_for_a_while(wish: Wish) -> None:
+    gate = Gate(None, 0, wish)
+    gate.rest(0.001)
+    assert not gate.idle()
+    wish.wanted = True
+    gate.rest(60)
+    wish.wanted = False
+    thread = threading.Thread(target=lambda: gate.rest(60))
+    thread.start()
+    until(gate.idle, "the thread to park")
+    wish.wanted = True
+    gate.look()
+    thread.join(10)
+    assert not thread.is_alive()
+    gate.close()
