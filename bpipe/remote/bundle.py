@@ -1,9 +1,9 @@
 """What is sent ahead to the far side: modules of bpipe, and what is to be done there, in one line.
 
-An interactive interpreter reads that line, so it is one statement that every Python 3 compiles. It
-holds a *parcel*, JSON that is compressed and in base 85: the sources by names, and ``boot``, which
-brings them in. Of the sources only the code is sent: without docstrings and comments they take half
-the room. Where the holder runs already, a relay is enough, whose line is short.
+An interactive interpreter reads that line, so it is one that every Python 3 compiles. It holds a
+*parcel*, compressed and in base 85: words in JSON, ``boot``, which brings in the rest, and the
+names and sources of that. Of these only the code is sent: see ``trim``. Where the holder runs
+already, a relay is enough, whose line is short.
 """
 
 from __future__ import annotations
@@ -17,28 +17,31 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from bpipe.remote.trim import trimmed
+
 if TYPE_CHECKING:  # that takes long, and is not used
     from importlib.abc import InspectLoader
 
-LONGEST: Final = 1 << 16  # bytes of a line
+LONGEST: Final = 56 << 10  # bytes of a line: each of them is sent for every session
 RELAY: Final = ("bpipe.remote.relay",)
 HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
 
 _BOOT: Final = "bpipe.remote.boot"
 _LINE: Final = (
     "import base64,json,zlib;"
-    "p=json.loads(zlib.decompress(base64.b85decode('%s')).decode());"
-    "exec(p['boot'],p);p['begin'](p)\n"
+    "w,b,*m=zlib.decompress(base64.b85decode('%s')).decode().split('\\0');"
+    "p=json.loads(w);p.update(boot=b,modules=dict(zip(m[::2],m[1::2])));"
+    "exec(b,p);p['begin'](p)\n"
 )
-_COMMENT: Final = re.compile(r"(?:(?<=\n) *#|  # ).*")
-_EMPTY: Final = re.compile(r"\n\n+")
-_IMPORT: Final = re.compile(r"^from (bpipe[\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
+_IMPORT: Final = re.compile(r"\nfrom (bpipe[\w.]*) import (.*)")
 
 
 def line(roots: tuple[str, ...], words: Mapping[str, Any]) -> bytes:
     """The line that brings in these modules, and what they need, and begins with these words."""
-    parcel = {**words, "boot": trimmed(source(_BOOT)), "modules": modules(roots)}
-    packed = zlib.compress(json.dumps(parcel, separators=(",", ":")).encode(), 9)
+    parcel = [json.dumps(words), trimmed(source(_BOOT))]
+    for name, text in modules(roots).items():
+        parcel += name, text
+    packed = zlib.compress("\0".join(parcel).encode(), 9)
     return (_LINE % base64.b85encode(packed).decode()).encode()
 
 
@@ -63,27 +66,10 @@ def modules(roots: tuple[str, ...]) -> Mapping[str, str]:
 def imported(text: str) -> list[str]:
     """The modules of bpipe that are imported by a source when it is loaded."""
     found = []
-    for base, names in _IMPORT.findall(text):
+    for base, names in _IMPORT.findall("\n" + text):
         inside = [f"{base}.{name}" for name in re.findall(r"\w+", names)]
         found += [base, *filter(_is_module, inside if _is_package(base) else ())]
     return found
-
-
-def trimmed(text: str) -> str:
-    """A source without docstrings, comments, empty lines and most of its indents.
-
-    Its code is the same. Three quotes are nothing but the begin or the end of a string in it, and
-    four spaces are an indent.
-    """
-    parts = text.split('"""')
-    for outside in range(0, len(parts), 2):
-        code = _EMPTY.sub("\n", _COMMENT.sub("", parts[outside]))
-        parts[outside] = code.replace("    ", " ")
-    for inside in range(1, len(parts), 2):
-        before = parts[inside - 1].rpartition("\n")[2]
-        if not before.strip() and parts[inside + 1].startswith("\n"):
-            parts[inside] = ""
-    return '"""'.join(parts).replace('""""""', '""')
 
 
 def source(name: str) -> str:

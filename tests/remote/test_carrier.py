@@ -142,8 +142,9 @@ async def test_an_answer_that_is_garbled_is_tried_again(tmp_path: Path) -> None:
     script = (
         "printf '>>> '; read line\n"
         'nonce=$(/usr/bin/python3 -c "import base64,json,sys,zlib;'
-        "print(json.loads(zlib.decompress(base64.b85decode(sys.argv[1].split(chr(39))[1])))"
-        '[\'nonce\'])" "$line")\n'
+        "packed=base64.b85decode(sys.argv[1].split(chr(39))[1]);"
+        "words=zlib.decompress(packed).decode().partition(chr(0))[0];"
+        'print(json.loads(words)[\'nonce\'])" "$line")\n'
         "printf '\\0bpipe:%s nonsense\\n' $nonce"
     )
     found = await failure(pretender(tmp_path, script), Limits(connect_timeout=0.0))
