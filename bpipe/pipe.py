@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from bpipe.engine import Engine
 from bpipe.errors import PipeClosed, ProtocolError, SessionEnded
 from bpipe.halves import Inward, Outward, inward, outward
-from bpipe.net.address import Address, parse, require_callable, to_listen_at
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.patience import Limits
@@ -27,6 +26,7 @@ from bpipe.protocol.wire import Reason
 from bpipe.status import Status
 
 if TYPE_CHECKING:
+    from bpipe.net.address import Address
     from bpipe.net.connectors import Connector
 
 BUFFER_SIZE: Final = 64 << 20  # bytes kept for each direction
@@ -264,6 +264,7 @@ async def connect(
 
 def _connector(address: str | Address | Connector, *, anywhere: bool) -> Connector:
     """What connects there. Raises AddressError."""
+    from bpipe.net.address import Address, parse, require_callable
     from bpipe.net.connectors import connector
 
     if isinstance(address, str):
@@ -290,6 +291,7 @@ async def listen(
     secret every address of this machine. ``needs``: as for ``connect``. Raises AddressError for an
     address that cannot be used, OSError if it cannot be bound.
     """
+    from bpipe.net.address import to_listen_at
     from bpipe.net.bind import bind
     from bpipe.net.listener import Listener
 

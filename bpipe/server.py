@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 
 from bpipe.errors import SessionEnded
 from bpipe.net.address import Address, to_listen_at
-from bpipe.net.bind import Bound, bind
+from bpipe.net.bind import bind
+from bpipe.net.bound import Bound
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from typing import Final, Protocol
 
 from bpipe.errors import AddressError, LinkLost, code_of, explain
-from bpipe.net.address import unix
-from bpipe.net.bind import Bound
-from bpipe.net.peer import EXHAUSTED, require_same_user
-from bpipe.net.resolve import Endpoint
+from bpipe.net.bound import Bound
+from bpipe.net.peer import require_same_user
+from bpipe.net.sockets import EXHAUSTED
 
 _BATCH: Final = 4  # connections that are accepted before others have their turn
 _PAUSE: Final = 0.1  # seconds without accepting, when the process is out of descriptors
@@ -82,7 +80,7 @@ class Acceptor:
 
     def _take(self, sock: socket.socket) -> None:
         try:
-            peer = _name(sock)
+            peer = self._name(sock)
             self._require_same_user(sock, peer)
             self._host.welcome(sock, peer)
         except (AddressError, OSError) as error:
@@ -112,8 +110,10 @@ class Acceptor:
         if self._open:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
+    def _name(self, sock: socket.socket) -> str:
+        """Who has come, for people; of a Unix socket, where he has."""
+        if sock.family == socket.AF_UNIX:
+            return self._bound.name
+        from bpipe.net.resolve import Endpoint  # which a far side does without
 
-def _name(sock: socket.socket) -> str:
-    if sock.family == socket.AF_UNIX:
-        return unix(os.fsdecode(sock.getsockname()))  # an abstract one is bytes
-    return str(Endpoint(sock.family, sock.getpeername()))
+        return str(Endpoint(sock.family, sock.getpeername()))

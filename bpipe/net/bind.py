@@ -1,4 +1,4 @@
-"""Sockets that listen: those of one address, which file becomes one, and which is never touched."""
+"""Begin to listen: at all that an address means; which file becomes one, and which never is."""
 
 from __future__ import annotations
 
@@ -11,32 +11,15 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from bpipe.errors import AddressError
 from bpipe.net.address import Address, join
+from bpipe.net.bound import Bound, identity
 from bpipe.net.resolve import Endpoint, require_local, resolve
 
 _BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
 _umask: Final = threading.Lock()
-
-
-class Bound(NamedTuple):
-    """Sockets that listen at one address."""
-
-    sockets: list[socket.socket]
-    name: str  # of the address, with the port that was really chosen
-    exposed: bool = False  # other machines can reach it
-    path: str | None = None  # of a Unix socket,
-    identity: tuple[int, int] | None = None  # and which file that is
-
-    def close(self) -> None:
-        """Listen no more; what lies at the path is removed if it is still ours."""
-        for sock in self.sockets:
-            sock.close()
-        if self.path is not None and _identity(self.path) == self.identity:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
 
 
 async def bind(address: Address, *, anywhere: bool = False) -> Bound:
@@ -51,8 +34,7 @@ async def bind(address: Address, *, anywhere: bool = False) -> Bound:
         return Bound([bind_abstract(address.path)], str(address))
     if address.path is not None:
         sock = bind_path(address.path)
-        identity = _identity(address.path)
-        return Bound([sock], str(address), path=address.path, identity=identity)
+        return Bound([sock], str(address), path=address.path, identity=identity(address.path))
     endpoints = await resolve(address, passive=True)
     if not anywhere:
         require_local(address, endpoints)
@@ -195,11 +177,3 @@ def _remove_stale(path: str) -> None:
             os.unlink(path)
         except OSError:
             pass  # it is alive, or not ours to judge: bind() will say so
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from bpipe.errors import Forged, LinkLost, ProtocolError
 from bpipe.net.acceptor import Acceptor, Host
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.link import Link
 from bpipe.net.sockets import prepare

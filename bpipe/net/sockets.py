@@ -1,12 +1,14 @@
-"""What sockets are told: the options that a link's needs, and one that is an end of a pipe."""
+"""What sockets are told, and say: options of a link's, and of an end's; that there are no more."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 from typing import Final
 
+EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # more, later
 UNSENT: Final = 128 << 10  # bytes in the kernel that wait behind what the path takes
 LOCAL_BUFFER: Final = 4 << 20  # bytes in the kernel on their way through a Unix socket
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: nothing stays in the kernel after a close

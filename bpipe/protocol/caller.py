@@ -25,6 +25,15 @@ TWO_FILES: Final = "the listener has --output, too, so that nobody sends; or a -
 OTHER_VERSION: Final = "the listener speaks another version of bpipe's protocol"
 FORGOTTEN: Final = "the peer no longer knows this session"
 
+_REFUSALS: Final = {
+    Admission.UNKNOWN: "the listener does not know this session",
+    Admission.STALE: "the listener has seen a later greeting",
+    Admission.RANGE: "the listener stands at another place in the stream",
+    Admission.BUSY: "the listener is busy",
+    Admission.VERSION: OTHER_VERSION,
+    Admission.FULL: "the listener takes no more callers for now",
+}
+
 _FOREIGN: Final = (Admission.UNKNOWN, Admission.VERSION)  # what somebody else would say, too
 _PASSING: Final = (Admission.STALE, Admission.FULL)  # the next attempt may be answered otherwise
 
@@ -96,6 +105,10 @@ class Caller:
             self._leave(ELSEWHERE)
         elif admission in _FOREIGN and self._row_lasts(now):
             self._leave(FORGOTTEN)
+
+    def why(self, admission: Admission) -> str:
+        """A refusal in words."""
+        return _REFUSALS[admission]
 
     def _leave(self, why: str) -> None:
         """The session cannot go on; that makes no difference to an end that is done, or fails."""

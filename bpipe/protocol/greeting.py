@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol.caller import OTHER_VERSION, Caller
+from bpipe.protocol.caller import Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import Handshake
@@ -36,15 +36,6 @@ from bpipe.protocol.wire import (
 )
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
-
-_REFUSALS: Final = {
-    Admission.UNKNOWN: "the listener does not know this session",
-    Admission.STALE: "the listener has seen a later greeting",
-    Admission.RANGE: "the listener stands at another place in the stream",
-    Admission.BUSY: "the listener is busy",
-    Admission.VERSION: OTHER_VERSION,
-    Admission.FULL: "the listener takes no more callers for now",
-}
 
 
 def begin(secret: Secret | None) -> Handshake:
@@ -172,7 +163,7 @@ class CallerGreeting(Greeting):
             self.answered = True
             self._tell_answered(False)
             self._caller.refused(verdict, now)
-            raise LinkLost(_REFUSALS[verdict.admission])
+            raise LinkLost(self._caller.why(verdict.admission))
         if not self.session.fits(verdict.position):
             raise ProtocolError("the listener claims offsets that cannot be")
         self._tell_answered(True)

@@ -23,8 +23,7 @@ from bpipe.ends.program_errors import ErrorsChild, RemoteProgram
 from bpipe.ends.scheduling import LoopScheduling
 from bpipe.errors import LinkLost
 from bpipe.net.acceptor import Acceptor, Host
-from bpipe.net.address import unix
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
@@ -64,7 +63,7 @@ async def hold(listening: socket.socket, token: bytes, errand: Mapping[str, Any]
     """Serve one session, to its end."""
     limits = Limits(heartbeat=errand["heartbeat"], give_up_after=errand["give_up_after"])
     session = Session(errand["buffer_size"], limits, needs=RECORDS)
-    bound = Bound([listening], unix(os.fsdecode(listening.getsockname())))
+    bound = Bound([listening], f"unix:@{os.fsdecode(listening.getsockname()[1:])}")
     listener = Listener(bound, door=lambda bound, host: Door(bound, host, token))
     pipe = BackedPipe(session, listener.source(session))
     loop = asyncio.get_running_loop()

@@ -14,7 +14,8 @@ from bpipe.ends.sockets import Connected, reset
 from bpipe.errors import AddressError, LinkLost, SessionEnded
 from bpipe.net.acceptor import Acceptor
 from bpipe.net.address import Address
-from bpipe.net.bind import Bound, bind
+from bpipe.net.bind import bind
+from bpipe.net.bound import Bound
 from bpipe.pipe import BackedPipe
 
 Dial = Callable[[], Awaitable[BackedPipe]]

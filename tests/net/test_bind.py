@@ -17,7 +17,8 @@ import pytest
 
 from bpipe.errors import AddressError
 from bpipe.net.address import Address, parse
-from bpipe.net.bind import Bound, bind
+from bpipe.net.bind import bind
+from bpipe.net.bound import Bound
 from tests.support.listening import can_connect, needs_ipv6, port_of
 from tests.support.strangers import (
     NOBODY,
@@ -285,20 +286,6 @@ def test_what_is_no_socket_is_never_replaced(tmp_path: Path, kind: str) -> None:
         asyncio.run(bind(parse(str(path))))
     assert os.path.lexists(path)
     assert kind != "file" or path.read_text() == "precious"
-
-
-def test_the_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-
-    async def check() -> None:
-        async with binding(str(path)):
-            path.unlink()
-            successor = await bind(parse(str(path)))
-        assert alive(path)
-        successor.close()
-        assert not path.exists()
-
-    asyncio.run(check())
 
 
 @needs_abstract

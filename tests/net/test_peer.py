@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import struct
-import sys
 
 import pytest
 
 from bpipe.errors import AddressError
 from bpipe.net.peer import require_same_user, same_user
-from tests.support.strangers import LOOPBACK, has_ipv6, needs_another_user, stranger
+from tests.support.strangers import LOOPBACK, has_ipv6, joined, needs_another_user, stranger
 
-Pair = tuple[socket.socket, socket.socket]
 AT_LOOPBACK = pytest.mark.parametrize(("family", "host"), LOOPBACK)
-
-linux_only = pytest.mark.skipif(sys.platform != "linux", reason="nothing tells here")
-
-
-def joined(family: socket.AddressFamily, host: str) -> Pair:
-    """A caller, and what its listener has accepted."""
-    with socket.create_server((host, 0), family=family) as server:
-        caller = socket.create_connection(server.getsockname()[:2])
-        return caller, server.accept()[0]
 
 
 def test_a_socketpair_is_our_own() -> None:
@@ -92,38 +79,3 @@ def test_a_caller_who_takes_another_address_of_this_machine() -> None:
             assert same_user(accepted)
             os.fchown(here.fileno(), 65534, -1)  # what the kernel says is whose the socket is
             assert not same_user(accepted)
-
-
-@linux_only
-@pytest.mark.parametrize("reset", [False, True])
-@AT_LOOPBACK
-def test_who_has_gone_is_nobody(family: socket.AddressFamily, host: str, reset: bool) -> None:
-    """The kernel says of such a socket that it is root's."""
-    caller, accepted = joined(family, host)
-    with accepted:
-        if reset:
-            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        caller.close()
-        with pytest.raises(OSError, match=r"not connected|reset"):
-            same_user(accepted)
-
-
-@linux_only
-@pytest.mark.parametrize(
-    ("code", "known"), [(errno.EMFILE, False), (errno.EPROTONOSUPPORT, True), (errno.EPERM, True)]
-)
-def test_where_the_kernel_does_not_say_it_is_as_it_was_but_not_for_want_of_descriptors(
-    monkeypatch: pytest.MonkeyPatch, code: int, known: bool
-) -> None:
-    caller, accepted = joined(socket.AF_INET, "127.0.0.1")
-
-    def refuse(*arguments: int) -> socket.socket:
-        raise OSError(code, os.strerror(code))
-
-    with caller, accepted:
-        monkeypatch.setattr("bpipe.net.peer.socket.socket", refuse)
-        if known:
-            assert same_user(accepted)
-        else:
-            with pytest.raises(OSError, match="Too many"):
-                same_user(accepted)

@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, cast
 
 from bpipe.errors import NotConnected, SessionLost
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
 from bpipe.net.source import LinkSource

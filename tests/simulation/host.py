@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bpipe.net.address import Address
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.session import Session
 from bpipe.server import UNHEARD_FOR, Server, Terms

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from bpipe.net.backoff import Backoff
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
 from bpipe.net.source import LinkSource

@@ -1,4 +1,4 @@
-"""A process of another user, at a socket; only root can start one."""
+"""Who is at the other side of a socket: ourselves, or a process of another user, if we are root."""
 
 from __future__ import annotations
 
@@ -44,6 +44,13 @@ try:
 except ConnectionError:
     print("", flush=True)
 """
+
+
+def joined(family: socket.AddressFamily, host: str) -> tuple[socket.socket, socket.socket]:
+    """A caller, and what its listener has accepted."""
+    with socket.create_server((host, 0), family=family) as server:
+        caller = socket.create_connection(server.getsockname()[:2])
+        return caller, server.accept()[0]
 
 
 class Stranger:
