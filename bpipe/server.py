@@ -23,6 +23,7 @@ from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.sessions import deserted
 from bpipe.protocol.wire import Reason
 
 MAX_SESSIONS: Final = 64  # at once
@@ -172,11 +173,14 @@ class Server:
         """One that somebody was let into, was not heard in, and has not come back to for long.
 
         Not sooner: it may know already that it was let in, and does not call anew then, for it
-        cannot know what was done with what it has sent.
+        cannot know what was done with what it has sent. Or one that its sender has deserted.
         """
-        past = self._clock() - UNHEARD_FOR
-        sessions = (pipe.engine.session for pipe in self._tasks)
-        return next((s for s in sessions if s.replaceable and s.history.lost_at <= past), None)
+        now = self._clock()
+        for session in (pipe.engine.session for pipe in self._tasks):
+            unheard = session.replaceable and session.history.lost_at <= now - UNHEARD_FOR
+            if unheard or deserted(session, now):
+                return session
+        return None
 
     def _served(self, pipe: BackedPipe) -> None:
         """A task that was cancelled before it began has left its pipe as it was."""

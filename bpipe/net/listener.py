@@ -260,6 +260,8 @@ class AcceptedLinks:
         """Close the link that is attached, if there is one."""
         if self._link is not None:
             self._link.fail(cause)
+        if self._session.over:
+            self._drive()
 
     def hurry(self) -> None:
         """One can only wait."""

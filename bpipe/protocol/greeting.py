@@ -207,7 +207,7 @@ class AnswererGreeting(Greeting):
         assert self._frames is not None
         if self._frames.unpack(message) != Header(Kind.CONFIRM, 0, 0):
             raise ProtocolError("a greeting without CONFIRM")
-        self.session = self._sessions.admit(self.hello, self._handshake.resume_secret)
+        self.session = self._sessions.admit(self.hello, self._handshake.resume_secret, now)
         self._attach(self.session, self.hello.position, self._frames, now)
         self._say(self._frames.pack(Kind.READY, self.session.reader.received), 0)
 
@@ -228,16 +228,16 @@ class AnswererGreeting(Greeting):
 
     def _hear_hello(self, hello: Hello, now: float) -> None:
         self.hello = hello
-        admission, self.session = self._sessions.judge(hello)
+        admission, self.session = self._sessions.judge(hello, now)
         if self.session is None:
             silence = self._sessions.silence(now) if admission is Admission.BUSY else 0
             refusal = Verdict(admission, NOWHERE._replace(received=silence))
             self._refuse(self._handshake.pack_verdict(refusal, b""))
             return
-        resume_secret = self.session.resume_secret
-        if hello.opening is Opening.OPEN:
-            resume_secret = b""  # of one that it replaces
-        verdict = Verdict(admission, self.session.position)
+        resume_secret, position = self.session.resume_secret, self.session.position
+        if hello.opening is Opening.OPEN:  # of one that it replaces
+            resume_secret, position = b"", position._replace(delivered=0, received=0)
+        verdict = Verdict(admission, position)
         packed = self._handshake.pack_verdict(verdict, resume_secret)
         self._frames = self._handshake.frames(caller=False)
         self._say(packed, self._frames.size)

@@ -3,6 +3,10 @@
 A session is here from ``add`` to ``remove``. One that nobody was ever heard in waits for a caller:
 the next OPEN gets it. Where ``more`` makes sessions, each caller gets a new one, or one that is
 given up. Nobody who comes back is refused for want of room. The other side is in ``caller.py``.
+
+One that receives a file is for one sender at a time. When there was no link for ``DESERTED``
+seconds, another one may begin anew, as what the file has is not lost. Their streams are never
+joined: the old session ends with the CONFIRM of the new sender, who has to call once more then.
 """
 
 from __future__ import annotations
@@ -10,12 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bpipe.errors import Forged, LinkLost
+from bpipe.errors import Forged, LinkLost, SessionLost
+from bpipe.protocol.ending import MOVING, Phase
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import NEEDS, Admission, Hello, Opening
+from bpipe.protocol.wire import FILE, NEEDS, Admission, Hello, Opening
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
+DESERTED: Final = 10.0  # seconds without a link, after which a sender is not waited for alone
+SUPERSEDED: Final = "superseded"  # the code of the failure of a session that has given way
 
 
 class Sessions:
@@ -60,7 +67,7 @@ class Sessions:
         if len(self._remembered) > REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 
-    def judge(self, hello: Hello) -> tuple[Admission, Session | None]:
+    def judge(self, hello: Hello, now: float) -> tuple[Admission, Session | None]:
         """Whether this caller may come in, as things stand now, and which session it gets.
 
         Changes nothing, but that there may be one more session that waits for a caller.
@@ -73,42 +80,56 @@ class Sessions:
         if hello.opening is Opening.OPEN:
             if known is not None:
                 return Admission.STALE, None
-            return self._judge_open(hello)
+            return self._judge_open(hello, now)
         if known is None or known.over:
             return Admission.UNKNOWN, None
         if hello.epoch <= known.epoch:
             return Admission.STALE, None
         return (Admission.OK, known) if known.fits(hello.position) else (Admission.RANGE, None)
 
-    def _judge_open(self, hello: Hello) -> tuple[Admission, Session | None]:
-        session = self._vacant()
+    def _judge_open(self, hello: Hello, now: float) -> tuple[Admission, Session | None]:
+        session = self._vacant(now)
         if session is None:
-            return (Admission.BUSY if self._more is None else Admission.FULL), None
+            return self._refusal(), None
         fresh = hello.position[:2] == (0, 0) and session.terms.suit(hello.position)
         return (Admission.OK, session) if fresh else (Admission.RANGE, None)
 
-    def _vacant(self) -> Session | None:
+    def _refusal(self) -> Admission:
+        """FULL where there may soon be room for one more, else BUSY."""
+        receivers = [each for each in self._sessions if each.terms.needs & FILE]
+        if receivers:
+            busy = any(each.attached for each in receivers)
+        else:
+            busy = self._more is None and bool(self._sessions)
+        return Admission.BUSY if busy else Admission.FULL
+
+    def _vacant(self, now: float) -> Session | None:
         """One for a new caller: at best one that nobody has had."""
         free = [each for each in self._sessions if each.replaceable]
         untouched = next((each for each in free if not each.history.links), None)
         if untouched is not None:
             return untouched
-        return self._more() if self._more is not None else next(iter(free), None)
+        if self._more is not None:
+            return self._more()
+        free += [each for each in self._sessions if deserted(each, now)]
+        return next(iter(free), None)
 
     def silence(self, now: float) -> int:
         """For how many seconds those were not heard who have the sessions."""
         quiet = [now - each.heard_at for each in self._sessions if each.history.links]
         return int(max(0.0, min(quiet, default=0.0)))
 
-    def admit(self, hello: Hello, resume_secret: bytes) -> Session:
+    def admit(self, hello: Hello, resume_secret: bytes, now: float) -> Session:
         """CONFIRM has come: judge again, and close the old link of the session that it gets.
 
-        Raises LinkLost if somebody else was faster.
+        Raises LinkLost if somebody else was faster, or if there is going to be room only now.
         """
-        admission, session = self.judge(hello)
+        admission, session = self.judge(hello, now)
         if admission is Admission.OK and session is not None:
+            if hello.opening is Opening.OPEN and session.established:
+                _supersede(session)
             self._drop_link(session)  # which may end it, or be what it needs to give way
-            admission, session = self.judge(hello)
+            admission, session = self.judge(hello, now)
         if admission is not Admission.OK or session is None:
             raise LinkLost("the session has moved on during the greeting")
         if hello.opening is Opening.OPEN:
@@ -116,3 +137,16 @@ class Sessions:
             session.identify(hello.session, resume_secret)
         session.advance(hello.epoch)
         return session
+
+
+def deserted(session: Session, now: float) -> bool:
+    """Whether a session that receives a file may end because another sender begins anew."""
+    waits = session.established and not session.attached and session.phase in MOVING
+    since = session.history.lost_at
+    return session.terms.needs & FILE > 0 and waits and now >= since + DESERTED
+
+
+def _supersede(session: Session) -> None:
+    """Another sender begins anew; that makes no difference to an end that is done."""
+    lost = SessionLost("another sender has begun anew", SUPERSEDED)
+    session.leave(lost if session.phase is Phase.UP else session.verdict())

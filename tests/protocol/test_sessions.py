@@ -142,7 +142,7 @@ def test_a_caller_resumes_within_what_was_sent_to_it(
     drain(listener.channel, NOW)
     lose(listener.session)
     found = listener.session if admission is OK else None
-    assert listener.table.judge(resuming(2, position)) == (admission, found)
+    assert listener.table.judge(resuming(2, position), NOW) == (admission, found)
 
 
 # --- who was never heard gives way ---
@@ -205,16 +205,16 @@ def test_who_is_admitted_has_the_session_and_its_old_link_is_dropped() -> None:
     listener = Listener()
     listener.serve()
     drops = listener.drops
-    assert listener.table.admit(resuming(2), b"") is listener.session
+    assert listener.table.admit(resuming(2), b"", NOW) is listener.session
     assert listener.session.epoch == 2
     assert listener.drops == drops + 1
 
 
 def test_the_resume_secret_is_that_of_the_opening() -> None:
     listener = Listener()
-    listener.table.admit(opening(), b"of the opening")
+    listener.table.admit(opening(), b"of the opening", NOW)
     listener.session.establish()
-    listener.table.admit(resuming(2), b"of the resumption")
+    listener.table.admit(resuming(2), b"of the resumption", NOW)
     assert listener.session.resume_secret == b"of the opening"
 
 
@@ -224,7 +224,7 @@ def test_who_is_not_admitted_drops_nobody(hello: Hello) -> None:
     listener.serve()
     was, drops = state(listener.session), listener.drops
     with pytest.raises(LinkLost, match="moved on during the greeting"):
-        listener.table.admit(hello, b"")
+        listener.table.admit(hello, b"", NOW)
     assert (state(listener.session), listener.drops) == (was, drops)
 
 
@@ -243,34 +243,34 @@ def several(count: int) -> tuple[Sessions, list[Session], list[Session]]:
 def test_each_opening_gets_a_session_of_its_own_as_long_as_one_is_free() -> None:
     table, sessions, _ = several(2)
     for session, id in zip(sessions, (ID, OTHER), strict=True):
-        assert table.admit(opening(id), b"") is session
+        assert table.admit(opening(id), b"", NOW) is session
         attach(session, caller=False)
-    assert table.judge(opening(b"c" * 16)) == (BUSY, None)
+    assert table.judge(opening(b"c" * 16), NOW) == (BUSY, None)
     assert [session.id for session in sessions] == [ID, OTHER]
 
 
 def test_who_comes_back_gets_its_own_session_and_only_that_ones_link_is_dropped() -> None:
     table, sessions, dropped = several(2)
     for session, id in zip(sessions, (ID, OTHER), strict=True):
-        table.admit(opening(id), b"")
+        table.admit(opening(id), b"", NOW)
         attach(session)
         lose(session)
     dropped.clear()
-    assert table.admit(resuming(2, session=OTHER), b"") is sessions[1]
+    assert table.admit(resuming(2, session=OTHER), b"", NOW) is sessions[1]
     assert dropped == [sessions[1]]
     assert [session.epoch for session in sessions] == [1, 2]
 
 
 def test_a_session_that_is_removed_is_unknown() -> None:
     table, (first, second), _ = several(2)
-    table.admit(opening(), b"")
+    table.admit(opening(), b"", NOW)
     first.establish()
     table.remove(first)
-    assert table.judge(resuming(2)) == (UNKNOWN, None)
-    assert table.judge(opening()) == (OK, second)
+    assert table.judge(resuming(2), NOW) == (UNKNOWN, None)
+    assert table.judge(opening(), NOW) == (OK, second)
     table.remove(second)
     table.remove(second)
-    assert table.judge(opening()) == (BUSY, None)
+    assert table.judge(opening(), NOW) == (FULL, None)  # there may be another one soon
 
 
 # --- greetings that come again ---
@@ -313,41 +313,41 @@ def id_of(number: int) -> bytes:
 def test_each_caller_gets_a_session_that_is_made_for_it() -> None:
     listener = Supplied(2)
     for number in range(2):
-        assert listener.table.judge(opening(id_of(number)))[0] is OK
+        assert listener.table.judge(opening(id_of(number)), NOW)[0] is OK
         assert (
-            listener.table.judge(opening(id_of(9)))[1] is listener.made[-1]
+            listener.table.judge(opening(id_of(9)), NOW)[1] is listener.made[-1]
         )  # who asks takes none
         assert len(listener.made) == number + 1
-        session = listener.table.admit(opening(id_of(number)), b"")
+        session = listener.table.admit(opening(id_of(number)), b"", NOW)
         attach(session, caller=False)
         assert session is listener.made[number]
-    assert listener.table.judge(opening(id_of(9))) == (FULL, None)
+    assert listener.table.judge(opening(id_of(9)), NOW) == (FULL, None)
     for number, session in enumerate(listener.made):
-        assert listener.table.judge(resuming(2, session=id_of(number)))[1] is session
-        assert listener.table.judge(opening(id_of(number))) == (STALE, None)
+        assert listener.table.judge(resuming(2, session=id_of(number)), NOW)[1] is session
+        assert listener.table.judge(opening(id_of(number)), NOW) == (STALE, None)
 
 
 def test_who_was_never_heard_keeps_the_place_until_that_is_taken_away() -> None:
     listener = Supplied(2)
     for number in range(2):
-        session = listener.table.admit(opening(id_of(number)), b"")
+        session = listener.table.admit(opening(id_of(number)), b"", NOW)
         attach(session, caller=False)
         lose(session)
-    assert listener.table.judge(opening(id_of(9))) == (FULL, None)
+    assert listener.table.judge(opening(id_of(9)), NOW) == (FULL, None)
     for number in range(2):
-        assert listener.table.judge(resuming(2, session=id_of(number)))[0] is OK
+        assert listener.table.judge(resuming(2, session=id_of(number)), NOW)[0] is OK
     listener.given_up = listener.made[0]
-    assert listener.table.admit(opening(id_of(9)), b"") is listener.made[0]
-    assert listener.table.judge(resuming(2, session=id_of(0))) == (UNKNOWN, None)
-    assert listener.table.judge(resuming(2, session=id_of(1)))[1] is listener.made[1]
+    assert listener.table.admit(opening(id_of(9)), b"", NOW) is listener.made[0]
+    assert listener.table.judge(resuming(2, session=id_of(0)), NOW) == (UNKNOWN, None)
+    assert listener.table.judge(resuming(2, session=id_of(1)), NOW)[1] is listener.made[1]
 
 
 def test_a_session_that_is_over_makes_room() -> None:
     listener = Supplied(1)
-    session = listener.table.admit(opening(id_of(0)), b"")
+    session = listener.table.admit(opening(id_of(0)), b"", NOW)
     attach(session, caller=False)
-    assert listener.table.judge(opening(id_of(1))) == (FULL, None)
+    assert listener.table.judge(opening(id_of(1)), NOW) == (FULL, None)
     session.leave(SessionEnded("it is over"))
     listener.table.remove(session)
     listener.most += 1
-    assert listener.table.judge(opening(id_of(1)))[0] is OK
+    assert listener.table.judge(opening(id_of(1)), NOW)[0] is OK

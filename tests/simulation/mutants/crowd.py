@@ -27,10 +27,10 @@ def _refuse_who_comes_back(patch: Patch) -> None:
     """a session refused for a limit when it resumes"""
     judge = Sessions.judge
 
-    def forgetful(self: Any, hello: Hello) -> Any:
-        if self._more is not None and self._vacant() is None:
+    def forgetful(self: Any, hello: Hello, now: float) -> Any:
+        if self._more is not None and self._vacant(now) is None:
             return Admission.FULL, None
-        return judge(self, hello)
+        return judge(self, hello, now)
 
     patch.setattr(Sessions, "judge", forgetful)
 
@@ -40,8 +40,8 @@ def _resume_the_first(patch: Patch) -> None:
     """one caller's link attached to another's session: the first that is up, whatever its id"""
     judge = Sessions.judge
 
-    def careless(self: Any, hello: Hello) -> Any:
-        admission, known = judge(self, hello)
+    def careless(self: Any, hello: Hello, now: float) -> Any:
+        admission, known = judge(self, hello, now)
         if known is not None and hello.opening is Opening.RESUME:
             known = next((each for each in self._sessions if each.established), known)
         return admission, known
@@ -76,7 +76,7 @@ def _keep_who_was_never_heard(patch: Patch) -> None:
 def _forget_at_once(patch: Patch) -> None:
     """a caller that was let in and is away before it was heard loses its place to the next one"""
 
-    def vacant(self: Any) -> Session | None:
+    def vacant(self: Any, now: float) -> Session | None:
         found = self._more()
         return found or next((each for each in self._sessions if each.replaceable), None)
 

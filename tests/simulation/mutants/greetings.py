@@ -144,10 +144,10 @@ def _ignore_the_epoch(patch: Patch) -> None:
     """an old greeting taken for a new one"""
     judge = Sessions.judge
 
-    def lenient(self: Sessions, hello: Hello) -> Any:
+    def lenient(self: Sessions, hello: Hello, now: float) -> Any:
         if hello.opening is Opening.RESUME:
             hello = hello._replace(epoch=1 << 40)
-        return judge(self, hello)
+        return judge(self, hello, now)
 
     patch.setattr(Sessions, "judge", lenient)
 
@@ -156,7 +156,7 @@ def _ignore_the_epoch(patch: Patch) -> None:
 def _judge_once(patch: Patch) -> None:
     """a greeting judged at M1 only, and not dropped when a later one has come first"""
 
-    def admit(self: Any, hello: Hello, resume_secret: bytes) -> Session:
+    def admit(self: Any, hello: Hello, resume_secret: bytes, now: float) -> Session:
         session: Session = self._sessions[0]
         self._drop_link(session)
         if hello.opening is Opening.OPEN:
