@@ -232,6 +232,10 @@ class AcceptedLinks:
         """Is raised with everything that no link tells."""
         return self.refused
 
+    def another(self, session: Session) -> AcceptedLinks:
+        """The links of one more session at the same address, which is kept for it."""
+        return self._listener.source(session)
+
     def start(self, drive: Callable[[], None]) -> None:
         """Begin to accept callers; call this after something has happened."""
         self._drive = drive

@@ -173,6 +173,15 @@ class Lost(NamedTuple):
         return f"connection lost: {self.reason}; {what}"
 
 
+class Superseded(NamedTuple):
+    """The sender of a file was away for long, and another one has begun: its stream is to come."""
+
+    totals: Totals  # of the session that has given way
+
+    def words(self) -> str:
+        return "another sender has begun anew"
+
+
 class Unsteady(NamedTuple):
     """The connection was lost so often that not each time is told, but once a minute how often."""
 

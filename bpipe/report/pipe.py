@@ -47,23 +47,31 @@ class PipeWatch(Watch):
 
     def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe. In the event loop."""
-        self._engine = engine
-        teller, before, after = self._teller(), [], []
-        tell = teller.tell
+        looks: list[Look] = []
         if listens:
             sealed = engine.session.secret is not None
             exposed = engine.source.exposed
             self._introduce(engine.status().peer, exposed=exposed, sealed=sealed)
-            strangers = Strangers(tell)
-            after.append(lambda status: strangers.look(status.refused))
-        after += self._hints(tell, engine, listens=listens)
-        if self.draws:
-            before.append(self._show_change)
-        self._story = Story(engine, teller, self._meter, before, after, self.ends)
+            strangers = Strangers(self._reporter.tell)
+            looks.append(lambda status: strangers.look(status.refused))
+        self._looks, self._listens = looks, listens
+        self._tell_of(engine)
         if self.draws:
             self._draw()
             repeat(self._draw, REDRAW)
         self._report_every_so_often(self.report)
+
+    def follow(self, engine: Engine) -> None:
+        """That pipe was superseded: tell what happens to this one in its place."""
+        self._story.give_way()
+        self._meter = Meter(self._size, clock())
+        self._tell_of(engine)
+
+    def _tell_of(self, engine: Engine) -> None:
+        self._engine, teller = engine, self._teller()
+        before = [self._show_change] if self.draws else []
+        after = [*self._looks, *self._hints(teller.tell, engine, listens=self._listens)]
+        self._story = Story(engine, teller, self._meter, before, after, self.ends)
 
     def _teller(self) -> Teller:
         """Who is told what happens."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from bpipe.engine import Engine
 from bpipe.errors import NotConnected, SessionEnded, SessionLost
 from bpipe.net.clock import clock
-from bpipe.report.events import Frame, addressed
+from bpipe.report.events import Frame, Superseded, addressed
 from bpipe.report.meter import Meter
 from bpipe.report.narrator import Narrator
 from bpipe.report.reporter import Teller
@@ -105,6 +105,12 @@ class Story:
         more = advice(failure, totals, interrupted=interrupted, ends=self._ends)
         done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
         self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
+
+    def give_way(self) -> None:
+        """Another pipe takes the place of this one: tell that."""
+        status = self._engine.status()
+        self._finish(status)
+        self._reporter.tell(Superseded(self._totals(status)))
 
     def _finish(self, status: Status) -> None:
         """Tell what happened before the end."""
