@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from bpipe.api import connect, listen
     from bpipe.errors import (
         AddressError,
         BpipeError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     )
     from bpipe.net.address import Address
     from bpipe.net.command import Command
-    from bpipe.pipe import BackedPipe, connect, listen
+    from bpipe.pipe import BackedPipe
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
     from bpipe.protocol.secret import Secret
@@ -85,7 +86,8 @@ __all__ = [
 _HOMES = {
     "bpipe.net.address": ("Address",),
     "bpipe.net.command": ("Command",),
-    "bpipe.pipe": ("BackedPipe", "connect", "listen"),
+    "bpipe.api": ("connect", "listen"),
+    "bpipe.pipe": ("BackedPipe",),
     "bpipe.protocol.patience": ("Limits",),
     "bpipe.protocol.reader": ("BackedReader",),
     "bpipe.protocol.secret": ("Secret",),

@@ -24,6 +24,7 @@ LAYERS = [
     "comparison",
     "halves",
     "pipe",
+    "api",
     "server",
     "ends",
     "report",
@@ -142,7 +143,7 @@ def test_every_layer_has_a_module() -> None:
         ("bpipe.cli.app", "def f():\n    import rich.live", []),
         ("bpipe.__main__", "from bpipe.cli.app import run", []),
         ("bpipe.__main__", "import typer", ["typer"]),
-        ("bpipe", "from bpipe.pipe import connect", []),
+        ("bpipe", "from bpipe.api import connect", []),
     ],
 )
 def test_a_wrong_import_is_found(module: str, source: str, wrong: list[str]) -> None:

@@ -124,8 +124,8 @@ def connect(
     report: Report,
 ) -> int:
     """Join stdin and stdout to a bpipe that listens."""
+    from bpipe.api import connect as open_pipe
     from bpipe.cli.runs import Run
-    from bpipe.pipe import connect as open_pipe
 
     run = Run(where.calling(address), trust, tuning, report.settings(), listens=False)
     dial = partial(open_pipe, retry_max=tuning.retry_max)
@@ -147,8 +147,8 @@ def listen(
     report: Report,
 ) -> int:
     """Join stdin and stdout to the bpipe that connects."""
+    from bpipe.api import listen as open_pipe
     from bpipe.cli.runs import Run
-    from bpipe.pipe import listen as open_pipe
 
     run = Run(where.listening(address), trust, tuning, report.settings(), listens=True)
     ends = many.ends(direction, context.obj)

@@ -72,7 +72,7 @@ class There(NamedTuple):
 
     def _open(self, tuning: Tuning, hear: Callable[[str], None]) -> Awaitable[BackedPipe]:
         """A pipe to it; ``hear`` is told what is said by what starts it."""
-        from bpipe.pipe import BUFFER_SIZE
+        from bpipe.api import BUFFER_SIZE
         from bpipe.protocol.patience import Limits
         from bpipe.remote.carrier import Errand, Remote, open_pipe
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bpipe.api import BUFFER_SIZE
 from bpipe.cli.keys import choose_secret, credentials
 from bpipe.cli.many import Many
 from bpipe.cli.options import Trust, Tuning
 from bpipe.net.address import Address
-from bpipe.pipe import BUFFER_SIZE, BackedPipe
+from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.report.settings import Settings
 from bpipe.run.session import Hear, Wanted, run_session

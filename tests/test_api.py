@@ -1,0 +1,92 @@
+"""Which addresses connect and listen take, and who gets in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import bpipe
+from bpipe.errors import (
+    AddressError,
+    NotConnected,
+)
+from tests.support.pipes import (
+    DATA,
+    QUICK,
+    SECRET,
+    both,
+    connect_both,
+    read_all,
+    run,
+    send,
+)
+
+# --- the stream ---
+
+
+@pytest.mark.parametrize("text", ["", "host:port", "::1", "192.0.2.1:1"])
+def test_an_address_that_cannot_be_used(text: str) -> None:
+    async def check() -> None:
+        with pytest.raises(AddressError):
+            await bpipe.connect(text)
+        with pytest.raises(AddressError):
+            await bpipe.listen(text)
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "name", "exposed"),
+    [
+        (":0", {}, ("localhost:", "127.0.0.1:"), False),
+        (":0", {"secret": SECRET}, "*:", False),
+        (":0", {"insecure": True}, ("localhost:", "127.0.0.1:"), False),
+        ("*:0", {"insecure": True}, "*:", True),
+        ("127.0.0.1:0", {"secret": SECRET}, "127.0.0.1:", False),
+    ],
+)
+def test_where_it_listens_and_who_gets_in(
+    address: str, options: dict[str, Any], name: str | tuple[str, ...], exposed: bool
+) -> None:
+    async def check() -> None:
+        pipe = await bpipe.listen(address, **options)
+        assert pipe.status().peer.startswith(name)
+        assert pipe.exposed is exposed
+        await pipe.wait_closed()
+
+    run(check)
+
+
+def test_with_a_secret_what_is_written_is_read() -> None:
+    async def check() -> None:
+        async with both(secret=SECRET) as (caller, listener):
+            sending = asyncio.gather(send(caller, DATA), send(listener, DATA[::-1]))
+            assert await read_all(listener) == DATA
+            assert await read_all(caller) == DATA[::-1]
+            await sending
+            await asyncio.gather(caller.close(), listener.close())
+
+    run(check)
+
+
+def test_another_secret_is_refused_and_the_listener_waits_on() -> None:
+    async def check() -> None:
+        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, secret=SECRET)
+        waiting = asyncio.ensure_future(listener.connect())
+        address = listener.status().peer
+        brief = bpipe.Limits(connect_timeout=0.2)
+        for other in (bpipe.Secret(bytes(range(32))), None):
+            caller = await bpipe.connect(address, limits=brief, secret=other)
+            with pytest.raises(NotConnected, match="secret"):
+                await caller.connect()
+            await caller.wait_closed()
+        assert listener.status().refused >= 2
+        assert not waiting.done()
+        caller = await bpipe.connect(address, limits=QUICK, secret=SECRET)
+        await connect_both(caller, listener)
+        await waiting
+        await asyncio.gather(caller.close(), listener.close())
+
+    run(check)
