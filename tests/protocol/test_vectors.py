@@ -15,12 +15,18 @@ from typing import Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from bpipe.protocol.block_writer import BlockWriter
+from bpipe.protocol.blocks import Base
 from bpipe.protocol.noise import CipherState, NoiseState
+from bpipe.protocol.records import ITEMS, Record, RecordWriter
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.wire import Kind
+from bpipe.protocol.writer import BackedWriter
 from tests.support import stranger
-from tests.support.page import PROTOCOL, Said, said, turns, values
+from tests.support.blocks import File, digests, on_the_stream, put, raw
+from tests.support.loopback import fill
+from tests.support.page import PROTOCOL, Said, said, tables, turns, values
 from tests.support.stories import BUFFER_SIZE, SESSION_ID, Story, answer
 
 NAME: Final = "B\u00fcro"
@@ -101,6 +107,31 @@ def test_the_example_with_records_is_what_the_two_ends_say() -> None:
         assert end.session.records
         assert end.session.over
         assert end.session.failure is None
+
+
+def test_the_example_with_a_file_is_what_the_two_ends_say() -> None:
+    old, new = (b"a" * 64 + each * 64 + b"cc" for each in (b"b", b"B"))
+    base = Base(len(old), 64)
+    half, back = BackedWriter(BUFFER_SIZE), BackedWriter(BUFFER_SIZE)
+    teller, sender = RecordWriter(back), BlockWriter(half)
+    told = b"".join(digests(old, 64))
+    for kind, content in (Record.BASE, base.pack()), (Record.DIGESTS, told):
+        teller.wrote(fill(teller.space(len(content)), content), kind)
+        sender.hear(kind, content)
+    assert put(sender, new) == len(new)
+    sender.end(whole=True)
+    assert said("An example with a file") == [Said("A", raw(back)), Said("C", raw(half))]
+    file = File(old, base)
+    file.assembly.told(told)
+    for record in on_the_stream(half):
+        file.take(*record)
+    assert file.content == new
+    assert file.assembly.whole
+
+
+def test_items_have_the_sizes_of_the_page() -> None:
+    (rows,) = tables("A stream to a file")
+    assert {Record[row["name"]]: int(row["size"]) for row in rows} == ITEMS
 
 
 def test_a_lost_link_is_what_the_two_ends_say() -> None:

@@ -46,12 +46,18 @@ def tell(writer: BlockWriter, base: bytes, block: int) -> None:
     writer.hear(Record.DIGESTS, b"".join(digests(base, block)))
 
 
-def on_the_stream(half: BackedWriter) -> list[tuple[Record, bytes]]:
-    """The records that are written and not acknowledged; what follows each other is joined."""
+def raw(half: BackedWriter) -> bytes:
+    """What is written and not acknowledged."""
     half.resume(half.acked, EVERYTHING)
-    data, found = b"", list[tuple[Record, bytes]]()
+    data = b""
     while piece := half.next_frame(EVERYTHING):
         data += piece.payload
+    return data
+
+
+def on_the_stream(half: BackedWriter) -> list[tuple[Record, bytes]]:
+    """The same as records; those of one kind that follow each other are joined."""
+    data, found = raw(half), list[tuple[Record, bytes]]()
     while data:
         word, size = struct.unpack_from(">II", data)
         kind, content, data = Record(word >> 24), data[8 : 8 + size], data[8 + size :]
