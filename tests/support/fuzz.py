@@ -14,7 +14,7 @@ import importlib.util
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import NamedTuple
 from unittest.mock import patch
@@ -23,13 +23,15 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from bpipe.errors import LinkLost, ProtocolError
 from bpipe.protocol import sealed
+from bpipe.protocol.block_writer import BlockWriter
+from bpipe.protocol.blocks import Base, pack_same
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, begin
 from bpipe.protocol.noise import CipherState, NoiseState
-from bpipe.protocol.records import Record, RecordReader
+from bpipe.protocol.records import CONTENT, Record, RecordReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
@@ -45,6 +47,7 @@ from bpipe.protocol.wire import (
     Position,
     Verdict,
 )
+from tests.support.blocks import File, digests, put, total
 from tests.support.loopback import feed, write
 from tests.support.peer import join
 
@@ -101,31 +104,45 @@ def sealing() -> SealedFrames:
 class Consumer(Channel):
     """A channel over which records come; what they hold is said in place of what is due."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, kinds: Collection[Record] = CONTENT) -> None:
         super().__init__(session, Frames(), NOW)
-        self._records = RecordReader(session.reader, frozenset(Record))
+        self._records = RecordReader(session.reader, kinds)
         self._half = session.reader
         self._found = b""
+        self._failed = False
 
     def received(self, count: int, now: float) -> None:
         """Take all that can be, and whatever a consumer may ask then."""
         try:
             super().received(count, now)
         finally:
-            self._consume()
+            if not self._failed:
+                self._consume()
+            if self._failed:
+                self._half.took(self._half.buffered)
 
     def _consume(self) -> None:
         try:
             while views := self._records.readable(100):
                 assert self._records.ready
                 assert self._records.buffered
-                for byte in b"".join(views):
-                    self._found += bytes([self._records.kind, byte])
-                    self._records.took(1)
+                data = b"".join(views)
+                self._take(self._records.kind, data)
+                self._records.took(len(data))
+            self._look()
         except ProtocolError as error:
             self._found += str(error).encode()
-        assert self._records.buffered == 0
+            self._failed = True
+        else:
+            assert self._records.buffered == 0
         assert not self._records.drained or self._half.drained
+
+    def _take(self, kind: Record, data: bytes) -> None:
+        for byte in data:
+            self._found += bytes([kind, byte])
+
+    def _look(self) -> None:
+        """Nothing more is there now."""
 
     def outgoing(self, now: float) -> Views:
         """What has come."""
@@ -137,10 +154,55 @@ class Consumer(Channel):
         self._found = self._found[count:]
 
 
-def consumer() -> Target:
+STREAM = bytes(range(250)) * 8  # that goes to a file
+OLD = STREAM[:900] + bytes(100) + STREAM[1000:1950]  # which has this
+BLOCK = 100
+
+
+class Sender(Consumer):
+    """What is heard is what the receiver of a file has; what is made of it is said."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, {Record.BASE, Record.DIGESTS})
+        self._blocks, self._put, self._told = BlockWriter(session.writer), 0, False
+
+    def _take(self, kind: Record, data: bytes) -> None:
+        try:
+            self._blocks.hear(kind, data)
+        finally:
+            self._put += put(self._blocks, STREAM[self._put :])
+            self._found = str((self._put, self._blocks.tally, self._blocks.waiting)).encode()
+
+    def _look(self) -> None:
+        if self._records.drained and not self._told:
+            self._told = True
+            self._blocks.hear_end()
+            self._put += put(self._blocks, STREAM[self._put :])
+            assert self._put == len(STREAM)
+
+
+class Receiver(Consumer):
+    """What is heard becomes a file, which is said."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session, {*CONTENT, Record.SAME, Record.TOTAL})
+        self._file = File(OLD, Base(len(OLD), BLOCK))
+        self._file.assembly.told(b"".join(digests(OLD, BLOCK)))
+
+    def _take(self, kind: Record, data: bytes) -> None:
+        file, assembly = self._file, self._file.assembly
+        try:
+            if kind is not Record.ERRORS:
+                file.take(kind, data)
+        finally:
+            assert assembly.at == len(file.content)
+            self._found = str((assembly.tally, assembly.whole)).encode() + file.content
+
+
+def consumer(kind: type[Consumer]) -> Target:
     """A session with a link and records."""
     session = Session(BUFFER, needs=RECORDS)
-    channel = Consumer(session)
+    channel = kind(session)
     session.establish()
     session.attach(channel, Position(0, 0, BUFFER), NOW)
     return session, channel
@@ -150,7 +212,9 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "answerer": answerer,
     "caller": caller,
     "session": attached,
-    "records": consumer,
+    "records": partial(consumer, Consumer),
+    "sender": partial(consumer, Sender),
+    "receiver": partial(consumer, Receiver),
     "sealed answerer": partial(answerer, SECRET),
     "sealed caller": partial(caller, SECRET),
     "sealed session": partial(attached, sealing),
@@ -266,10 +330,60 @@ def some_records(rng: random.Random) -> Iterator[bytes]:
     """Frames that carry records, most of which may be, and the end of the stream."""
     stream = b""
     for _ in range(rng.randrange(8)):
-        kind = rng.randrange(256) if seldom(rng) else rng.choice(list(Record))
+        kind = rng.randrange(256) if seldom(rng) else rng.choice(list(CONTENT))
         content = rng.randbytes(rng.choice((0, 1, 7, 8, 9, 300) if seldom(rng) else (1, 9, 300)))
-        length = rng.choice(NUMBERS[:-1]) & 0xFFFFFFFF if seldom(rng) else len(content)
-        stream += bytes([kind, 0, 0, 0]) + length.to_bytes(4, "big") + content
+        stream += a_record(rng, kind, content)
+    yield from some_stream(rng, stream)
+
+
+def a_record(rng: random.Random, kind: int, content: bytes) -> bytes:
+    length = rng.choice(NUMBERS[:-1]) & 0xFFFFFFFF if seldom(rng) else len(content)
+    return bytes([kind, 0, 0, 0]) + length.to_bytes(4, "big") + content
+
+
+def to_sender(rng: random.Random) -> Iterator[bytes]:
+    """What the receiver of a file says, most of which may be."""
+    block = rng.choice((64, BLOCK, 2000) if seldom(rng) else (64, BLOCK))
+    told = digests(OLD, block)
+    items = [(Record.BASE, Base(len(OLD), block).pack())]
+    while told:
+        count = rng.randrange(1, 9)
+        items.append((Record.DIGESTS, b"".join(told[:count])))
+        told = told[count:]
+    yield from some_stream(rng, some_items(rng, items))
+
+
+def to_receiver(rng: random.Random) -> Iterator[bytes]:
+    """What a sender says."""
+    items, at, whole = [], 0, b""
+    while at < len(STREAM):
+        same = rng.random() < 0.5 and at % BLOCK == 0 and at < 900
+        count = rng.randrange(1, 10 - at // BLOCK) if same else rng.choice((1, 99, 100, 300))
+        item = (Record.SAME, pack_same(count)) if same else (Record.DATA, STREAM[at : at + count])
+        items.append(item)
+        at += count * BLOCK if same else count
+        whole = STREAM[:at]
+    items.append((Record.TOTAL, total(whole, BLOCK).pack()))
+    yield from some_stream(rng, some_items(rng, items))
+
+
+def some_items(rng: random.Random, items: list[tuple[Record, bytes]]) -> bytes:
+    """Records with these, most of the time."""
+    if seldom(rng):
+        del items[rng.randrange(len(items))]
+    if seldom(rng):
+        items.insert(rng.randrange(len(items) + 1), (rng.choice(list(Record)), bytes(40)))
+    changed = [(kind, bytes(len(item)) if rng.random() < 0.02 else item) for kind, item in items]
+    return b"".join(
+        a_record(rng, kind, item)
+        if rng.random() < 0.02
+        else bytes([kind, 0, 0, 0]) + len(item).to_bytes(4, "big") + item
+        for kind, item in changed
+    )
+
+
+def some_stream(rng: random.Random, stream: bytes) -> Iterator[bytes]:
+    """Frames that carry these bytes, and the end."""
     frames, at = Frames(), 0
     while at < len(stream):
         piece = memoryview(stream)[at : at + rng.choice((1, 7, 8, 9, 500))]
@@ -307,6 +421,8 @@ EXAMPLES: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
     "caller": to_caller,
     "session": lambda rng: some_frames(rng, Frames()),
     "records": some_records,
+    "sender": to_sender,
+    "receiver": to_receiver,
     "sealed answerer": partial(to_answerer, secret=SECRET),
     "sealed caller": partial(to_caller, secret=SECRET),
     "sealed session": lambda rng: some_frames(rng, sealing()),
