@@ -24,7 +24,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.peer_records import ERRORS, RECORDS, BadRecord, record
+from tests.peer_records import ERRORS, FILE, RECORDS, BadRecord, record, suit
 from tests.peer_seal import (
     ACCEPT,
     BROKEN_PIPE,
@@ -73,6 +73,8 @@ class End:
         self.link: Conn | None = None
         self.errors, self.bound, self.next_try = 0, 0.05, 0.0
         self.needs, self.said = RECORDS * args.records, args.errors.encode()
+        self.output = args.output
+        self.needs |= (RECORDS | FILE) * bool(args.output)
         self.told_unknown, self.unknown_since, self.signal = False, 0.0, 0
         self.family, self.address = _resolve(args.address)
         self.steps: dict[str, Callable[[Conn], bool]] = {
@@ -127,11 +129,12 @@ class End:
         m2 = Answer(*M2.unpack(raw))
         if m2.status > FULL or (m2.answer == ACCEPT) != (m2.status == OK):
             raise LinkLost("an M2 whose status cannot be", error=True)
-        if m2.status or m2.needs & ~RECORDS:
+        if m2.status or m2.needs & ~(RECORDS | FILE):
             self._refused(m2.status or VERSION)
             raise LinkLost(f"refused: {m2.status}")
         opened = m2.window, m2.links, m2.needs
         wrong = any(m2.pad) or not m2.window or not 1 <= m2.links <= 8
+        wrong = wrong or not suit(self.needs, m2.needs, s.inc.window, m2.window)
         changed = s.confirmed and opened != s.opened
         if wrong or changed or not s.fits(m2.delivered, m2.received):
             raise LinkLost(f"an M2 with {m2}", error=True)
@@ -175,6 +178,8 @@ class End:
         s = self.session
         conn.phase, self.link, self.unknown_since = "attached", conn, 0.0
         s.use_records(self.needs | s.opened[2])
+        if not s.links:
+            s.use_file(self.output, s.opened[2])
         if self.said and not s.links:
             s.out.put(record(self.said, ERRORS))
         s.out.sent = received
@@ -218,14 +223,18 @@ class End:
 
     def _judge(self, m: Call) -> int:
         s = self.session
-        if m.needs & ~RECORDS or m.slot:
-            return VERSION if m.needs & ~RECORDS else STALE
+        unknown = m.needs & ~(RECORDS | FILE)
+        if unknown or m.slot:
+            return VERSION if unknown else STALE
         if m.opening == OPEN:
             if m.session == s.ident:
                 return STALE
             if s.ident and (self.link or s.state != "new"):
                 return BUSY
-            if s.links and s.out.records != bool((self.needs | m.needs) & RECORDS):
+            begun = s.out.records, s.out.file is not None
+            if s.links and begun != (bool((self.needs | m.needs) & RECORDS), m.needs & FILE > 0):
+                return RANGE
+            if not suit(self.needs, m.needs, s.inc.window, m.window):
                 return RANGE
             right = not (m.delivered or m.received) and m.window and 1 <= m.links <= 8
             return OK if right else RANGE
@@ -331,6 +340,7 @@ class End:
             self.session.abort(BROKEN_PIPE, self.now)
         else:
             self._stream(lambda: self.session.inc.deliver(self.now))
+            self.session.out.settle()
 
     def _stream(self, what: Callable[[], None]) -> None:
         try:
@@ -358,7 +368,8 @@ class End:
             wanted[conn.sock.fileno()] = select.POLLIN | write, partial(self._serve, conn)
         if not self.caller:
             wanted[self.listener.fileno()] = select.POLLIN, lambda _: self._accept()
-        if s.links and out.fd >= 0 and len(out.buf) < MEMORY:
+        hungry = out.file is None or out.file.hungry
+        if s.links and out.fd >= 0 and len(out.buf) < MEMORY and hungry:
             wanted[out.fd] = select.POLLIN, lambda _: self._stream(out.read)
         if s.links and inc.fd >= 0 and not (inc.unwanted or inc.discard):
             ready = select.POLLOUT if self._waiting() and self.now >= inc.next_at else 0
@@ -444,6 +455,7 @@ def main() -> int:
     parser.add_argument("--send-only", action="store_true", help="take nothing (STOP with 0)")
     parser.add_argument("--records", action="store_true", help="need records")
     parser.add_argument("--errors", default="", help="what to say on stderr first; with --records")
+    parser.add_argument("--output", default="", help="write a file")
     args = parser.parse_args()
     keys = None
     if args.secret_file:

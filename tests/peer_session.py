@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 
-from tests.peer_records import ERRORS, RECORDS, Content, record
+from tests.peer_records import ERRORS, FILE, RECORDS, Content, Receiver, Sender, record
 from tests.peer_seal import (
     ABORT,
     ACK,
@@ -52,6 +52,7 @@ class Outgoing:
         self.stop: int | None = None
         self.answer_by: float | None = None
         self.untaken = self.records = False
+        self.file: Sender | None = None  # if it goes to one
 
     @property
     def end(self) -> int:
@@ -71,11 +72,21 @@ class Outgoing:
         data = os.read(self.fd, 65536)
         if data and self.answer_by is not None:
             self.cut()
+        elif self.file:
+            self.file.add(data)
+            self.settle()
         elif data:
             self.put(record(data) if self.records else data)
         else:
             self.how = 0
+        if not data:
             self.release()
+
+    def settle(self) -> None:
+        """Say what can be said of a stream to a file."""
+        if self.file and self.how is None:
+            self.put(self.file.due())
+            self.how = 0 if self.file.done else None
 
     def put(self, data: bytes) -> None:
         """Put this on the stream."""
@@ -135,10 +146,11 @@ class Incoming:
     def __init__(self, fd: int, window: int, slow: float, unwanted: bool) -> None:
         self.fd, self.window, self.slow, self.unwanted = fd, window, slow, unwanted
         self.buf = bytearray()
-        self.delivered = self.received = self.how = 0
+        self.delivered = self.received = self.how = self.status = 0
         self.fin = self.ended = self.discard = False
         self.next_at = 0.0
         self.content: Content | None = None  # with records
+        self.file: Sender | Receiver | None = None  # what takes it, in a session with a file
 
     @property
     def waiting(self) -> bool:
@@ -165,13 +177,19 @@ class Incoming:
             with contextlib.suppress(BlockingIOError):
                 most = min(65536, self.content.left) if self.content else 65536
                 errors = self.content is not None and self.content.kind == ERRORS
-                size = os.write(2 if errors else self.fd, self.buf[:most])
+                if self.file and not errors:
+                    self.file.take(self.content.kind if self.content else 0, bytes(self.buf[:most]))
+                    size = min(most, len(self.buf))
+                else:
+                    size = os.write(2 if errors else self.fd, self.buf[:most])
                 del self.buf[:size]
                 self.delivered += size
                 self.next_at = now + self.slow
                 if self.content:
                     self.content.left -= size
         if self.fin and not (self.buf or self.ended or self.discard):
+            if self.file:
+                self.file.finish(self.how, self.status)
             os.close(self.fd)
             self.fd, self.ended = -1, True
             self.delivered += 1
@@ -295,6 +313,19 @@ class Session:
         if needed & RECORDS and not self.out.records:
             self.out.records, self.inc.content = True, Content()
 
+    def use_file(self, path: str, peers: int) -> None:
+        """One of the two streams goes to a file: ours, if the peer has stated that."""
+        inc, out, window = self.inc, self.out, min(self.inc.window, self.window)
+        if peers & FILE:
+            inc.file = out.file = Sender(window)
+        elif path:
+            inc.file = Receiver(path, window)
+            out.put(inc.file.told())
+            out.how = 0
+            out.release()
+        if inc.file:
+            inc.content = Content(inc.file.kinds)
+
     def abort(self, reason: int, now: float) -> None:
         """Let the session fail for that reason."""
         if self.state == "done":
@@ -349,7 +380,7 @@ class Session:
         before = inc.received, out.acked
         self.hear(link, now)
         if f.kind in (DATA, FIN):
-            inc.how = f.how
+            inc.how, inc.status = f.how, f.status
             inc.take(payload, f.kind == FIN)
         elif f.kind == ACK:
             out.ack(n)
