@@ -8,6 +8,8 @@ is no reason to end anything: what was for it is gone.
 
 from __future__ import annotations
 
+import os
+import select
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -15,6 +17,28 @@ from bpipe.ends.sink_pump import SinkPump
 from bpipe.engine import Engine
 from bpipe.protocol.records import Record
 from bpipe.protocol.ring import Views
+
+
+class Errors:
+    """What is said to stderr, a descriptor that may block, and stays open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lost = False  # it cannot be written
+
+    def write(self, views: Views) -> int:
+        """Some of this; returns how many bytes, and of one that is lost all of them."""
+        if not self._lost:
+            try:
+                return os.writev(self._descriptor, views)
+            except BlockingIOError:  # somebody else has set O_NONBLOCK
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLOUT)
+                poll.poll()
+                return 0
+            except OSError:
+                self._lost = True
+        return sum(map(len, views))
 
 
 class ErrorsSink(SinkPump):
@@ -31,16 +55,10 @@ class ErrorsSink(SinkPump):
         name: str,
         before: Callable[[Views], None] = lambda data: None,
     ) -> None:
-        self._stderr = stderr
-        self._lost = False  # it cannot be written
+        self._errors = Errors(stderr)
         super().__init__(engine, stdout, name, before)
 
     def _write(self, views: Views, descriptor: int) -> int:
         if self._records.kind is Record.DATA:
             return super()._write(views, descriptor)
-        if not self._lost:
-            try:
-                return super()._write(views, self._stderr)
-            except OSError:
-                self._lost = True
-        return sum(map(len, views))
+        return self._errors.write(views)

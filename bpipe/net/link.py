@@ -85,6 +85,13 @@ class Link:
         self._outlet = outlet
 
     @property
+    def ours(self) -> bool:
+        """Whether the peer is surely a process of our own user, on this machine."""
+        from bpipe.net.owner import surely_ours
+
+        return surely_ours(self._sock)
+
+    @property
     def liveness(self) -> Liveness | None:
         """Whether the peer is alive, as long as its session is attached over this link."""
         channel = self.greeting.channel

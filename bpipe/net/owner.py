@@ -68,6 +68,17 @@ def user_at_other_side(sock: socket.socket) -> int | None:
     raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
+def surely_ours(sock: socket.socket) -> bool:
+    """Whether a process of our own user is at the other side; False where nothing tells.
+
+    Of a Unix socket that was asked before anything else was done with it.
+    """
+    try:
+        return sock.family == socket.AF_UNIX or user_at_other_side(sock) == os.geteuid()
+    except OSError:
+        return False
+
+
 def _side(name: tuple[str, int]) -> Side:
     host, port = name[:2]
     if ":" not in host:

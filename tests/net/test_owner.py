@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bpipe.net.owner import user_at_other_side
+from bpipe.net.owner import surely_ours, user_at_other_side
 from tests.support.strangers import LOOPBACK, joined, needs_another_user, stranger
 
 AT_LOOPBACK = pytest.mark.parametrize(("family", "host"), LOOPBACK)
@@ -66,3 +66,23 @@ def test_the_kernel_may_say_nothing_but_not_for_want_of_descriptors(
         else:
             with pytest.raises(OSError, match="Too many"):
                 user_at_other_side(accepted)
+
+
+@linux_only
+def test_what_is_surely_ours() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        assert surely_ours(near)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as caller:
+            assert surely_ours(caller)
+        assert not surely_ours(server)  # whose other side is nobody
+
+
+@linux_only
+def test_what_another_user_has_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = os.geteuid()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as caller:
+            monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+            assert not surely_ours(caller)

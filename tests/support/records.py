@@ -21,11 +21,13 @@ BUFFER = 1 << 20
 
 
 @contextlib.asynccontextmanager
-async def pair(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpipe.BackedPipe]]:
+async def pair(
+    needs: tuple[int, int] = (RECORDS, 0), secret: bpipe.Secret | None = None
+) -> AsyncIterator[list[bpipe.BackedPipe]]:
     """A caller and a listener that are not connected yet; what each of them needs."""
     where = parse("127.0.0.1:0")
-    listener = Listener(await bind(where, anywhere=False), anywhere=False, secret=None)
-    sessions = [Session(BUFFER, QUICK, needs=each) for each in needs]
+    listener = Listener(await bind(where, anywhere=False), anywhere=False, secret=secret)
+    sessions = [Session(BUFFER, QUICK, secret, needs=each) for each in needs]
     answerer = bpipe.BackedPipe(sessions[1], listener.source(sessions[1]))
     calls = connector(parse(answerer.status().peer), anywhere=False)
     caller = bpipe.BackedPipe(sessions[0], Dialer(sessions[0], calls, Backoff(0.1)))
@@ -38,8 +40,10 @@ async def pair(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpip
 
 
 @contextlib.asynccontextmanager
-async def both(needs: tuple[int, int] = (RECORDS, 0)) -> AsyncIterator[list[bpipe.BackedPipe]]:
+async def both(
+    needs: tuple[int, int] = (RECORDS, 0), secret: bpipe.Secret | None = None
+) -> AsyncIterator[list[bpipe.BackedPipe]]:
     """The same, connected."""
-    async with pair(needs) as pipes:
+    async with pair(needs, secret) as pipes:
         await asyncio.gather(*(pipe.connect() for pipe in pipes))
         yield pipes

@@ -1,0 +1,468 @@
+"""What a stream is to become: what is refused, who has the part, and how it gets its name."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bpipe.ends.disk import Disk
+from bpipe.ends.part import Target
+from bpipe.errors import TargetError
+from tests.support.targets import FailingDisk, device, needs_root
+
+__all__ = ["device"]
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "file"
+
+
+def part_of(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write(target: Target, data: bytes) -> None:
+    target.disk.write(target.part, [memoryview(data)], 0)
+
+
+def finish(target: Target, length: int) -> bool:
+    return target.finish(length, lambda: True)
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o027)
+    yield
+    os.umask(before)
+
+
+# --- what is refused ---
+
+
+def refusal(path: Path | str, disk: Disk | None = None) -> tuple[str, bool]:
+    """Why it is refused, and whether it is the wrong thing."""
+    before = sorted(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else []
+    with pytest.raises(TargetError) as caught:
+        Target.open(str(path), disk)
+    after = sorted(os.listdir("/proc/self/fd")) if before else []
+    assert len(before) == len(after), "something is left open"
+    return str(caught.value), caught.value.usage
+
+
+def test_a_link_is_refused(path: Path) -> None:
+    path.symlink_to("other")
+    text = f"cannot write {path}: it is a link to other: name that itself"
+    assert refusal(path) == (text, True)
+    assert not part_of(path).exists()
+
+
+def test_what_is_no_file_is_refused(path: Path) -> None:
+    path.mkdir()
+    assert refusal(path) == (f"cannot write {path}: it is a folder", True)
+    assert refusal(f"{path}/")[1]
+    assert refusal(f"{path}/..")[1]
+    assert refusal("")[1]
+    path.rmdir()
+    os.mkfifo(path)
+    assert refusal(path) == (f"cannot write {path}: it is a FIFO", True)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        assert refusal(path) == (f"cannot write {path}: it is a socket", True)
+
+
+def test_a_terminal_is_refused() -> None:
+    master, terminal = pty.openpty()
+    text, usage = refusal(os.ttyname(terminal))
+    assert usage
+    assert "it is a terminal" in text
+    os.close(master)
+    os.close(terminal)
+
+
+def test_a_folder_that_is_missing_is_refused(path: Path) -> None:
+    text = f"cannot write {path}/file: its folder: no such file or directory"
+    assert refusal(path / "file") == (text, True)
+    path.touch()
+    assert refusal(path / "file") == (text.replace("no such file or", "not a"), True)
+
+
+def test_what_the_system_refuses_is_no_wrong_thing(path: Path) -> None:
+    text, usage = refusal(path.with_name("x" * 252))
+    assert text.endswith("file name too long")
+    assert not usage
+
+
+def test_a_part_that_is_a_link_or_no_file_is_refused(path: Path) -> None:
+    part = part_of(path)
+    part.symlink_to(path)
+    assert refusal(path) == (f"cannot write {part}: it is a link to {path}: name that itself", True)
+    part.unlink()
+    os.mkfifo(part)
+    assert refusal(path) == (f"cannot write {part}: it is a FIFO", True)
+
+
+def test_a_part_with_another_name_is_refused(path: Path) -> None:
+    path.touch()
+    os.link(path, part_of(path))
+    text = f"cannot write {part_of(path)}: it has another name, too: remove one of them"
+    assert refusal(path) == (text, True)
+
+
+class Somebody(Disk):
+    """We are somebody else than the owner of what is there."""
+
+    def user(self) -> int:
+        return os.geteuid() + 1
+
+
+def test_what_belongs_to_another_user_is_refused(path: Path) -> None:
+    path.touch()
+    assert refusal(path, Somebody()) == (f"cannot write {path}: it belongs to another user", True)
+    path.rename(part_of(path))
+    text = f"cannot write {part_of(path)}: it belongs to another user"
+    assert refusal(path, Somebody()) == (text, True)
+
+
+@needs_root
+def test_root_may_write_another_users_file_but_not_his_part(path: Path) -> None:
+    path.touch()
+    os.chown(path, NOBODY, NOBODY)
+    Target.open(str(path)).close()
+    path.rename(part_of(path))
+    assert refusal(path)[1]
+
+
+# --- who has the part ---
+
+
+def test_a_second_receiver_is_refused(path: Path) -> None:
+    target = Target.open(str(path))
+    write(target, b"x")
+    text = f"cannot write {part_of(path)}: another bpipe is writing it"
+    assert refusal(path) == (text, False)
+    target.close()
+    again = Target.open(str(path))
+    assert again.base == 1
+    again.close()
+
+
+class Slow(Disk):
+    """Somebody is quicker, once."""
+
+    def __init__(self, action: Callable[[], object], moment: str) -> None:
+        self._actions = [action]
+        self._moment = moment
+
+    def lock(self, descriptor: int) -> bool:
+        if self._moment == "lock" and self._actions:
+            self._actions.pop()()
+        return super().lock(descriptor)
+
+    def open(self, name: str, flags: int, folder: int) -> int:
+        if self._moment == "open" and self._actions and name.endswith(".part"):
+            self._actions.pop()()
+        return super().open(name, flags, folder)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_part_that_is_renamed_before_it_is_locked_is_let_go(path: Path, there: bool) -> None:
+    if there:
+        part_of(path).write_bytes(b"theirs")
+    disk = Slow(lambda: part_of(path).rename(path), "lock")
+    target = Target.open(str(path), disk)
+    assert target.lies == 0
+    write(target, b"ours")
+    assert part_of(path).read_bytes() == b"ours"
+    assert path.read_bytes() == (b"theirs" if there else b"")
+    target.close()
+
+
+def test_one_that_another_has_just_finished_is_no_reason_to_refuse(path: Path) -> None:
+    other = Target.open(str(path))
+    write(other, b"theirs")
+    disk = Slow(lambda: part_of(path).rename(path), "lock")  # and it has its lock still
+    target = Target.open(str(path), disk)
+    assert target.lies == 0
+    target.close()
+    other.close()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_part_that_comes_or_goes_meanwhile_is_opened(path: Path, there: bool) -> None:
+    part = part_of(path)
+    if there:
+        part.touch()
+    disk = Slow(part.unlink if there else part.touch, "open")
+    target = Target.open(str(path), disk)
+    assert part.exists()
+    target.close()
+
+
+def test_a_part_that_never_stays_is_given_up(path: Path) -> None:
+    class Restless(Disk):
+        def lock(self, descriptor: int) -> bool:
+            part_of(path).unlink()
+            return super().lock(descriptor)
+
+    assert refusal(path, Restless()) == (f"cannot write {part_of(path)}: it keeps changing", False)
+
+
+def test_nobody_else_can_read_the_part(path: Path) -> None:
+    target = Target.open(str(path))
+    assert mode(part_of(path)) == 0o600
+    target.close()
+
+
+def test_an_empty_part_goes_when_it_is_closed(path: Path) -> None:
+    target = Target.open(str(path))
+    assert part_of(path).exists()
+    target.close()
+    target.close()
+    assert not part_of(path).exists()
+
+
+def test_a_folder_that_is_renamed_is_still_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    target = Target.open(str(folder / "file"))
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    write(target, b"x")
+    assert finish(target, 1)
+    assert (tmp_path / "moved/file").read_bytes() == b"x"
+    assert not list(folder.iterdir())
+    target.close()
+
+
+def test_a_name_alone_is_in_the_folder_where_we_are(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    target = Target.open("file")
+    assert part_of(path).exists()
+    target.close()
+
+
+def test_the_base_is_the_part_and_the_file_beyond_it(path: Path) -> None:
+    path.write_bytes(bytes(10))
+    part_of(path).write_bytes(bytes(4))
+    target = Target.open(str(path))
+    assert (target.lies, target.base) == (4, 10)
+    write(target, bytes(20))
+    target.renew()
+    assert (target.lies, target.base) == (20, 20)
+    target.close()
+
+
+# --- how it gets its name ---
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_new_file_has_the_usual_mode(path: Path) -> None:
+    target = Target.open(str(path))
+    write(target, b"12345")
+    assert finish(target, 3)
+    assert path.read_bytes() == b"123"
+    assert mode(path) == 0o640
+    assert not part_of(path).exists()
+    target.close()
+
+
+def test_an_old_file_keeps_its_mode(path: Path) -> None:
+    path.touch()
+    path.chmod(0o4751)
+    target = Target.open(str(path))
+    assert finish(target, 0)
+    assert mode(path) == 0o751  # other content is not what was trusted with the rest
+    target.close()
+
+
+@needs_root
+def test_an_old_file_keeps_its_owner_for_root(path: Path) -> None:
+    path.touch(0o600)
+    os.chown(path, NOBODY, NOBODY)
+    target = Target.open(str(path))
+    assert finish(target, 0)
+    assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
+    target.close()
+
+
+@needs_root
+def test_without_its_group_a_file_is_for_no_other_group(path: Path) -> None:
+    class Refusing(Disk):
+        def chown(self, descriptor: int, user: int, group: int) -> None:
+            raise PermissionError
+
+    path.touch()
+    path.chmod(0o674)
+    os.chown(path, -1, NOBODY)
+    target = Target.open(str(path), Refusing())
+    assert finish(target, 0)
+    assert mode(path) == 0o644
+    target.close()
+
+
+def test_a_session_that_has_failed_gives_no_name(path: Path) -> None:
+    target = Target.open(str(path))
+    write(target, b"x")
+    assert not target.finish(1, lambda: False)
+    target.close()
+    assert part_of(path).read_bytes() == b"x"
+    assert not path.exists()
+
+
+def change(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"y")
+
+
+def replace(path: Path) -> None:
+    other = path.with_name("other")
+    other.write_bytes(path.read_bytes())
+    other.rename(path)
+
+
+@pytest.mark.parametrize("how", [change, replace, Path.unlink, lambda path: path.chmod(0o600)])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_base_that_has_changed_is_replaced_by_nobody(
+    path: Path, how: Callable[[Path], object], late: bool
+) -> None:
+    path.write_bytes(b"12345")
+    target = Target.open(str(path))
+    target.disk.settle(target.disk.stat(target.old))
+    write(target, b"x")
+
+    def meanwhile() -> bool:
+        how(path)
+        return True
+
+    if not late:
+        how(path)
+    with pytest.raises(TargetError) as caught:
+        target.finish(1, meanwhile if late else lambda: True)
+    assert str(caught.value) == f"{path} was changed by somebody else meanwhile"
+    assert not caught.value.usage
+    target.close()
+    assert part_of(path).read_bytes() == b"x"
+
+
+def test_a_file_that_comes_meanwhile_is_replaced_by_nobody(path: Path) -> None:
+    target = Target.open(str(path))
+    path.write_bytes(b"theirs")
+    with pytest.raises(TargetError):
+        finish(target, 0)
+    assert path.read_bytes() == b"theirs"
+    target.renew()
+    assert finish(target, 0)
+    target.close()
+
+
+def test_everything_is_on_the_disk_before_the_name_is(path: Path) -> None:
+    disk = FailingDisk()
+    target = Target.open(str(path), disk)
+    assert finish(target, 0)
+    assert disk.called == ["truncate", "sync_data", "sync", "rename", "sync"]
+    target.close()
+
+
+@pytest.mark.parametrize("what", ["truncate", "sync_data", "sync", "rename"])
+def test_what_fails_before_the_name_is_raised(path: Path, what: str) -> None:
+    disk = FailingDisk()
+    target = Target.open(str(path), disk)
+    write(target, b"x")
+    disk.broken[what] = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        finish(target, 1)
+    assert not path.exists()
+    target.close()
+
+
+# --- and if it does not ---
+
+
+def test_a_part_that_is_removed_is_made_anew_for_the_next(path: Path) -> None:
+    target = Target.open(str(path))
+    write(target, b"x")
+    assert target.remove()
+    assert not part_of(path).exists()
+    target.renew()
+    assert (target.lies, target.base) == (0, 0)
+    assert part_of(path).exists()
+    write(target, b"y")
+    assert finish(target, 1)
+    assert not target.remove()
+    target.renew()
+    assert (target.lies, target.base) == (0, 1)
+    target.close()
+
+
+def test_what_has_the_name_of_the_part_by_now_is_not_removed(path: Path) -> None:
+    target = Target.open(str(path))
+    part_of(path).unlink()
+    part_of(path).touch()
+    assert target.remove()
+    assert part_of(path).exists()
+    target.close()
+
+
+def test_a_part_that_cannot_be_removed_is_told(path: Path) -> None:
+    disk = FailingDisk()
+    target = Target.open(str(path), disk)
+    disk.broken["unlink"] = errno.EROFS
+    assert not target.remove()
+    target.close()
+
+
+def test_what_is_not_to_be_believed_is_cut_off(path: Path) -> None:
+    target = Target.open(str(path))
+    write(target, b"12345")
+    target.cut(9)
+    assert part_of(path).read_bytes() == b"12345"
+    target.cut(2)
+    assert part_of(path).read_bytes() == b"12"
+    target.close()
+
+
+def test_what_a_thread_may_be_at_work_on_is_not_closed(path: Path) -> None:
+    target = Target.open(str(path))
+    target.abandon()
+    target.close()
+    write(target, b"x")
+    os.close(target.part)
+
+
+# --- block devices ---
+
+
+def test_a_device_is_written_in_place(device: Callable[[int], Path]) -> None:
+    path = device(1 << 20)
+    target = Target.open(str(path))
+    assert target.device
+    assert target.part_path == str(path)
+    assert (target.base, target.lies) == (1 << 20, 1 << 20)
+    write(target, b"12345")
+    text, usage = refusal(path)
+    assert text == f"cannot write {path}: the device is in use"
+    assert not usage
+    target.renew()
+    assert finish(target, 5)
+    target.cut(2)
+    assert not target.remove()
+    target.close()
+    assert not part_of(path).exists()
+    assert path.read_bytes() == b"12345" + bytes((1 << 20) - 5)

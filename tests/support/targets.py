@@ -1,0 +1,188 @@
+"""Files that a stream goes to, disks that fail, and a sender that can be driven by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import bpipe
+from bpipe.ends.disk import Disk
+from bpipe.ends.file_sink import FileOutcome
+from bpipe.ends.files import FileEnds
+from bpipe.ends.part import Target
+from bpipe.protocol.block_writer import BlockWriter
+from bpipe.protocol.records import Record, RecordReader
+from bpipe.protocol.ring import Views
+from bpipe.protocol.wire import FILE, RECORDS, UNTOLD, Finish
+from tests.support.loopback import fill
+from tests.support.records import both
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
+
+
+class FailingDisk(Disk):
+    """Once something is ``broken``, by the name of the method, it fails, each time."""
+
+    def __init__(self) -> None:
+        self.broken: dict[str, int] = {}
+        self.called: list[str] = []
+
+    def _may_fail(self, name: str) -> None:
+        self.called.append(name)
+        if name in self.broken:
+            raise OSError(self.broken[name], os.strerror(self.broken[name]))
+
+    def write(self, descriptor: int, views: Views, at: int) -> int:
+        self._may_fail("write")
+        return super().write(descriptor, views, at)
+
+    def read(self, descriptor: int, into: memoryview, at: int) -> int:
+        self._may_fail("read")
+        return super().read(descriptor, into, at)
+
+    def sync_data(self, descriptor: int) -> None:
+        self._may_fail("sync_data")
+        super().sync_data(descriptor)
+
+    def sync(self, descriptor: int) -> None:
+        self._may_fail("sync")
+        super().sync(descriptor)
+
+    def unlink(self, name: str, folder: int) -> None:
+        self._may_fail("unlink")
+        super().unlink(name, folder)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        self._may_fail("truncate")
+        super().truncate(descriptor, length)
+
+    def rename(self, old: str, new: str, folder: int) -> None:
+        self._may_fail("rename")
+        super().rename(old, new, folder)
+
+
+class Sender:
+    """The other end: what it is told to send is what its producer writes."""
+
+    def __init__(self, pipe: bpipe.BackedPipe, *, whole: bool = False) -> None:
+        self.pipe = pipe
+        self.writer = BlockWriter(pipe.writer, whole=whole)
+        self._said = RecordReader(pipe.reader, {Record.BASE, Record.DIGESTS})
+        pipe.engine.begin()
+
+    async def send(self, data: bytes, kind: Record = Record.DATA) -> None:
+        """Put all of this on the stream."""
+        while data:
+            if count := fill(self.writer.space(len(data)), data):
+                self.writer.wrote(count, kind)
+                data = data[count:]
+                self.pipe.engine.drive()
+            elif not self._hear():
+                await self.pipe.engine.changed()
+
+    async def decide(self) -> None:
+        """Wait until it is known of the last block whether it is sent."""
+        while not self.writer.room:
+            if not self._hear():
+                await self.pipe.engine.changed()
+
+    async def end(self, ended: Finish = UNTOLD, *, whole: bool = True) -> None:
+        """The producer has ended."""
+        while self._hear() or self.writer.waiting:
+            if not self._hear():
+                await self.pipe.engine.changed()
+        self.writer.end(whole)
+        self.pipe.engine.finish(ended=ended)
+        while not self._said.drained:
+            if not self._hear():
+                await self.pipe.engine.changed()
+        self.pipe.engine.delivered_end()
+
+    def _hear(self) -> bool:
+        """What the receiver has said; returns whether there was something."""
+        views = self._said.readable(1 << 20)
+        data = b"".join(views)
+        if data:
+            self.writer.hear(self._said.kind, data)
+            self._said.took(len(data))
+            self.pipe.engine.drive()
+        return bool(data)
+
+
+@contextlib.asynccontextmanager
+async def receiving(
+    target: Target,
+    *,
+    secret: bpipe.Secret | None = None,
+    stderr: int = 2,
+    before: Callable[[Views], None] = lambda data: None,
+    whole: bool = False,
+    sends_whole: bool = False,
+) -> AsyncIterator[tuple[Sender, FileEnds, bpipe.BackedPipe]]:
+    """A sender, and a receiver that writes to this target."""
+    async with both((0, RECORDS | FILE), secret) as (caller, listener):
+        ends = FileEnds(target, stderr, before, whole=whole)
+        listener.engine.begin()
+        ends.start(listener.engine)
+        yield Sender(caller, whole=sends_whole), ends, listener
+    await ends.wait()
+
+
+def receive(path: Path, data: bytes, disk: Disk | None = None) -> tuple[FileOutcome, Sender]:
+    """A whole session, in which this stream goes to the file."""
+
+    async def session() -> tuple[FileOutcome, Sender]:
+        target = Target.open(str(path), disk)
+        try:
+            async with asyncio.timeout(20), receiving(target) as (sender, ends, listener):
+                with contextlib.suppress(bpipe.SessionEnded):
+                    await sender.send(data)
+                    await sender.end()
+                await listener.wait_closed()
+            return ends.outcome, sender
+        finally:
+            target.close()
+
+    return asyncio.run(session())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB; only root can make one."""
+    if os.geteuid():
+        pytest.skip("only root can mount")
+    where = tmp_path / "small"
+    where.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(where)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield where
+    subprocess.run(["umount", "--lazy", str(where)], check=True)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """What makes a block device of so many bytes out of a file, if that can be done here."""
+    made: list[str] = []
+
+    def make(size: int) -> Path:
+        image = tmp_path / f"image{len(made)}"
+        image.touch()
+        os.truncate(image, size)
+        with contextlib.suppress(FileNotFoundError):
+            losetup = ["losetup", "--find", "--show", str(image)]
+            done = subprocess.run(losetup, capture_output=True, text=True)
+            if done.returncode == 0:
+                made.append(done.stdout.strip())
+                return Path(made[-1])
+        pytest.skip("no block device can be made here")
+
+    yield make
+    for each in made:
+        subprocess.run(["losetup", "--detach", each], check=True)
