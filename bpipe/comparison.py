@@ -61,13 +61,11 @@ class Comparison:
 
         Again: no effect, unless the stream turns out to be cut before that.
         """
-        end = _End(more, ended)
         if self._ended:
             self._engine.finish(more=more, ended=ended)
-            return
-        if self._end is None or not end.whole:
-            self._end = end
-        self._settle()
+        else:
+            self._end = _End(more, ended)
+            self._settle()
 
     # --- what the engine tells ---
 
@@ -79,8 +77,12 @@ class Comparison:
 
     @property
     def _hears(self) -> bool:
-        """Whether the peer has said something for which there is room."""
-        return not self._heard and self._records.ready and self.half.hungry
+        """Whether the peer has said something for which there is room.
+
+        Not after a failure: then its end may come without what was before it.
+        """
+        new = self._records.ready and not self._heard
+        return new and self.half.hungry and self._engine.failure is None
 
     @property
     def _ends(self) -> bool:
