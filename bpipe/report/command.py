@@ -2,7 +2,8 @@
 
 ssh says nothing as long as all is well, and those who start it rely on that. So people are told of
 what goes well only where they watch it: where one of stdin and stdout is a terminal, and bytes of
-a file or of a program go through the other. An outage is told in any case.
+a file or of a program go through the other, or into a file of our own. An outage is told in any
+case.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class CommandTeller:
 
     def _of_the_end(self, done: Done, level: Level) -> Level:
         """A failure of bpipe is told; of its own one the command tells, and head(1) is none."""
+        if done.part is not None and level is Level.QUIET:
+            return level  # the command may have said why, but not what has become of the file
         if done.from_ == "bpipe" and level is Level.QUIET:  # nobody has interrupted it
             return Level.VERBOSE if done.code == PipeClosed.code else level
         return Level.NORMAL if self._loud else Level.VERBOSE
@@ -97,7 +100,8 @@ class CommandWatch(PipeWatch):
     def __init__(self, settings: Settings, streams: Streams, directions: Directions) -> None:
         super().__init__(settings, streams, directions)
         typed = streams.stdin_is_terminal, streams.stdout_is_terminal
-        self._loud = any(typed) and not all(typed)
+        to_file = directions.send_only  # in the place of stdout
+        self._loud = any(typed) and (to_file or not all(typed))
         self._always = settings.status_line is When.ALWAYS
 
     def _teller(self) -> Teller:
@@ -107,6 +111,11 @@ class CommandWatch(PipeWatch):
         """A command that runs on, or that reads no stdin, is as it should be: no word of that."""
         self._of_ssh = CommandHints(tell)
         return [self._of_ssh.look]
+
+    def tell_of_file(self, file: str, base: int, *, in_place: bool) -> None:
+        """Only to who watches it; but what a disk had is lost."""
+        level = Level.NORMAL if self._loud or in_place else Level.VERBOSE
+        self._tell_of_file(file, base, in_place=in_place, level=level)
 
     def tell_of_carrier(self, line: str) -> None:
         """Also what it means."""

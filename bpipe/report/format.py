@@ -14,6 +14,24 @@ def format_size(count: float) -> str:
     return f"{count / 1024:.1f} TiB"
 
 
+def format_sizes(first: float, *others: float) -> list[str]:
+    """Several numbers of bytes: ``12.0 GiB``, ``11.8``, ``0.2``, ``3.0 MiB``.
+
+    The unit of the first is said once, and goes for all that say something in it.
+    """
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    sizes = [format_size(first)]
+    unit = units.index(sizes[0].partition(" ")[2])
+    for other in others:
+        number, _, own = format_size(other).partition(" ")
+        scaled = f"{other / 1024**unit:.1f}" if unit else number
+        if units.index(own) > unit or (other and scaled == "0.0"):
+            sizes.append(f"{number} {own}")
+        else:
+            sizes.append(scaled if other else "0")
+    return sizes
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: ``8ms``, ``0.25s``, ``4.2s``, ``42s``, ``3m12s``, ``2h05m``."""
     if seconds < 0.1:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpipe.report.format import format_duration, format_size
+from bpipe.report.format import format_duration, format_size, format_sizes
 from bpipe.report.meter import View, inward, moved, waiting_for_peer
 from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable, shortening
 from bpipe.report.totals import count
-from bpipe.status import State, Status
+from bpipe.status import State, Status, Tally
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
 SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
@@ -70,7 +70,7 @@ def _ending(status: Status) -> bool:
     """Whether the longer stream is complete, and only the last of it is still under way."""
     if inward(status):
         return status.peer_finished and (status.finished or status.received > status.delivered)
-    return status.finished and status.written > 0
+    return status.finished and (status.written > 0 or status.tally is not None)
 
 
 def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
@@ -100,6 +100,8 @@ def _progress(view: View, glyphs: Glyphs) -> list[Segment]:
     if not view.size:
         return []
     safe = moved(view.status)
+    if view.status.tally is not None and view.status.state is not State.FINISHING:
+        safe = min(safe, view.size * 99 // 100)  # all of it is done when it has its name
     percent = f"{safe * 100 // view.size}%"
     variants = [f"{gauge(safe, view.size, length, glyphs)} {percent}" for length in (20, 10, 6)]
     return [Segment((*variants, percent, ""), (5, 7, 12, 16))]
@@ -111,6 +113,8 @@ def _amounts(view: View) -> list[Segment]:
     verb, other_verb, other = "sent", "received", status.delivered
     if inward(status):
         verb, other_verb, other = other_verb, verb, status.confirmed
+    if status.tally is not None and status.tally.compared:
+        return [_comparison(status.tally)]
     amount = format_size(moved(status))
     of = [f"{verb} {amount} of {format_size(size)}"] if size else []
     ranks = (7, 9, 11) if size else (9, 16)
@@ -118,6 +122,15 @@ def _amounts(view: View) -> list[Segment]:
     if other:
         segments.append(Segment((f"{other_verb} {format_size(other)}", ""), (6,)))
     return segments
+
+
+def _comparison(tally: Tally) -> Segment:
+    """How much of what lies there is what was to be sent."""
+    verb = "received" if tally.incoming else "sent"
+    compared, equal, moved = format_sizes(*tally[:3])
+    long = f"{compared} compared, {equal} equal, {moved} {verb}"
+    equal, moved = format_sizes(tally.equal, tally.moved)
+    return Segment((long, f"{equal} equal, {moved} {verb}", ""), (10, 16), "bold")
 
 
 def _pace(view: View) -> list[Segment]:
@@ -142,7 +155,8 @@ def _waited_for(status: Status) -> Segment:
     if status.unconfirmed:
         return Segment(("the far side takes nothing", "stalled"), (8,), "magenta")
     if status.received > status.delivered:
-        return Segment(("stdout takes nothing", "stalled"), (8,), "magenta")
+        who = "stdout" if status.tally is None else "the disk"
+        return Segment((f"{who} takes nothing", "stalled"), (8,), "magenta")
     if not status.finished and not inward(status) and (status.written or status.peer_finished):
         return Segment(("stdin gives nothing", "idle"), (8,))
     if status.received or status.finished:
@@ -153,7 +167,8 @@ def _waited_for(status: Status) -> Segment:
 def _held(status: Status) -> list[Segment]:
     """What this end holds because it is not safe yet; more of it when that matters."""
     if inward(status):
-        held, why = status.received - status.delivered, "for stdout"
+        who = "stdout" if status.tally is None else "the disk"
+        held, why = status.received - status.delivered, f"for {who}"
     else:
         held, why = status.unconfirmed, "until confirmed"
     if not held:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from bpipe.status import State, Status
+from bpipe.status import State, Status, Tally
 
 RATE_WINDOW: Final = 8.0  # seconds over which a rate is taken
 
@@ -42,7 +42,7 @@ class Meter:
         self._since = now  # the first connection, once there was one
         self._up = False
         self._samples: deque[tuple[float, Status]] = deque(maxlen=100)
-        self._moved = (0, 0)  # in both directions, when that was last more than before
+        self._moved: tuple[object, ...] = ()  # what was safe, when that was last more than before
         self._moved_at = now
 
     def note(self, status: Status, now: float) -> None:
@@ -64,40 +64,48 @@ class Meter:
         while len(self._samples) > 2 and self._samples[1][0] <= now - RATE_WINDOW:
             self._samples.popleft()
         began, first = self._samples[0]
-        before = _safe(first, inward(status))
+        before = _safe(first, inwards=inward(status))
         rate = max(0, moved(status) - before) / max(now - began, 1.0)
         quiet = self._quiet(status, now, away=away)
         return View(status, rate, self._credible_size(status), self.elapsed(now), quiet)
 
     def _quiet(self, status: Status, now: float, *, away: bool) -> float:
         """How long nothing has moved, over the connection that is up."""
-        both = status.confirmed, status.delivered
-        if both != self._moved or away:
-            self._moved, self._moved_at = both, now
+        moved = status.confirmed, status.delivered, status.tally
+        if moved != self._moved or away:
+            self._moved, self._moved_at = moved, now
         return now - self._moved_at
 
     def _credible_size(self, status: Status) -> int | None:
         """The size, if it can be that of the longer stream; none any more when it was exceeded."""
         other = self._of_stdin and inward(status)
-        longer = max(status.received, status.written)
+        longer = max(status.received, status.written) + _equal(status)
         return None if other or self.size is None or longer > self.size else self.size
 
 
 def moved(status: Status) -> int:
     """The bytes that are safe, of the direction that has more of them."""
-    return _safe(status, inward(status))
+    return _safe(status, inwards=inward(status))
 
 
-def _safe(status: Status, inwards: bool) -> int:
-    """The bytes that are safe, of this direction."""
-    return status.delivered if inwards else status.confirmed
+def _safe(status: Status, *, inwards: bool) -> int:
+    """The bytes that are safe, of this direction; what lay in the file before is."""
+    return (status.delivered if inwards else status.confirmed) + _equal(status)
+
+
+def _equal(status: Status) -> int:
+    return (status.tally or Tally()).equal
 
 
 def inward(status: Status) -> bool:
     """Whether more has come than gone."""
+    if status.tally is not None:
+        return status.tally.incoming
     return status.received > status.written
 
 
 def waiting_for_peer(status: Status) -> bool:
     """Whether everything of ours is safe, and only the peer has not ended its own stream."""
+    if status.tally is not None:  # it says what it has, and no more
+        return False
     return status.finished and not status.unconfirmed and not inward(status) and status.written > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
 from bpipe.engine import Engine
@@ -21,6 +22,9 @@ from bpipe.report.story import Look, Story
 from bpipe.report.terminal import REDRAW, same_terminal
 from bpipe.report.watch import Watch, repeat
 from bpipe.status import State, Status
+
+if TYPE_CHECKING:
+    from bpipe.report.files import Filed
 
 
 class PipeWatch(Watch):
@@ -133,7 +137,13 @@ class PipeWatch(Watch):
             self._reporter.tell(self._story.progress(), level)
 
     def conclude(
-        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+        self,
+        failure: SessionEnded | None,
+        status: Status,
+        exit_status: int,
+        *,
+        interrupted: bool,
+        filed: Filed | None = None,
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
-        self._story.conclude(failure, status, exit_status, interrupted=interrupted)
+        self._story.conclude(failure, status, exit_status, interrupted=interrupted, filed=filed)

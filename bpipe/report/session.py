@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpipe.engine import Engine
 from bpipe.errors import SessionEnded
@@ -15,6 +15,9 @@ from bpipe.report.settings import Level
 from bpipe.report.story import Story
 from bpipe.report.totals import Done, advice, origin
 from bpipe.status import State, Status
+
+if TYPE_CHECKING:
+    from bpipe.report.files import Filed
 
 # What explains something, and is no news of a process that has many sessions.
 _EXPLAINS: Final = (Lost, Resumed, Unsteady)
@@ -75,7 +78,13 @@ class SessionStory(Story):
         self._teller.insist(self.progress()._replace(peer=self._peer), level)
 
     def conclude(
-        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+        self,
+        failure: SessionEnded | None,
+        status: Status,
+        exit_status: int,
+        *,
+        interrupted: bool,
+        filed: Filed | None = None,
     ) -> None:
         """Tell how it ended; ``interrupted``: because the whole process is to end."""
         self._finish(status)
@@ -87,5 +96,9 @@ class SessionStory(Story):
                 advice=advice(failure, done.totals, interrupted=True),
                 from_=origin(failure),
             )
+        if status.tally is not None or filed is not None:
+            from bpipe.report.files import told  # most streams become no file
+
+            done = told(done, failure, status, filed, "")
         level = self._ended(Ending(done, self._teller.muted, interrupted))
         self._teller.insist(done, level)

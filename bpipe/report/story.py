@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bpipe.engine import Engine
 from bpipe.errors import NotConnected, SessionEnded, SessionLost
@@ -16,6 +17,9 @@ from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
 from bpipe.report.totals import Done, Progress, Totals, advice, origin, totals
 from bpipe.status import State, Status
+
+if TYPE_CHECKING:
+    from bpipe.report.files import Filed
 
 Look = Callable[[Status], None]
 
@@ -91,20 +95,30 @@ class Story:
         )
 
     def conclude(
-        self, failure: SessionEnded | None, status: Status, exit_status: int, *, interrupted: bool
+        self,
+        failure: SessionEnded | None,
+        status: Status,
+        exit_status: int,
+        *,
+        interrupted: bool,
+        filed: Filed | None = None,
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
         self._finish(status)
         size, totals = self._meter.size, self._totals(status)
-        if failure is None:
-            self._reporter.tell(Done(exit_status, None, None, size, totals))
-            return
-        reason = str(failure)
-        if isinstance(failure, NotConnected | SessionLost):
-            reason = addressed(status.peer, reason)
-        more = advice(failure, totals, interrupted=interrupted, ends=self._ends)
-        done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
-        self._reporter.tell(done, Level.NORMAL if interrupted else Level.QUIET)
+        done = Done(exit_status, None, None, size, totals)
+        if failure is not None:
+            reason = str(failure)
+            if isinstance(failure, NotConnected | SessionLost):
+                reason = addressed(status.peer, reason)
+            more = advice(failure, totals, interrupted=interrupted, ends=self._ends)
+            done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
+        if status.tally is not None or filed is not None:
+            from bpipe.report.files import told  # most streams become no file
+
+            done = told(done, failure, status, filed, "" if interrupted else self._ends)
+        quiet = failure is not None and not interrupted
+        self._reporter.tell(done, Level.QUIET if quiet else Level.NORMAL)
 
     def give_way(self) -> None:
         """Another pipe takes the place of this one: tell that."""

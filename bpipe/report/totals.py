@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
-from bpipe.report.format import format_duration, format_size
-from bpipe.status import Status
+from bpipe.report.format import format_duration, format_size, format_sizes
+from bpipe.status import Status, Tally
 
 
 class Totals(NamedTuple):
@@ -21,11 +21,14 @@ class Totals(NamedTuple):
     delivered: int = 0  # of these: taken by stdout
     replayed: int = 0  # sent again, in all reconnects together
     reconnects: int = 0
+    compared: int = 0  # of a stream to a file: with what lay there
+    equal: int = 0  # of these: were not sent
     elapsed: float = 0.0  # since the first connection, or without one since the start
 
 
 def totals(status: Status, elapsed: float) -> Totals:
     """What this status says of them."""
+    tally = status.tally or Tally()
     return Totals(
         sent=status.written,
         confirmed=status.confirmed,
@@ -33,6 +36,8 @@ def totals(status: Status, elapsed: float) -> Totals:
         delivered=status.delivered,
         replayed=status.replayed,
         reconnects=status.reconnects,
+        compared=tally.compared,
+        equal=tally.equal,
         elapsed=round(elapsed, 3),
     )
 
@@ -55,7 +60,8 @@ class Progress(NamedTuple):
             parts.append(f"nothing heard for {format_duration(self.outage)}")
         parts += _streams(totals)
         if self.size:
-            parts.append(f"{max(totals.confirmed, totals.delivered) * 100 // self.size}%")
+            safe = totals.equal + max(totals.confirmed, totals.delivered)
+            parts.append(f"{safe * 100 // self.size}%")
         if self.rate:
             parts.append(f"{format_size(self.rate)}/s")
         parts.append(count(totals.reconnects, "reconnect"))
@@ -110,6 +116,8 @@ class Done(NamedTuple):
     totals: Totals = Totals()
     advice: str = ""  # for people: how far it got, and after a failure what to do
     from_: str | None = None  # whose failure it is: that of a program, or of bpipe
+    file: str | None = None  # that is on the disk now, under its name
+    part: str | None = None  # of one that is not: what stays, and is to be gone on from
 
     def words(self) -> str:
         if self.reason is None:
@@ -171,8 +179,10 @@ def origin(failure: SessionEnded | None) -> str | None:
 
 
 def _streams(totals: Totals) -> list[str]:
-    """What both have moved, and how much of it is safe."""
-    return [
+    """What both have moved, and how much of it is safe; and what did not have to be."""
+    compared, equal = format_sizes(totals.compared, totals.equal)
+    saved = [f"{compared} compared, {equal} equal"] if totals.compared else []
+    return saved + [
         f"{verb} {format_size(number)}, {format_size(safe)} {result}"
         for verb, number, result, safe in (
             ("sent", totals.sent, "confirmed", totals.confirmed),

@@ -26,7 +26,8 @@ from bpipe.run.exits import FAILED, OF_BPIPE, USAGE
 from bpipe.run.limits import LACKING, code, describe, shortage
 from bpipe.status import State
 
-CANNOT_OPEN: Final = (AddressError, *LACKING, ImportError)  # why a pipe, or a server, cannot begin
+# Why a pipe, or a server, cannot begin.
+CANNOT_OPEN: Final = (AddressError, TargetError, *LACKING, ImportError)
 
 # Seconds after a deadly signal, before which another one is not impatience.
 _PATIENCE: Final = {signal.SIGINT: 0.1}
@@ -89,7 +90,7 @@ class Process:
         return status
 
     def refuse(self, error: BaseException, name: str, *, listens: bool) -> int:
-        """Say why it cannot begin: CANNOT_OPEN, or a TargetError. Returns the exit status."""
+        """Say why it cannot begin: one of CANNOT_OPEN. Returns the exit status."""
         if isinstance(error, AddressError | TargetError):
             usage = isinstance(error, AddressError) or error.usage
             status = self._manner.usage if usage else self._manner.failed

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bpipe.report.census import SAMPLES, Census
 from bpipe.report.totals import Totals
-from bpipe.status import State, Status
+from bpipe.status import State, Status, Tally
 from tests.support.statuses import BEFORE
 
 UP = replace(BEFORE, state=State.CONNECTED, links=1)
@@ -27,12 +27,13 @@ def test_what_has_ended_is_added_to_what_lives() -> None:
     moved = Totals(sent=50, confirmed=40, received=30, delivered=20, reconnects=2, elapsed=7.0)
     census.end(moved, failed=True)
     census.end(moved, failed=False)
-    sessions = [replace(UP, written=5, confirmed=3), replace(AWAY, received=9, delivered=2)]
+    up = replace(UP, written=5, confirmed=3, tally=Tally(11, 7, 5))
+    sessions = [up, replace(AWAY, received=9, delivered=2)]
     now = census.take(Server(refused=3), sessions, 110.0, draining=True)
     assert (now.address, now.most, now.refused, now.draining) == ("here:1", 64, 3, True)
     assert (now.sessions, now.away, now.served, now.failed) == (2, 1, 4, 1)
     assert now.held == 2 + 7
-    assert now.totals == Totals(105, 83, 69, 42, 9, 6, 10.0)
+    assert now.totals == Totals(105, 83, 69, 42, 9, 6, 11, 7, 10.0)
 
 
 def test_a_session_counts_once_also_when_it_ends() -> None:

@@ -51,6 +51,7 @@ HEAD = Done(141, "the consumer behind stdout closed its pipe", "pipe-closed", fr
         (OURS, Level.QUIET, Level.QUIET, Level.QUIET),
         (OURS, Level.NORMAL, Level.NORMAL, Level.VERBOSE),  # interrupted
         (HEAD, Level.QUIET, Level.VERBOSE, Level.VERBOSE),
+        (FAILED._replace(part="a.part"), Level.QUIET, Level.QUIET, Level.QUIET),
     ],
 )
 def test_of_what_goes_well_people_hear_where_they_watch(
@@ -133,6 +134,22 @@ def test_more_can_be_asked_for() -> None:
     lines = said(PIPES, Settings(Level.VERBOSE))
     assert any(line.startswith("bpipe: connected to 127.0.0.1:") for line in lines)
     assert any(line.endswith(", all delivered") for line in lines)
+
+
+NO_STREAM = Directions(send_only=True, recv_only=True)  # they are not joined: a file is
+
+
+@pytest.mark.parametrize(
+    ("streams", "in_place", "lines"),
+    [(PIPES, False, 0), (PIPES, True, 1), (SENDS, False, 1), (TYPED, False, 1)],
+)
+def test_who_has_a_file_made_by_hand_hears_where_it_goes(
+    streams: Streams, in_place: bool, lines: int
+) -> None:
+    async def check(watch: CommandWatch) -> None:
+        watch.tell_of_file("a.tar", 5, in_place=in_place)
+
+    assert len(heard(lambda: CommandWatch(Settings(), streams, NO_STREAM), check)) == lines
 
 
 def test_what_is_to_be_started_again_is_one_thing() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.report import command, events, oddities, totals
+from bpipe.report import command, events, files, oddities, totals
 from bpipe.report.events import (
     Crowded,
     Draining,
@@ -27,7 +27,8 @@ MANUAL = Path(__file__).parents[2] / "man" / "bpipe.1"
 
 CLASSES = [
     each
-    for each in {**vars(events), **vars(totals), **vars(oddities), **vars(command)}.values()
+    for module in (events, totals, oddities, command, files)
+    for each in vars(module).values()
     if hasattr(each, "_fields") and hasattr(each, "words") and each is not OfSession
 ]
 

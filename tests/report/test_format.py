@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpipe.report.format import format_duration, format_size
+from bpipe.report.format import format_duration, format_size, format_sizes
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,25 @@ from bpipe.report.format import format_duration, format_size
 )
 def test_a_size_for_people(count: float, text: str) -> None:
     assert format_size(count) == text
+
+
+G = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("counts", "texts"),
+    [
+        ((12 * G, 11.8 * G, 0.2 * G), ["12.0 GiB", "11.8", "0.2"]),
+        ((12 * G, 12 * G, 3 << 20), ["12.0 GiB", "12.0", "3.0 MiB"]),
+        ((G, 0, 3000 * G), ["1.0 GiB", "0", "2.9 TiB"]),
+        ((500, 492, 8), ["500 B", "492", "8"]),
+        ((0, 0, 2048), ["0 B", "0", "2.0 KiB"]),
+    ],
+)
+def test_sizes_that_belong_together_have_one_unit(
+    counts: tuple[float, ...], texts: list[str]
+) -> None:
+    assert format_sizes(*counts) == texts
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ import pytest
 from bpipe.report.line import gauge, line
 from bpipe.report.meter import View
 from bpipe.report.segments import ASCII, FINE, Glyphs, columns
-from bpipe.status import State, Status
+from bpipe.status import State, Status, Tally
 from tests.support.statuses import (
     AWAY,
     CALLER_AWAY,
     CALLING,
+    COMPARING,
     EMPTY,
+    FILING,
     LISTENING,
     MIB,
     RECEIVING,
@@ -97,6 +99,29 @@ def text(status: Status, width: int, glyphs: Glyphs = ASCII, **view: Any) -> str
         ),
         (EMPTY, {"quiet": 9.0}, "connected to far.example:7000  sent 0 B  idle  elapsed 3m12s"),
         (replace(SENDING, state=State.FINISHING), {}, "finishing  sent 480.0 MiB  22.4 MiB/s"),
+        (COMPARING, {}, "connected  9.8 GiB equal, 0.5 sent  22.4 MiB/s"),
+        (
+            COMPARING,
+            {"size": 20_480 * MIB},
+            "connected  51%  9.8 GiB equal, 0.5 sent  22.4 MiB/s",
+        ),
+        (FILING, {}, "connected  9.8 GiB equal, 0.5 received  22.4 MiB/s"),
+        (replace(FILING, tally=Tally(0, 0, 9, True)), {}, "connected  received 490.0 MiB"),
+        (
+            replace(FILING, finished=True, peer_finished=True),
+            {},
+            "finishing  9.8 GiB equal, 0.5 received  22.4 MiB/s",
+        ),
+        (
+            replace(FILING, finished=True),
+            {"quiet": 9.0},
+            "connected  9.8 GiB equal, 0.5 received  stalled",
+        ),
+        (
+            replace(COMPARING, written=0, confirmed=0, finished=True),
+            {},
+            "finishing  9.8 GiB equal, 0.5 sent  22.4 MiB/s",
+        ),
         (
             replace(SENDING, state=State.ABORTING),
             {},
@@ -145,6 +170,13 @@ def test_sixty_columns_say_what_matters(status: Status, view: dict[str, Any], sa
             "  10.0 MiB held for stdout  round trip 23ms  3 reconnects  elapsed 3m12s",
         ),
         (
+            FILING,
+            {},
+            "connected to far.example:7000  10.0 GiB compared, 9.8 equal, 0.5 received"
+            "  22.4 MiB/s  10.0 MiB held for the disk  round trip 23ms  3 reconnects"
+            "  elapsed 3m12s",
+        ),
+        (
             CALLING,
             {"elapsed": 0.5},
             "connecting to far.example:7000  attempt 3 now  connection refused  gives up in 27s"
@@ -171,7 +203,7 @@ def test_the_cause_is_cut_last() -> None:
 
 @pytest.mark.parametrize("size", [None, 4096 * MIB])
 @pytest.mark.parametrize(
-    "status", [SENDING, CALLING, AWAY, RECEIVING, EMPTY, LISTENING, CALLER_AWAY]
+    "status", [SENDING, CALLING, AWAY, RECEIVING, EMPTY, LISTENING, CALLER_AWAY, COMPARING, FILING]
 )
 def test_no_width_is_exceeded_and_more_columns_never_say_less(
     status: Status, size: int | None
@@ -208,3 +240,13 @@ def test_a_hundred_per_cent_are_not_said_before_they_are_safe() -> None:
     almost = replace(SENDING, written=1000, confirmed=999, finished=True)
     assert "99%  sent 999 B of 1000 B" in text(almost, 200, size=1000)
     assert "100%  sent 1000 B of 1000 B" in text(replace(almost, confirmed=1000), 200, size=1000)
+
+
+def test_it_is_the_disk_that_takes_nothing() -> None:
+    assert "  the disk takes nothing  " in text(FILING, 200, quiet=9.0)
+
+
+def test_of_a_file_a_hundred_per_cent_are_not_said_before_it_has_its_name() -> None:
+    written = replace(FILING, received=5, delivered=5, tally=Tally(995, 995, 5, incoming=True))
+    assert " 99%  " in text(written, 200, size=1000)
+    assert " 100%  " in text(replace(written, state=State.FINISHING), 200, size=1000)

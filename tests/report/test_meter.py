@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bpipe.report.meter import Meter, inward, moved, waiting_for_peer
-from bpipe.status import Status
-from tests.support.statuses import AWAY, CALLING, EMPTY, RECEIVING, SENDING
+from bpipe.status import Status, Tally
+from tests.support.statuses import AWAY, CALLING, COMPARING, EMPTY, FILING, MIB, RECEIVING, SENDING
 
 
 def test_the_rate_is_that_of_the_last_seconds() -> None:
@@ -54,6 +54,16 @@ def test_the_rate_is_that_of_one_direction_also_when_the_other_had_more_before()
     assert not view.still
 
 
+def test_what_is_compared_and_need_not_be_sent_moves_as_well() -> None:
+    meter = Meter(100_000, 0.0)
+    for second in range(20):
+        tally = Tally(1000 * second, 1000 * second)
+        view = meter.view(replace(COMPARING, written=0, confirmed=0, tally=tally), float(second))
+        assert not view.quiet
+    assert (view.rate, view.size) == (1000, 100_000)
+    assert meter.view(replace(COMPARING, tally=Tally(0, 99_999, 2)), 20.0).size is None
+
+
 def test_an_outage_does_not_count_for_the_rate() -> None:
     meter = Meter(None, 0.0)
     for second in range(3):
@@ -84,6 +94,9 @@ def test_a_clock_that_is_set_back_makes_no_negative_time() -> None:
         (RECEIVING, True, RECEIVING.delivered),
         (EMPTY, False, 0),
         (replace(SENDING, received=SENDING.written), False, SENDING.confirmed),
+        (COMPARING, False, 10_500 * MIB),
+        (FILING, True, 10_490 * MIB),
+        (replace(FILING, received=0, delivered=0), True, 10_000 * MIB),
     ],
 )
 def test_what_is_safe_is_that_of_the_direction_with_more(
@@ -101,6 +114,7 @@ def test_what_is_safe_is_that_of_the_direction_with_more(
         ({"written": 5, "confirmed": 5, "finished": False}, False),
         ({"written": 5, "confirmed": 5, "finished": True, "received": 6}, False),
         ({"written": 0, "confirmed": 0, "finished": True}, False),
+        ({"written": 5, "confirmed": 5, "finished": True, "tally": Tally(0, 0, 5)}, False),
     ],
 )
 def test_only_the_peer_is_waited_for(changes: dict[str, Any], waits: bool) -> None:

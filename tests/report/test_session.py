@@ -10,6 +10,7 @@ import bpipe
 from bpipe.errors import LocalAbort, SessionEnded
 from bpipe.protocol.wire import Reason
 from bpipe.report.events import Event, OfSession
+from bpipe.report.files import Filed
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level
 from tests.support.pairs import both, pair, run, until
@@ -108,6 +109,18 @@ def test_a_failure_names_the_peer_and_does_not_say_what_to_do(
         done = told.endings[0].done
         assert (done.status, done.code, done.from_) == (3, failure.code, whose)
         assert told.heard.events[-1].words() == f"session 7: {peer}: {failure}"
+
+    run(check)
+
+
+def test_what_has_become_of_a_file_is_told_at_the_end_of_each_session() -> None:
+    async def check() -> None:
+        async with both() as (_, listener):
+            told = Told(listener)
+            filed = Filed("a.tar", "a.tar.part", named=True, kept=False)
+            told.story.conclude(None, listener.status(), 0, interrupted=False, filed=filed)
+        assert told.endings[0].done.file == "a.tar"
+        assert told.heard.events[-1].words().endswith("; a.tar is on the disk")
 
     run(check)
 

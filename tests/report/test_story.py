@@ -11,6 +11,7 @@ import pytest
 
 import bpipe
 from bpipe.errors import LocalAbort, NotConnected, PipeClosed, ProgramFailed, SessionLost
+from bpipe.report.files import Filed
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings
 from tests.support.pairs import pair, until
@@ -103,6 +104,21 @@ def test_the_log_tells_whose_failure_it_is(
             watch.conclude(failure, BEFORE, 3, interrupted=False)
 
     assert json.loads(said(check, Settings(log="-"))[-1])["from"] == whose
+
+
+def test_what_has_become_of_the_file_is_told_in_the_last_line() -> None:
+    async def check(watch: PipeWatch) -> None:
+        async with pair() as (caller, _):
+            watch.begin(caller.engine, listens=False)
+            filed = Filed("a.tar", "a.tar.part", named=False, kept=True)
+            lost = SessionLost("given up")
+            watch.conclude(lost, BEFORE, 4, interrupted=False, filed=filed)
+
+    (line,) = said(check)
+    assert line == (
+        "bpipe: there:1: given up; what has come stays in a.tar.part;"
+        " the same commands go on from there"
+    )
 
 
 def test_nothing_is_told_after_the_last_line() -> None:

@@ -75,6 +75,21 @@ def test_a_unix_socket_is_for_this_user(tmp_path: Path) -> None:
     assert line == f"bpipe: listening on unix:{tmp_path}/s, for this user only"
 
 
+@pytest.mark.parametrize(
+    ("base", "in_place", "line"),
+    [(0, False, "a.tar: nothing of it is here yet"), (9, True, "a.tar is written in place: ")],
+)
+def test_where_the_file_is_that_takes_what_comes(base: int, in_place: bool, line: str) -> None:
+    async def check(watch: PipeWatch) -> None:
+        watch.open("there", listens=False)
+        watch.tell_of_file("a.tar", base, in_place=in_place)
+
+    (words,) = said(check)
+    assert words.startswith(f"bpipe: {line}")
+    told = json.loads(said(check, Settings(log="-"))[-1])
+    assert (told["event"], told["file"], told["base"]) == ("writing", "a.tar", base)
+
+
 def test_a_log_on_stderr_takes_the_place_of_the_words() -> None:
     told = [json.loads(line) for line in said(live, Settings(log="-"))]
     assert [each["event"] for each in told] == ["started", "connected", "peer-finished", "done"]

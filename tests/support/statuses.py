@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bpipe.status import State, Status
+from bpipe.status import State, Status, Tally
 
 BEFORE = Status(
     state=State.CONNECTING,
@@ -75,3 +75,18 @@ LISTENING = replace(
     CALLING, peer="localhost:7000", cause="", gives_up_in=None, attempts=0, retry_in=None
 )
 CALLER_AWAY = replace(AWAY, cause="reset", attempts=0, retry_in=None)
+# A stream that goes to a file, at both ends.
+COMPARING = replace(
+    SENDING,
+    written=520 * MIB,
+    confirmed=500 * MIB,
+    tally=Tally(10_240 * MIB, 10_000 * MIB, 520 * MIB),
+)
+FILING = replace(
+    SENDING,
+    written=0,
+    confirmed=0,
+    received=500 * MIB,
+    delivered=490 * MIB,
+    tally=Tally(10_240 * MIB, 10_000 * MIB, 500 * MIB, incoming=True),
+)

@@ -1,0 +1,95 @@
+"""What is told of a stream that becomes a file: what lies there already, and what has become of it.
+
+One end writes the file, the other one only knows that there is one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bpipe.errors import NotConnected, SessionEnded, SessionLost
+from bpipe.report.format import format_duration, format_size
+from bpipe.report.totals import Done, count, exactly
+from bpipe.status import Status, Tally
+
+
+class Writing(NamedTuple):
+    """What comes is written to a file."""
+
+    file: str
+    base: int  # bytes that lie there, or in its part
+    in_place: bool  # a disk, whose content is overwritten
+
+    def words(self) -> str:
+        if self.in_place:
+            return f"{self.file} is written in place: what differs is overwritten"
+        if not self.base:
+            return f"{self.file}: nothing of it is here yet"
+        return f"{self.file}: {format_size(self.base)} are here already; what is equal is not sent"
+
+
+class Filed(NamedTuple):
+    """What has become of the file, at the end that writes it."""
+
+    file: str
+    part: str  # what is written until all of it is there
+    named: bool  # all of it is on the disk, under its name
+    kept: bool  # else: something lies in the part to go on from
+    tail: int = 0  # bytes of a disk that the stream did not reach
+
+
+def told(
+    done: Done, failure: SessionEnded | None, status: Status, filed: Filed | None, ends: str
+) -> Done:
+    """The same end of a run, with what is to be told of the file.
+
+    ``filed`` is None at the end that does not write it. ``ends``: what can be started again; empty
+    for somebody who knows what to do.
+    """
+    if failure is None:
+        done = done._replace(advice=_success(done, status.tally or Tally(), filed))
+    elif isinstance(failure, NotConnected):
+        done = done._replace(advice=done.advice.removeprefix("nothing was read from stdin: "))
+    else:
+        done = done._replace(advice="; ".join(_after(failure, status, filed, ends)))
+    if filed is not None and filed.named:
+        return done._replace(file=filed.file)
+    return done._replace(part=filed.part) if filed is not None and filed.kept else done
+
+
+def _success(done: Done, tally: Tally, filed: Filed | None) -> str:
+    totals = done.totals
+    verb, where, moved = "sent", "there", totals.sent
+    if filed is not None:
+        verb, where, moved = "received", "here", totals.received
+    length = moved + tally.equal
+    said = f"{verb} {exactly(moved)}"
+    if tally.equal:
+        said += f" of {format_size(length)}, as the rest was {where},"
+    rate = format_size(length / max(totals.elapsed, 0.001))
+    said += f" in {format_duration(totals.elapsed)} ({rate}/s)"
+    if totals.reconnects:
+        said += f", {count(totals.reconnects, 'reconnect')}"
+    said += ", all on the disk there" if filed is None else f"; {_place(filed)}"
+    lacking = (done.size or 0) - length
+    return f"{said}; {exactly(lacking)} less than expected" if lacking > 0 else said
+
+
+def _place(filed: Filed) -> str:
+    if not filed.tail:
+        return f"{filed.file} is on the disk"
+    return f"{filed.file} is on the disk, and its last {exactly(filed.tail)} are as before"
+
+
+def _after(failure: SessionEnded, status: Status, filed: Filed | None, ends: str) -> list[str]:
+    """How far a session got that has failed, and what to do."""
+    parts = []
+    if filed is not None:
+        parts.append(
+            f"what has come stays in {filed.part}" if filed.kept else f"{filed.file} is not written"
+        )
+    elif status.written and (not ends or not isinstance(failure, SessionLost)):  # which says it
+        parts.append(f"{count(status.confirmed, 'byte')} confirmed, {status.unconfirmed} more not")
+    if ends and (filed is None or filed.kept):
+        parts.append(f"the same command{' goes' if ends == 'it' else 's go'} on from there")
+    return parts
