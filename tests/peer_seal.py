@@ -24,6 +24,7 @@ BROKEN_PIPE, LOCAL_ERROR, INTERRUPTED, PROTOCOL = 1, 2, 3, 4
 HEADER, M2 = struct.Struct(">4BLQ"), struct.Struct(">4B4s3Q")
 M1 = struct.Struct(">4s4B16sQ4B4s3Q")
 HEARTBEAT, CHUNK, MEMORY = 2.0, 16384, 1 << 20
+REKEY_EVERY = 1 << 16  # sealings
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -120,7 +121,7 @@ class Cipher:
         self.key, self.count = key, count
 
     def _nonce(self) -> bytes:
-        if self.count and self.count % (1 << 16) == 0:
+        if self.count and self.count % REKEY_EVERY == 0:
             last = bytes(4) + b"\xff" * 8
             self.key = AESGCM(self.key).encrypt(last, bytes(32), None)[:32]
         self.count += 1

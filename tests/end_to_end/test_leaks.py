@@ -108,7 +108,9 @@ def test_a_run_with_everything_that_there_is_to_say(
     listener.signal(signal.SIGKILL)
     listener.wait()
     again = start.bpipe("listen", listener.address, *options, shell=shell)
-    assert caller.wait() == 4
+    caller.wait_line("does not know this session")
+    caller.signal(signal.SIGINT)
+    assert caller.wait() == -signal.SIGINT
     for end in (listener, stranger, caller, busy, again):
         found += end.text.encode()
     for log in logs:

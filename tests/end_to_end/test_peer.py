@@ -20,7 +20,12 @@ pytestmark = pytest.mark.slow
 
 CUTS = 20
 TESTS = Path(__file__).parent.parent
-SEALINGS = 1 << 16  # after so many, a direction has another key
+SEALINGS = 1 << 8  # after so many, a direction has another key: else it would take a minute
+OFTEN = f"""
+import bpipe.protocol.noise, tests.peer_seal
+assert bpipe.protocol.noise.REKEY_EVERY == tests.peer_seal.REKEY_EVERY == 1 << 16
+bpipe.protocol.noise.REKEY_EVERY = tests.peer_seal.REKEY_EVERY = {SEALINGS}
+"""
 
 ROLES = pytest.mark.parametrize("calls", [True, False], ids=["it calls", "it answers"])
 KINDS = pytest.mark.parametrize("kind", ["plain", "sealed", "named"])
@@ -47,14 +52,13 @@ class Two:
         *more: str,
         calls: bool,
         cuts: list[Cut],
-        window: int = MIB,
     ) -> None:
         name = () if kind != "named" else ("--name", "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro")
         ours = () if kind == "plain" else ("--secret", str(key), *name)
         theirs = () if kind == "plain" else ("--secret-file", str(key), *name)
         theirs += more
-        window_of = "--buffer", str(window)
-        self._start, self._theirs = start, (*theirs, "--window", str(window))
+        window_of = "--buffer", str(MIB)
+        self._start, self._theirs = start, (*theirs, "--window", str(MIB))
         if calls:
             bpipe = start.bpipe("listen", "127.0.0.1:0", *ours, *window_of, stdin=PIPE, stdout=PIPE)
             where = bpipe.address
@@ -112,13 +116,20 @@ def go_both_ways(two: Two) -> None:
 
 
 def test_a_link_lives_longer_than_its_key(start: Start, key: Path) -> None:
-    two = Two(start, key, "sealed", calls=True, cuts=[], window=1)
-    count = SEALINGS // 2 + 100  # bytes: each is a frame, and two sealings
-    producer = two.bpipe.feed(count)
-    two.other.stdin.close()
-    assert two.other.drain().wait_end() == producer.written == count
-    assert finish(two.bpipe, two.other) == [0, 0]
-    two.check(links=1)
+    def run(main: str, *arguments: str) -> Program:
+        code = f"{OFTEN}\nimport sys\nfrom {main} import main\nsys.exit(main())"
+        return start.program(sys.executable, "-c", code, *arguments, stdin=PIPE, stdout=PIPE)
+
+    listens = "listen", "127.0.0.1:0", "--secret", str(key), "--buffer", "1"
+    bpipe = run("bpipe.__main__", *listens)
+    where = bpipe.wait_line("^bpipe: listening on ").split()[3].rstrip(",")
+    other = run("tests.peer", "connect", where, "--secret-file", str(key), "--window", "1")
+    count = 2 * SEALINGS  # bytes: each is a frame, and two sealings
+    producer = bpipe.feed(count)
+    other.stdin.close()
+    assert other.drain().wait_end() == producer.written == count
+    assert finish(bpipe, other) == [0, 0]
+    assert other.lines[-1] == "links 1, errors 0"
 
 
 @ROLES

@@ -178,10 +178,11 @@ def test_what_is_odd_about_a_program_is_told(start: Start) -> None:
     os.kill(program, signal.SIGCONT)
     caller.stdin.close()
     assert caller.read_all() == b"an answer\n"
-    assert finish(caller, service.bpipe) == [0, 0]
-    found = re.search(r"ended, but process (\d+) \(sleep\) holds its output", service.bpipe.text)
+    line = service.bpipe.wait_line("holds its output")
+    found = re.search(r"ended, but process (\d+) \(sleep\)", line)
     assert found is not None
-    os.kill(int(found[1]), signal.SIGKILL)
+    os.kill(int(found[1]), signal.SIGKILL)  # it has our stderr, too
+    assert finish(caller, service.bpipe) == [0, 0]
 
 
 def test_a_producer_that_failed_has_no_whole_stream(start: Start, tmp_path: Path) -> None:

@@ -50,13 +50,6 @@ def interrupt(start: Start, far: Far, screen: Screen) -> None:
     screen.wait_last(r"telling the other end  sent 600\.0 KiB  elapsed .*")
 
 
-def restart(start: Start, far: Far, screen: Screen) -> None:
-    far.listener.popen.kill()
-    far.listener.wait_whatever()
-    start.bpipe("listen", far.listener.address)
-    far.proxy.thaw()
-
-
 def terminate(start: Start, far: Far, screen: Screen) -> None:
     far.listener.signal(15)
 
@@ -77,13 +70,6 @@ def terminate(start: Start, far: Far, screen: Screen) -> None:
             130,
             "interrupted by SIGINT; the other end did not answer: end it, too; "
             f"{SAFE} bytes confirmed, {AWAY} more not",
-        ),
-        (
-            True,
-            restart,
-            4,
-            "ADDRESS: the peer no longer knows this session; "
-            f"{SAFE} bytes are confirmed, {AWAY} more are not; {AGAIN}",
         ),
         (False, terminate, 1, f'the other end: "interrupted by SIGTERM"; {ALL_SAFE}; {AGAIN}'),
     ],
