@@ -10,7 +10,7 @@ KILLS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
-SPREAD = -n 3 --dist worksteal
+SPREAD = -n 4 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
