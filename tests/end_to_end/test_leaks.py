@@ -75,16 +75,16 @@ def test_the_search_would_find_it(start: Start, text: str, file: str) -> None:
             check(text, found)
 
 
-@pytest.mark.parametrize(("text", "way"), [(PASSPHRASE, "environment")], ids=["passphrase"])
+@pytest.mark.parametrize("text", [PASSPHRASE], ids=["passphrase"])  # which makes the file
 def test_a_run_with_everything_that_there_is_to_say(
-    start: Start, tmp_path: Path, text: str, file: str, way: str
+    start: Start, tmp_path: Path, text: str, file: str
 ) -> None:
     other = tmp_path / "other"
     other.touch(0o600)
     other.write_text("another secret, and a wrong one")
-    shell = f'export BPIPE_SECRET_FILE={file}; exec "$@"' if way == "environment" else 'exec "$@"'
+    shell = f'export BPIPE_SECRET_FILE={file}; exec "$@"'
     logs = [tmp_path / f"{number}.log" for number in range(2)]
-    options = ["-vv"] if way == "environment" else ["-vv", "--secret", file]
+    options = ["-vv"]
     listens = ["listen", "127.0.0.1:0", *options, "--log-json", str(logs[0])]
     listener = start.bpipe(*listens, shell=shell, stdin=PIPE, stdout=PIPE)
     proxy = start.proxy(listener.address)
