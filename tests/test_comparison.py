@@ -9,13 +9,17 @@ from functools import partial
 import pytest
 
 import bpipe
-from bpipe.comparison import PIECE
+from bpipe.comparison import PIECE, Comparison
 from bpipe.errors import LocalAbort, PeerAborted
-from bpipe.protocol.records import RECORD_HEADER, Record
-from bpipe.protocol.wire import UNTOLD, Ended, Finish, Reason
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.records import RECORD_HEADER, Record, pack_header
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import UNTOLD, Ended, Finish, Position, Reason
 from bpipe.status import Tally
 from tests.support.pairs import run, until
-from tests.support.pipes import read_all, send, taken
+from tests.support.peer import DATA as DATA_FRAME
+from tests.support.peer import FIN, LIMITS, NOW, hear, join
+from tests.support.pipes import Nowhere, read_all, send, taken
 from tests.support.receiver import BLOCK, NEEDS, Receiver
 from tests.support.records import both
 
@@ -195,12 +199,17 @@ def test_lost_links_change_nothing() -> None:
 
 def test_after_a_failure_nothing_goes_round_in_circles() -> None:
     async def check() -> None:
-        async with both(NEEDS) as (caller, listener):
-            await Receiver(listener).tell_base()
-            listener.finish()
-            await caller.write(b"x")
-            caller.abort(Reason.LOCAL_ERROR, "a mistake")
-            assert await drives(caller) < 10
+        session = Session(1 << 20, LIMITS)
+        caller = bpipe.BackedPipe(session, Nowhere(), lambda: NOW)
+        join(session, Position(0, 0, 1 << 20, needs=NEEDS[1]), Frames())
+        comparison = Comparison(caller.engine)
+        caller.abort(Reason.LOCAL_ERROR, "a mistake")
+        hear(session, DATA_FRAME(0, pack_header(Record.BASE, 16) + bytes(16)), FIN(24))
+        assert session.reader.mark == 24  # nothing of what was before it is kept
+        assert await drives(caller) < 10
+        comparison.finish()
+        assert caller.status().finished
+        session.leave(None)
 
     run(check)
 
