@@ -63,9 +63,12 @@ class Comparison:
         """
         if self._ended:
             self._engine.finish(more=more, ended=ended)
-        else:
-            self._end = _End(more, ended)
-            self._settle()
+            return
+        self._end = _End(more, ended)
+        self._settle()
+        if not self._ended:
+            self.half.pause()
+            self._engine.drive()
 
     # --- what the engine tells ---
 

@@ -94,10 +94,27 @@ def test_the_last_block_waits_for_its_digest_and_the_end_for_that() -> None:
             caller.finish()
             with pytest.raises(ValueError, match="finished"):
                 await caller.write(b"x")
-            await until(lambda: receiver.assembly.at == 64 * BLOCK)
+            await until(lambda: receiver.assembly.at == 100 * BLOCK)  # it may wait for that
             assert not caller.status().finished
             await receiver.tell()
             assert await taking == DATA
+            assert receiver.assembly.tally.moved == 0
+
+    run(check)
+
+
+def test_a_receiver_may_tell_one_digest_after_the_other() -> None:
+    async def check() -> None:
+        async with both(NEEDS) as (caller, listener):
+            receiver = Receiver(listener, DATA)
+            taking = asyncio.ensure_future(receiver.take())
+            await receiver.tell_base()
+            sending = asyncio.ensure_future(send(caller, DATA))
+            for number in range(101):
+                await until(lambda: receiver.assembly.at == number * BLOCK)  # noqa: B023
+                await receiver.tell(1)
+            assert await taking == DATA
+            await sending
             assert receiver.assembly.tally.moved == 0
 
     run(check)

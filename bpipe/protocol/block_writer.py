@@ -141,6 +141,10 @@ class BlockWriter:
         self._final = True
         self._decide()
 
+    def pause(self) -> None:
+        """While it is ``waiting``: what is the same so far is said; the peer may wait for that."""
+        self._draft.write_same()
+
     def end(self, whole: bool) -> None:
         """The producer has ended; ``whole``: this is the stream, and what makes a file of it.
 
