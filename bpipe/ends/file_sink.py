@@ -23,6 +23,7 @@ LARGEST_WRITE: Final = 1 << 20  # bytes
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was written before is as it was
 
 REMOVED: Final = "; it was removed, for what it had is perhaps not on the disk"
+CUT: Final = "; what it had since the last sync is gone, for it is not on the disk"
 LEFT: Final = "; what it has is not to be believed, and was not removed"
 
 
@@ -198,14 +199,17 @@ class FileSink(Sink):
             self._removed = target.remove()
             text += REMOVED if self._removed else LEFT
         elif not synced:
-            self._cut()
+            self._removed = not self._cut() and target.remove()
+            text += CUT
         self._fail(text)
 
-    def _cut(self) -> None:
+    def _cut(self) -> bool:
+        """Leave what is known to be on the disk; returns whether there is something left."""
         try:
             self._target.cut(self.syncs.good)
         except OSError:
-            self._removed = self._target.remove()
+            return False
+        return self.syncs.good > 0
 
     def _fail(self, why: str, reason: Reason = Reason.LOCAL_ERROR) -> None:
         self._why = why

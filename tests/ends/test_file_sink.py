@@ -161,17 +161,22 @@ def test_after_a_sync_that_finds_the_disk_full_nothing_unsynced_stays(
         await sender.send(STREAM[MIB:])
 
     outcome = session(path, fill_up, disk)
-    assert outcome.why == f"cannot write {part_of(path)}: no space left on device"
+    assert outcome.why == (
+        f"cannot write {part_of(path)}: no space left on device;"
+        " what it had since the last sync is gone, for it is not on the disk"
+    )
+    assert outcome.kept == part_of(path).exists()
     left = part_of(path).read_bytes() if part_of(path).exists() else b""
     assert len(left) <= MIB
     assert STREAM.startswith(left)
 
 
-def test_one_that_cannot_be_cut_goes(path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"truncate": errno.EIO}])
+def test_a_part_of_which_nothing_was_ever_synced_goes(path: Path, more: dict[str, int]) -> None:
     disk = FailingDisk()
-    disk.broken = {"sync_data": errno.ENOSPC, "truncate": errno.EIO}
+    disk.broken = {"sync_data": errno.ENOSPC, **more}
     part_of(path).write_bytes(STREAM)
-    session(path, lambda sender, listener: sender.send(STREAM), disk)
+    assert not session(path, lambda sender, listener: sender.send(STREAM), disk).kept
     assert not part_of(path).exists()
 
 
