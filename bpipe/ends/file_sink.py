@@ -193,7 +193,7 @@ class FileSink(Sink):
         that was written since the last one. If the disk is only full, what lies before that stays.
         """
         target, text = self._target, f"cannot write {self._target.part_path}: {explain(error)}"
-        if target.part < 0:
+        if target.named:
             text = f"{target.path} has its name, but perhaps not on the disk: {explain(error)}"
         elif error.errno not in FULL:
             self._removed = target.remove()

@@ -65,7 +65,7 @@ class FileEnds:
     @property
     def outcome(self) -> FileOutcome:
         """What has become of it, after ``wait``."""
-        if self._sink is None or self._hurried:
+        if self._sink is None:
             return FileOutcome(file=self._target.path, part=self._target.part_path)
         return self._sink.outcome
 

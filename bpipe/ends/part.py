@@ -42,6 +42,7 @@ class Target:
         self.path = path
         self.disk = disk
         self.device = False  # written in place
+        self.named = False  # what is written has its name
         self.part = -1  # the descriptor of what is written
         self.old = -1  # that of FILE, where there is one beside its part; else -1
         self.lies = 0  # bytes that the part had in the beginning
@@ -105,7 +106,7 @@ class Target:
         if found is not None and stat.S_ISBLK(found.st_mode):
             self._take_device()
             return
-        self._before = None
+        self._before, self.device, self.named = None, False, False
         if found is not None:
             self._refuse(found, self._name)
             self.old = disk.open(self._name, os.O_RDONLY, self._folder)
@@ -213,7 +214,7 @@ class Target:
             return False
         self._require_same()
         disk.rename(self._part_name, self._name, self._folder)
-        self._close_part()
+        self.named = True
         disk.sync(self._folder)
         return True
 
@@ -251,7 +252,7 @@ class Target:
 
         If it is back after a reboot, it has what the disk has.
         """
-        if self.device or self.part < 0:
+        if self.device or self.named:
             return False
         try:
             if self._has_name(self.part):
