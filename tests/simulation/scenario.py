@@ -38,6 +38,7 @@ from tests.simulation.program_judge import ProgramJudge
 from tests.simulation.records import RecordsEnd
 from tests.simulation.records_judge import RecordsJudge, RemoteJudge
 from tests.simulation.remote_ends import RemoteProgramEnd, SshEnd
+from tests.simulation.turns import Turns, is_in_turn
 from tests.simulation.weather import Fate
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
@@ -460,14 +461,19 @@ class Scenario:
         self.strangers.dispose()
 
 
-def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd | Far:
-    """The world of this seed: of two ends, of many, or with one that is held far away."""
+def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd | Far | Turns:
+    """The world of this seed: of two ends, of many, or with one that is held far away.
+
+    Or one to which senders come one after the other.
+    """
+    if is_in_turn(seed):
+        return Turns(seed, log)
     if is_far(seed):
         return Far(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
 
 
-def run_seed(seed: int) -> Scenario | Crowd | Far:
+def run_seed(seed: int) -> Scenario | Crowd | Far | Turns:
     """Run one seed to its end. Raises Wrong, with the last events, if a promise is broken."""
     scenario = make_world(seed)
     try:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.simulation import far
+from tests.simulation import far, turns
 from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.scenario import run_seed
 
@@ -45,6 +45,11 @@ def test_many_at_one_listener() -> None:
 def test_a_command_that_is_held_far_away() -> None:
     for number in range(3, 40):
         run_seed(far.PLACE + number * far.PERIOD)
+
+
+def test_one_sender_after_the_other() -> None:
+    for number in range(2, 14):
+        run_seed(turns.PLACE + number * turns.PERIOD)
 
 
 @pytest.mark.slow

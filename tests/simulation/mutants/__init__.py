@@ -12,6 +12,7 @@ from tests.simulation.mutants import (
     programs,
     records,
     streams,
+    turns,
     waiting,
 )
 from tests.simulation.mutants.registry import MUTANTS, PLACES
@@ -26,5 +27,6 @@ __all__ = [
     "programs",
     "records",
     "streams",
+    "turns",
     "waiting",
 ]
