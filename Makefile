@@ -43,8 +43,7 @@ all: style types $(VENV)/made ## style, types, every test
 	$(BIN)/pytest -q $(SPREAD)
 
 cover: $(VENV)/made ## whether the tests of the protocol go through every branch of it
-	$(BIN)/coverage run -m pytest -q tests/protocol --ignore=tests/protocol/test_model.py \
-		--ignore=tests/protocol/test_fuzz.py
+	$(BIN)/coverage run -m pytest -q -m 'not slow' tests/protocol
 	$(BIN)/coverage report
 
 smoke: $(VENV)/made ## real processes, one of each kind

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from tests.support.fuzz import check, main, mutated
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(min_size=5, max_size=400))

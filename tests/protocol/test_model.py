@@ -36,6 +36,8 @@ from tests.support.loopback import (
 )
 from tests.support.peer import deadline
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
 ROUNDS = 2000  # of everything that can be done; more than the end ever needs
 

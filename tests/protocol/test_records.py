@@ -259,6 +259,7 @@ def test_a_consumer_that_stops_leaves_no_record_behind() -> None:
 contents = st.lists(st.tuples(st.binary(min_size=1, max_size=30), st.sampled_from(sorted(CONTENT))))
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(contents, st.data())
 def test_what_one_writes_the_other_reads(

@@ -478,6 +478,7 @@ def test_no_nonce_comes_twice_over_many_links(recorded: Counter[tuple[bytes, byt
     check_unique(recorded)
 
 
+@pytest.mark.slow
 def test_no_nonce_comes_twice_over_a_rekey_in_both_directions(
     recorded: Counter[tuple[bytes, bytes]],
 ) -> None:

@@ -66,6 +66,7 @@ def test_the_messages_have_their_sizes() -> None:
 # --- every single bit ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [fresh, lost, held])
 @pytest.mark.parametrize("message", MESSAGES)
 def test_a_message_with_any_bit_flipped_is_refused_and_nothing_changes(

@@ -81,6 +81,7 @@ def hellos(pair: Pair) -> list[Hello]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [lost, held, live])
 @pytest.mark.parametrize("guess", [b"", bytes(32), b"g" * 32])
 def test_who_has_only_the_secret_can_neither_join_nor_stop_a_session(
