@@ -84,15 +84,14 @@ def test_a_run_with_everything_that_there_is_to_say(
     other.write_text("another secret, and a wrong one")
     shell = f'export BPIPE_SECRET_FILE={file}; exec "$@"'
     logs = [tmp_path / f"{number}.log" for number in range(2)]
-    options = ["-vv"]
-    listens = ["listen", "127.0.0.1:0", *options, "--log-json", str(logs[0])]
+    listens = ["listen", "127.0.0.1:0", "-vv", "--log-json", str(logs[0])]
     listener = start.bpipe(*listens, shell=shell, stdin=PIPE, stdout=PIPE)
     proxy = start.proxy(listener.address)
     stranger = start.bpipe(
         *("connect", "-vv", proxy.address, "--connect-timeout", "0", "--secret", str(other))
     )
     assert stranger.wait() == 3
-    calls = ["connect", proxy.address, *options, "--log-json", str(logs[1])]
+    calls = ["connect", proxy.address, "-vv", "--log-json", str(logs[1])]
     caller = start.bpipe(*calls, shell=shell, stdin=PIPE, stdout=PIPE)
     caller.wait_connected()
     found = seen(listener) + seen(caller)
@@ -101,13 +100,13 @@ def test_a_run_with_everything_that_there_is_to_say(
         end.wait_line("reconnects$")
     caller.signal(signal.SIGUSR2)
     caller.wait_back()
-    busy = start.bpipe("connect", proxy.address, *options, shell=shell)
+    busy = start.bpipe("connect", proxy.address, "-vv", shell=shell)
     assert busy.wait() == 3
     caller.stdin.write(b"12345")
     assert listener.stdout.read(5) == b"12345"
     listener.signal(signal.SIGKILL)
     listener.wait()
-    again = start.bpipe("listen", listener.address, *options, shell=shell)
+    again = start.bpipe("listen", listener.address, "-vv", shell=shell)
     caller.wait_line("does not know this session")
     caller.signal(signal.SIGINT)
     assert caller.wait() == -signal.SIGINT
@@ -141,7 +140,7 @@ def test_a_failure_inside(
     code = BREAK.format(module=module, owner=owner, name=name)
     options = ["--connect-timeout", "0", "--secret", file, "-vv"]
     listener = start.bpipe("listen", "127.0.0.1:0", "--secret", file)
-    failing = start.program(sys.executable, "-c", code, "connect", listener.address, *options)
+    failing = start.program(sys.executable, "-c", code, "connect", listener.address, "-vv")
     assert failing.wait_whatever() != 0
     assert "broken on purpose" in failing.text
     check(text, failing.text.encode() + listener.text.encode())

@@ -12,7 +12,7 @@ from bpipe.engine import Engine
 from bpipe.errors import SessionEnded
 from bpipe.net.address import Address
 from bpipe.net.backoff import Backoff
-from bpipe.net.bind import Bound
+from bpipe.net.bound import Bound
 from bpipe.net.dialer import Dialer
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
