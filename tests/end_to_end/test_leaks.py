@@ -140,7 +140,7 @@ def test_a_failure_inside(
     code = BREAK.format(module=module, owner=owner, name=name)
     options = ["--connect-timeout", "0", "--secret", file, "-vv"]
     listener = start.bpipe("listen", "127.0.0.1:0", "--secret", file)
-    failing = start.program(sys.executable, "-c", code, "connect", listener.address, "-vv")
+    failing = start.program(sys.executable, "-c", code, "connect", listener.address, *options)
     assert failing.wait_whatever() != 0
     assert "broken on purpose" in failing.text
     check(text, failing.text.encode() + listener.text.encode())
