@@ -68,7 +68,7 @@ class BlockWriter:
         if base is None or self._stuck or self._ended:
             return []
         if not draft.size:
-            self._comparing = self._can_compare(base)
+            self._comparing = not self._whole and base.covers(self._chain.length)
         if self._comparing:
             limit = min(limit, base.block - draft.size)
         self._lent = draft.lend(limit)
@@ -154,18 +154,12 @@ class BlockWriter:
         if self._draft.size:
             self._settle()
         self._ended = True
-        self._claims.clear()
         self._digests.clear()
         self._draft.write_same()
         if whole:
             self._draft.put(Record.TOTAL, total.pack())
 
     # --- within ---
-
-    def _can_compare(self, base: Base) -> bool:
-        """Whether the block that begins next is one of the base, and its digest may be told."""
-        told = bool(self._digests) or not self._final
-        return told and not self._whole and base.covers(self._chain.length)
 
     def _hash(self, count: int) -> None:
         """The first ``count`` bytes of what was lent are the next of the stream."""

@@ -258,7 +258,7 @@ def test_what_the_receiver_told_before_its_end_is_compared() -> None:
 
 def test_no_more_digests_are_taken_than_it_holds() -> None:
     _, writer = make(capacity=4096)
-    writer.hear(BASE, Base(64 * 2 * MOST_UNREAD, 64).pack())
+    writer.hear(BASE, Base(64 * 3 * MOST_UNREAD, 64).pack())
     writer.hear(DIGESTS, bytes(32 * (MOST_UNREAD - 1)))
     assert writer.hungry
     writer.hear(DIGESTS, bytes(32))
@@ -268,6 +268,27 @@ def test_no_more_digests_are_taken_than_it_holds() -> None:
     writer.hear(DIGESTS, bytes(32))
     writer.end(whole=False)
     assert writer.hungry  # the end of what the receiver says is behind them
+    writer.hear(DIGESTS, bytes(32 * MOST_UNREAD))
+    assert writer.hungry
+
+
+def test_who_compares_nothing_takes_all_digests() -> None:
+    _, writer = make(capacity=4096, whole=True)
+    writer.hear(BASE, Base(64 * MOST_UNREAD, 64).pack())
+    writer.hear(DIGESTS, bytes(32 * MOST_UNREAD))
+    assert writer.hungry
+
+
+def test_nobody_waits_for_a_digest_that_is_not_told_any_more() -> None:
+    half, writer = make()
+    writer.hear(BASE, Base(250, BLOCK).pack())
+    writer.hear(DIGESTS, b"".join(digests(OLD, BLOCK)[:2]))
+    put(writer, OLD[:250])
+    assert writer.waiting
+    writer.hear_end()
+    assert not writer.waiting
+    writer.end(whole=True)
+    assert on_the_stream(half) == [same(2), (DATA, OLD[200:250]), ended(OLD[:250])]
 
 
 @pytest.mark.parametrize("acknowledged", [0, 1])

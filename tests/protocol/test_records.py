@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.records import CONTENT, LARGEST_RECORD, Record, RecordReader, RecordWriter
+from bpipe.protocol.records import (
+    CONTENT,
+    ITEMS,
+    LARGEST_RECORD,
+    Record,
+    RecordReader,
+    RecordWriter,
+)
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
 from bpipe.protocol.writer import BackedWriter
 from tests.support.loopback import EVERYTHING, fill
@@ -239,6 +246,16 @@ def test_the_largest_record_is_right() -> None:
     assert take(reader) == b"x"
 
 
+@pytest.mark.parametrize("kind", ITEMS)
+def test_a_record_of_items_holds_whole_ones(kind: Record) -> None:
+    half, items = BackedReader(1000), bytes(2 * ITEMS[kind])
+    arrive(half, record(items, kind) + record(items[1:], kind))
+    consumer = RecordReader(half, {kind})
+    assert take(consumer) == items
+    with pytest.raises(ProtocolError, match="a record that cannot be"):
+        take(consumer)
+
+
 def test_so_is_a_kind_for_which_this_end_has_no_use() -> None:
     half, _ = make(record(b"x", ERRORS))
     reader = RecordReader(half)
@@ -315,6 +332,15 @@ def test_what_is_counted_for_people_has_no_headers() -> None:
     assert sizes == [(8, 0), (8, 8)]  # never more than is true, and all in the end
     writer.wrote(fill(writer.space(1), b"9"))
     assert half.content() == (9, 8)
+
+
+def test_items_are_not_counted_for_people() -> None:
+    half = BackedWriter(100)
+    writer = RecordWriter(half)
+    writer.wrote(fill(writer.space(3), b"123"))
+    writer.wrote(fill(writer.space(16), bytes(16)), Record.BASE)
+    writer.wrote(fill(writer.space(2), b"oh"), ERRORS)
+    assert half.content() == (5, 0)
 
 
 def test_of_what_was_taken_the_data_is_counted() -> None:
