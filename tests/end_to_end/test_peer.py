@@ -52,9 +52,10 @@ class Two:
         *more: str,
         calls: bool,
         cuts: list[Cut],
+        ours: tuple[str, ...] = (),
     ) -> None:
         name = () if kind != "named" else ("--name", "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro")
-        ours = () if kind == "plain" else ("--secret", str(key), *name)
+        ours += () if kind == "plain" else ("--secret", str(key), *name)
         theirs = () if kind == "plain" else ("--secret-file", str(key), *name)
         theirs += more
         window_of = "--buffer", str(MIB)
@@ -102,6 +103,25 @@ def test_so_they_do_in_records(start: Start, key: Path, calls: bool) -> None:
     two = Two(start, key, "plain", *more, calls=calls, cuts=cuts(calls))
     go_both_ways(two)
     assert said in two.bpipe.text
+
+
+@ROLES
+@pytest.mark.parametrize("sends", [True, False], ids=["it sends", "it receives"])
+def test_a_stream_becomes_a_file(
+    start: Start, key: Path, tmp_path: Path, calls: bool, sends: bool
+) -> None:
+    new, path = random.Random(calls).randbytes(3 * MIB), tmp_path / "file"
+    path.write_bytes(new[:MIB] + b"another" + new[MIB + 7 : -5])
+    output = "--output", str(path)
+    ours, theirs = (output, ()) if sends else ((), output)
+    two = Two(start, key, "plain", *theirs, calls=calls, cuts=cuts(calls)[:5], ours=ours)
+    sender, receiver = (two.other, two.bpipe) if sends else (two.bpipe, two.other)
+    receiver.stdin.close()
+    sender.stdin.write(new)
+    sender.stdin.close()
+    assert finish(two.bpipe, two.other) == [0, 0]
+    assert path.read_bytes() == new
+    two.check(links=1)
 
 
 def go_both_ways(two: Two) -> None:
