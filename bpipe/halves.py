@@ -7,16 +7,17 @@ whoever is behind it, and costs nothing later.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from bpipe.comparison import Comparison
 from bpipe.engine import Engine
-from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.records import Record, RecordReader, RecordWriter
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import UNTOLD, Finish
 from bpipe.protocol.writer import BackedWriter
+
+if TYPE_CHECKING:
+    from bpipe.protocol.block_writer import BlockWriter
 
 
 class Ending(Protocol):
@@ -46,10 +47,15 @@ class Inward(NamedTuple):
 
 
 def outward(engine: Engine, space: Callable[[int], Views] | None = None) -> Outward:
-    """A producer begins: what it writes to. ``space`` lends the memory, else the writer does."""
+    """A producer begins: what it writes to. ``space`` lends the memory, else the writer does.
+
+    What compares is loaded only where that is to be done.
+    """
     if not engine.session.terms.begin():
         return Outward(engine.writer, space or engine.writer.space, engine.finish)
     if engine.session.terms.to_file:
+        from bpipe.comparison import Comparison
+
         comparison = Comparison(engine, space)
         return Outward(comparison.half, comparison.half.space, comparison.finish)
     records = RecordWriter(engine.writer, space)

@@ -26,11 +26,11 @@ from bpipe.ends.program import Program, Written
 from bpipe.ends.program_streams import HOLDERS_LINGER, READ, Input, Started
 from bpipe.engine import Engine
 from bpipe.net.outlet import waiting
-from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.ending import MOVING
-from bpipe.protocol.records import Record, RecordWriter
+from bpipe.protocol.records import Record
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Ended, Finish
+from bpipe.protocol.writer import BackedWriter
 
 
 class Talking(Started, Protocol):
@@ -152,7 +152,7 @@ class _Flow:
     kind: ClassVar[Record]
 
     def __init__(self, outputs: Outputs, child: Talking) -> None:
-        assert isinstance(outputs.half, (RecordWriter, BlockWriter))
+        assert not isinstance(outputs.half, BackedWriter)
         self.ended = False
         self._outputs = outputs
         self._records = outputs.half

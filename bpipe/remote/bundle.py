@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # that takes long, and is not used
 LONGEST: Final = 56 << 10  # bytes of a line: each of them is sent for every session
 RELAY: Final = ("bpipe.remote.relay",)
 HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
+COMPARING: Final = "bpipe.comparison"  # for a holder whose stream goes to a file
 
 _BOOT: Final = "bpipe.remote.boot"
 _LINE: Final = (

@@ -26,7 +26,7 @@ from bpipe.pipe import BackedPipe
 from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import RECORDS, Ended
+from bpipe.protocol.wire import FILE, RECORDS, Ended
 from bpipe.remote import PYTHON, bundle
 
 PROMPT: Final = b">>> "
@@ -88,6 +88,7 @@ class Remote(Command):
         super().__init__(first, self._tell_of_carrier, name=name, begun=begun)
         self._later = tuple(later)
         self._errand = errand
+        self._modules: tuple[str, ...] = bundle.HOLDER
         self._say = tell
         self._nonce = secrets.token_hex(8)
         token = secrets.token_bytes(32)
@@ -99,6 +100,10 @@ class Remote(Command):
         }
         self._answer: Answer | None = None  # of the connection on which the session began
         self._agent_told = False
+
+    def bring(self, module: str) -> None:
+        """This one is sent to the holder as well."""
+        self._modules += (module,)
 
     def argv_of(self, turn: int) -> Sequence[str]:
         """The command, with what it starts on the far side."""
@@ -173,7 +178,7 @@ class Remote(Command):
     def _line(self) -> bytes:
         if self.quiet:
             return bundle.line(bundle.RELAY, self._words)
-        return bundle.line(bundle.HOLDER, {**self._words, "errand": self._errand.words})
+        return bundle.line(self._modules, {**self._words, "errand": self._errand.words})
 
     def _understand(self, text: bytes) -> Answer:
         try:
@@ -270,5 +275,7 @@ async def open_pipe(
     has to have, see ``protocol/terms.py``. Raises AddressError if there is no such command here.
     """
     await remote.check(0.0)
+    if needs & FILE:
+        remote.bring(bundle.COMPARING)
     session = Session(buffer_size, limits, needs=RECORDS | needs)
     return BackedPipe(session, Dialer(session, remote, remote.manners.backoff()))
