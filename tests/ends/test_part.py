@@ -460,6 +460,7 @@ def test_a_device_is_written_in_place(device: Callable[[int], Path]) -> None:
     assert text == f"cannot write {path}: the device is in use"
     assert not usage
     target.renew()
+    assert not target.finish(5, lambda: False)
     assert finish(target, 5)
     target.cut(2)
     assert not target.remove()

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 
 import pytest
 
@@ -154,16 +155,18 @@ def receive(path: Path, data: bytes, disk: Disk | None = None) -> tuple[FileOutc
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB; only root can make one."""
-    if os.geteuid():
-        pytest.skip("only root can mount")
-    where = tmp_path / "small"
-    where.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(where)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield where
-    subprocess.run(["umount", "--lazy", str(where)], check=True)
+    """A file system of 4 MiB that nobody else sees; it is gone when its holder is."""
+    mount = f"mount -t tmpfs -o size=4m none {tmp_path} && echo mounted && cat"
+    argv = ["unshare", "--mount", "sh", "-c", mount]
+    try:
+        holder = subprocess.Popen(argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare(1)")
+    with holder:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != b"mounted\n":
+            pytest.skip("nothing can be mounted here")
+        yield Path(f"/proc/{holder.pid}/root{tmp_path}")
 
 
 @pytest.fixture
