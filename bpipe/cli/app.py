@@ -156,7 +156,7 @@ def listen(
 
 
 @app.command(cls=SshCommand, epilog=examples.SSH)
-@grouped(without=("retry_max",))
+@grouped(without=("send_only", "recv_only", "retry_max"))
 def ssh(
     context: typer.Context,
     *,
@@ -167,6 +167,7 @@ def ssh(
         ),
     ],
     command: Annotated[list[str], argument("COMMAND...", "What runs there, in a shell.")],
+    direction: Direction,
     tuning: Tuning,
     report: Report,
 ) -> int:
@@ -174,14 +175,16 @@ def ssh(
     del destination, command  # the context has them, and ssh's options
     if isinstance(context.obj, ForSsh):
         return execute(context.obj.words)
-    return over_ssh(context.obj, context.find_root().obj).run(tuning, report.settings())
+    return over_ssh(context.obj, context.find_root().obj).run(direction, tuning, report.settings())
 
 
 @app.command("run", cls=Command, epilog=examples.RUN)
-@grouped(without=("retry_max",))
-def run_by(context: typer.Context, via: Via, tuning: Tuning, report: Report) -> int:
+@grouped(without=("send_only", "recv_only", "retry_max"))
+def run_by(
+    context: typer.Context, via: Via, direction: Direction, tuning: Tuning, report: Report
+) -> int:
     """Run a command elsewhere, as --via starts one."""
-    return by(via, context.obj).run(tuning, report.settings())
+    return by(via, context.obj).run(direction, tuning, report.settings())
 
 
 @app.command(cls=Command)

@@ -1,19 +1,20 @@
-"""The options that say which of the two streams is wanted."""
+"""The options that say which of the two streams is wanted, and whether one becomes a file."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from bpipe.cli.groups import DIRECTION, flag
+from bpipe.cli.groups import DIRECTION, FILES, flag, text
 
 if TYPE_CHECKING:
     from bpipe.ends.streams import Directions
 
 
 class Direction(NamedTuple):
-    """Which of the two streams is not wanted."""
+    """Which of the two streams is not wanted, and the file that may take the place of stdout."""
 
     send_only: Annotated[
         bool, flag("--send-only", help="Take nothing from the peer.", panel=DIRECTION)
@@ -21,6 +22,20 @@ class Direction(NamedTuple):
     recv_only: Annotated[bool, flag("--recv-only", help="Do not read stdin.", panel=DIRECTION)] = (
         False
     )
+    output: Annotated[
+        str | None,
+        text(
+            "--output",
+            metavar="FILE",
+            help="Write what comes to FILE.part, which becomes FILE when all of it is on the disk;"
+            " what lies there already is not sent. A disk is written in place.",
+            panel=FILES,
+        ),
+    ] = None
+    whole: Annotated[
+        bool,
+        flag("--whole", help="Send all of it, also what lies there already.", panel=FILES),
+    ] = False
 
     def directions(self) -> Directions:
         """The same for those who start the ends."""
@@ -28,4 +43,18 @@ class Direction(NamedTuple):
 
         if self.send_only and self.recv_only:
             raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
+        if self.send_only and self.output is not None:
+            raise typer.BadParameter("--output is for what comes: no --send-only")
+        if self.whole and self.recv_only and self.output is None:
+            raise typer.BadParameter("--whole is about what is sent: no --recv-only")
         return Directions(self.send_only, self.recv_only)
+
+    def path(self) -> str | None:
+        """Where the file is to be, if there is to be one."""
+        if self.output is None:
+            return None
+        if self.output in ("", "-"):
+            raise typer.BadParameter("--output takes the name of a file; without it, it is stdout")
+        if self.output.startswith("~/"):
+            return os.path.expanduser(self.output)  # behind a = no shell has done it
+        return self.output

@@ -24,6 +24,7 @@ bpipe's long ones before it.
 Examples:
   tar c . | bpipe ssh far.example 'tar x -C /dst'
   bpipe ssh -p 2222 me@far.example 'pg_dump shop' > shop.sql
+  bpipe ssh --output shop.sql far.example 'pg_dump shop'
   rsync -a -e 'bpipe ssh' src/ far.example:dst
   BORG_RSH='bpipe ssh' borg create ssh://far.example/./repo::now src
   GIT_SSH_COMMAND='bpipe ssh' git clone far.example:project.git
@@ -48,6 +49,7 @@ LISTEN: Final = f"""\
 Examples:
   bpipe listen :7000 --secret ~/.bpipe.key --name src | tar x -C /dst
   bpipe listen :7000 --secret ~/.bpipe.key --name old < old.tar
+  bpipe listen :7000 --secret ~/.bpipe.key --name all --output all.tar
   bpipe listen unix:/run/user/1000/sum < answer
   bpipe listen localhost:7000 -- psql -1 -o /dev/null -v ON_ERROR_STOP=1 shop
 

@@ -6,11 +6,12 @@ import os
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from bpipe.cli.complain import complain
+from bpipe.cli.direction import Direction
 from bpipe.cli.groups import CONNECTION, text
 from bpipe.cli.options import Tuning
 from bpipe.errors import explain
@@ -59,28 +60,31 @@ class There(NamedTuple):
     reads_stdin: bool = True
     begun: Launched | None = None  # the first, if it was started already
 
-    def run(self, tuning: Tuning, settings: Settings) -> int:
+    def run(self, direction: Direction, tuning: Tuning, settings: Settings) -> int:
         """Join ours to it, until it has ended; returns the exit status."""
+        from bpipe.api import BUFFER_SIZE
         from bpipe.cli.runs import collect_garbage
-        from bpipe.ends.streams import Directions
+        from bpipe.protocol.patience import Limits
         from bpipe.run.session import Wanted, run_session
 
+        if direction.whole and direction.output is None:
+            raise typer.BadParameter("--whole is about a file: name one with --output")
+        directions = direction.directions()._replace(recv_only=not self.reads_stdin)
+        output, whole = direction.path(), direction.whole
+        wanted = Wanted(directions, host=self.host, output=output, whole=whole)
+        terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER), wanted.needs)
         collect_garbage()
-        wanted = Wanted(Directions(recv_only=not self.reads_stdin), host=self.host)
-        opened = partial(self._open, tuning)
+        opened = partial(self._open, terms)
         return run_session(opened, wanted, settings, self.host, listens=False)
 
-    def _open(self, tuning: Tuning, hear: Callable[[str], None]) -> Awaitable[BackedPipe]:
+    def _open(self, terms: dict[str, Any], hear: Callable[[str], None]) -> Awaitable[BackedPipe]:
         """A pipe to it; ``hear`` is told what is said by what starts it."""
-        from bpipe.api import BUFFER_SIZE
-        from bpipe.protocol.patience import Limits
         from bpipe.remote.carrier import Errand, Remote, open_pipe
 
-        terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER))
         limits, size = terms["limits"], terms["buffer_size"]
         errand = Errand(self.command, limits.heartbeat, limits.give_up_after, size)
         remote = Remote(self.first, self.later, errand, hear, name=self.host, begun=self.begun)
-        return open_pipe(remote, limits, size)
+        return open_pipe(remote, limits, size, terms["needs"])
 
 
 def over_ssh(call: Call, begun: Launched | None = None) -> There:

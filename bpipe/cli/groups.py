@@ -14,11 +14,12 @@ _Command = Callable[..., int]
 
 # The panels of the help, in its order.
 DIRECTION: Final = "Direction"
+FILES: Final = "Files"
 MANY: Final = "Services, and many sessions"
 SECRET: Final = "Secret"
 CONNECTION: Final = "Connection and outages"
 SHOWN: Final = "What is shown"
-PANELS: Final = (DIRECTION, MANY, SECRET, CONNECTION, SHOWN)
+PANELS: Final = (DIRECTION, FILES, MANY, SECRET, CONNECTION, SHOWN)
 
 
 def option(

@@ -25,7 +25,8 @@ class Many(NamedTuple):
         flag(
             "-k",
             "--keep-open",
-            help="Serve many callers, each with a program (--) or a connection (--to) of its own.",
+            help="Serve many callers, each with a program (--) or a connection (--to) of its own,"
+            " or one after the other (--output).",
             panel=MANY,
         ),
     ] = False
@@ -88,7 +89,8 @@ class Many(NamedTuple):
         """What is joined to a pipe, or to each of many."""
         from bpipe.run.session import Wanted
 
-        wanted = Wanted(direction.directions(), program, self._service())
+        directions, output = direction.directions(), direction.path()
+        wanted = Wanted(directions, program, self._service(), output=output, whole=direction.whole)
         self._require_sense(direction, wanted)
         if program is not None:
             _require_program(program)
@@ -111,21 +113,26 @@ class Many(NamedTuple):
                 ("--", wanted.program is not None),
                 ("--to", self.to is not None),
                 ("--from", self.from_ is not None),
+                ("--output", wanted.output is not None),
             )
             if given
         ]
         if len(joined) > 1:
             raise typer.BadParameter(f"{joined[0]} and {joined[1]} contradict each other")
-        if joined and (direction.send_only or direction.recv_only):
+        if joined not in ([], ["--output"]) and (direction.send_only or direction.recv_only):
             what = "a program" if joined == ["--"] else "a connection"
             raise typer.BadParameter(f"{what} takes both streams: no --send-only, no --recv-only")
         if self.keep_open and not joined:
             raise typer.BadParameter(
-                "-k serves each caller with a program (--) or a service (--to)"
+                "-k serves each caller with a program (--), a service (--to) or a file (--output)"
             )
+        if self.from_ is not None and direction.whole:
+            raise typer.BadParameter("--whole is about one stream: no --from")
         many = self.keep_open or self.from_ is not None
         if not many and (self.max_sessions or self.drain) is not None:
             raise typer.BadParameter("--max-sessions and --drain are about many (-k, --from)")
+        if wanted.output is not None and self.max_sessions is not None:
+            raise typer.BadParameter("--output takes one session at a time: no --max-sessions")
 
 
 def _require_program(program: list[str]) -> None:

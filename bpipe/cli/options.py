@@ -13,6 +13,7 @@ from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.groups import CONNECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
 from bpipe.errors import AddressError
+from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
@@ -191,15 +192,21 @@ class Tuning(NamedTuple):
         ),
     ] = None
 
-    def terms(self, buffer_size: int, usual: Limits) -> dict[str, Any]:
-        """The memory of a session, and its times: these, where no others are asked for."""
+    def terms(self, buffer_size: int, usual: Limits, needs: int = 0) -> dict[str, Any]:
+        """The memory of a session, and its times: these, where no others are asked for.
+
+        ``needs``: what else it has to have, see ``protocol/terms.py``.
+        """
+        buffer_size = self.buffer or buffer_size
+        if needs and buffer_size < SMALLEST_WINDOW:
+            raise typer.BadParameter("--output needs a --buffer of at least 1K")
         give_up_after = usual.give_up_after if self.give_up_after is None else self.give_up_after
         limits = usual._replace(
             heartbeat=self.heartbeat,
             connect_timeout=self.connect_timeout,
             give_up_after=give_up_after,
         )
-        return {"buffer_size": self.buffer or buffer_size, "limits": limits}
+        return {"buffer_size": buffer_size, "limits": limits, "needs": needs}
 
 
 class Report(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -20,6 +21,8 @@ from bpipe.report.settings import Settings
 from bpipe.run.session import Hear, Wanted, run_session
 
 if TYPE_CHECKING:
+    from bpipe.ends.local import Ends
+    from bpipe.ends.part import Target
     from bpipe.net.command import Command, Via
 
 
@@ -46,7 +49,7 @@ class Run:
 
     def one(self, open_pipe: Callable[..., Awaitable[BackedPipe]], wanted: Wanted) -> int:
         """Open one pipe there, joined to this; returns the exit status."""
-        terms = self._tuning.terms(BUFFER_SIZE, Limits())
+        terms = self._tuning.terms(BUFFER_SIZE, Limits(), wanted.needs)
         trusted = self._trusted()
 
         def opened(hear: Hear) -> Awaitable[BackedPipe]:
@@ -66,18 +69,26 @@ class Run:
 
         assert isinstance(self.place, Address)
         address, trusted = self.place, self._trusted()
+        terms = self._terms_of_many(wanted.needs)
+        most = many.most if wanted.output is None else 1
 
-        def opened(each: Serve, told: Told) -> AbstractAsyncContextManager[Sessions]:
-            ends = wanted.apart(Guard(), told.program)
+        def opened(
+            each: Serve, told: Told, target: Target | None
+        ) -> AbstractAsyncContextManager[Sessions]:
+            ends: Callable[[], Ends]
+            if target is not None:
+                ends = partial(wanted.ends_at, target)
+            else:
+                ends = wanted.apart(Guard(), told.program)
 
             async def handle(pipe: BackedPipe) -> None:
+                if wanted.whole:
+                    pipe.engine.session.terms.send_whole()
                 await each(pipe, ends())
 
-            return serve(
-                address, handle, max_sessions=many.most, **trusted, **self._terms_of_many()
-            )
+            return serve(address, handle, max_sessions=most, **trusted, **terms)
 
-        plan = Plan(opened, str(address), many.most, many.drain or 0.0)
+        plan = Plan(opened, str(address), most, many.drain or 0.0, target=wanted.target)
         return run_service(plan, self._told)
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:
@@ -90,7 +101,7 @@ class Run:
             raise typer.BadParameter(f"{local} is both ends: what comes there would go there")
         terms = {**self._trusted(), **self._terms_of_many()}
 
-        def opened(carry: Serve, told: Told) -> AbstractAsyncContextManager[Sessions]:
+        def opened(carry: Serve, told: Told, _: object) -> AbstractAsyncContextManager[Sessions]:
             def dialled() -> Awaitable[BackedPipe]:
                 return dial(self._where(told.carrier), **terms)
 
@@ -106,10 +117,10 @@ class Run:
         self._told = self._settings._replace(credentials=credentials(self._trust))
         return {"insecure": self._trust.insecure, "secret": secret}
 
-    def _terms_of_many(self) -> dict[str, Any]:
+    def _terms_of_many(self, needs: int = 0) -> dict[str, Any]:
         from bpipe.server import BUFFER_SIZE, LIMITS
 
-        return self._tuning.terms(BUFFER_SIZE, LIMITS)
+        return self._tuning.terms(BUFFER_SIZE, LIMITS, needs)
 
 
 def collect_garbage() -> None:

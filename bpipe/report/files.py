@@ -5,12 +5,15 @@ One end writes the file, the other one only knows that there is one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpipe.errors import NotConnected, SessionEnded, SessionLost
 from bpipe.report.format import format_duration, format_size
 from bpipe.report.totals import Done, count, exactly
 from bpipe.status import Status, Tally
+
+if TYPE_CHECKING:
+    from bpipe.ends.file_sink import FileOutcome
 
 
 class Writing(NamedTuple):
@@ -28,18 +31,8 @@ class Writing(NamedTuple):
         return f"{self.file}: {format_size(self.base)} are here already; what is equal is not sent"
 
 
-class Filed(NamedTuple):
-    """What has become of the file, at the end that writes it."""
-
-    file: str
-    part: str  # what is written until all of it is there
-    named: bool  # all of it is on the disk, under its name
-    kept: bool  # else: something lies in the part to go on from
-    tail: int = 0  # bytes of a disk that the stream did not reach
-
-
 def told(
-    done: Done, failure: SessionEnded | None, status: Status, filed: Filed | None, ends: str
+    done: Done, failure: SessionEnded | None, status: Status, filed: FileOutcome | None, ends: str
 ) -> Done:
     """The same end of a run, with what is to be told of the file.
 
@@ -57,7 +50,7 @@ def told(
     return done._replace(part=filed.part) if filed is not None and filed.kept else done
 
 
-def _success(done: Done, tally: Tally, filed: Filed | None) -> str:
+def _success(done: Done, tally: Tally, filed: FileOutcome | None) -> str:
     totals = done.totals
     verb, where, moved = "sent", "there", totals.sent
     if filed is not None:
@@ -75,13 +68,15 @@ def _success(done: Done, tally: Tally, filed: Filed | None) -> str:
     return f"{said}; {exactly(lacking)} less than expected" if lacking > 0 else said
 
 
-def _place(filed: Filed) -> str:
+def _place(filed: FileOutcome) -> str:
     if not filed.tail:
         return f"{filed.file} is on the disk"
     return f"{filed.file} is on the disk, and its last {exactly(filed.tail)} are as before"
 
 
-def _after(failure: SessionEnded, status: Status, filed: Filed | None, ends: str) -> list[str]:
+def _after(
+    failure: SessionEnded, status: Status, filed: FileOutcome | None, ends: str
+) -> list[str]:
     """How far a session got that has failed, and what to do."""
     parts = []
     if filed is not None:

@@ -24,7 +24,7 @@ from bpipe.report.watch import Watch, repeat
 from bpipe.status import State, Status
 
 if TYPE_CHECKING:
-    from bpipe.report.files import Filed
+    from bpipe.ends.file_sink import FileOutcome
 
 
 class PipeWatch(Watch):
@@ -129,6 +129,10 @@ class PipeWatch(Watch):
         if self._shares:
             self._terminal.make_way(data)
 
+    def make_way_for_errors(self, data: Views) -> None:
+        """The same for what a far program says, and what is about to be written to stderr."""
+        self._terminal.make_way(data)
+
     # --- where it stands, and the end ---
 
     def report(self, level: Level) -> None:
@@ -143,7 +147,7 @@ class PipeWatch(Watch):
         exit_status: int,
         *,
         interrupted: bool,
-        filed: Filed | None = None,
+        filed: FileOutcome | None = None,
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
         self._story.conclude(failure, status, exit_status, interrupted=interrupted, filed=filed)

@@ -17,7 +17,7 @@ from bpipe.report.totals import Done, advice, origin
 from bpipe.status import State, Status
 
 if TYPE_CHECKING:
-    from bpipe.report.files import Filed
+    from bpipe.ends.file_sink import FileOutcome
 
 # What explains something, and is no news of a process that has many sessions.
 _EXPLAINS: Final = (Lost, Resumed, Unsteady)
@@ -84,7 +84,7 @@ class SessionStory(Story):
         exit_status: int,
         *,
         interrupted: bool,
-        filed: Filed | None = None,
+        filed: FileOutcome | None = None,
     ) -> None:
         """Tell how it ended; ``interrupted``: because the whole process is to end."""
         self._finish(status)

@@ -19,7 +19,7 @@ from bpipe.report.totals import Done, Progress, Totals, advice, origin, totals
 from bpipe.status import State, Status
 
 if TYPE_CHECKING:
-    from bpipe.report.files import Filed
+    from bpipe.ends.file_sink import FileOutcome
 
 Look = Callable[[Status], None]
 
@@ -101,7 +101,7 @@ class Story:
         exit_status: int,
         *,
         interrupted: bool,
-        filed: Filed | None = None,
+        filed: FileOutcome | None = None,
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
         self._finish(status)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Final
 
-from bpipe.errors import NotConnected, PipeClosed, ProgramFailed, SessionEnded, SessionLost
+from bpipe.errors import (
+    LocalAbort,
+    NotConnected,
+    PipeClosed,
+    ProgramFailed,
+    SessionEnded,
+    SessionLost,
+)
 from bpipe.protocol.wire import Ended, Finish
 
 if TYPE_CHECKING:
@@ -46,7 +53,24 @@ def program_status(finish: Finish) -> int:
 
 
 def decide(outcome: Outcome) -> tuple[int, SessionEnded | None]:
-    """The exit status of a run, and why it is that: the session's failure comes first.
+    """The exit status of a run, and why it is that.
+
+    Where a file is written, nothing counts any more when it has its name, and nothing is a success
+    before.
+    """
+    if outcome.file is not None and outcome.file.named:
+        return 0, None
+    status, failure = _decide(outcome)
+    return (FAILED, _unwritten(outcome)) if not status and outcome.file else (status, failure)
+
+
+def _unwritten(outcome: Outcome) -> SessionEnded:
+    assert outcome.file is not None
+    return LocalAbort(outcome.file.why or f"{outcome.file.file} is not written")
+
+
+def _decide(outcome: Outcome) -> tuple[int, SessionEnded | None]:
+    """The same for other ends: the session's failure comes first.
 
     Then come the program at the far end and that at the near one. Of a consumer that has not taken
     everything its own status tells, if that is not 0. What the far program did after its output
@@ -76,6 +100,8 @@ def decide_command(outcome: Outcome, host: str) -> tuple[int, SessionEnded | Non
     from bpipe.protocol.caller import FORGOTTEN  # whose module not every command loads
 
     failure, far = outcome.failure, outcome.far
+    if outcome.file is not None and outcome.file.named:
+        return 0, None
     if isinstance(failure, PipeClosed):
         return PIPE_CLOSED, failure
     if isinstance(failure, SessionLost) and str(failure).startswith(FORGOTTEN):
@@ -87,7 +113,7 @@ def decide_command(outcome: Outcome, host: str) -> tuple[int, SessionEnded | Non
         return OF_BPIPE, failure
     if (number := program_status(far)) != 0:
         return number, ProgramFailed(f"the command {_words(far)}")
-    return 0, None
+    return (0, None) if outcome.file is None else (OF_BPIPE, _unwritten(outcome))
 
 
 def _words(finish: Finish) -> str:

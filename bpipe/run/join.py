@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bpipe.ends.local import Ends
 from bpipe.ends.scheduling import LoopScheduling
@@ -12,6 +12,9 @@ from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import UNTOLD, Finish, Reason
 from bpipe.run.limits import LACKING, describe
 from bpipe.status import Status
+
+if TYPE_CHECKING:
+    from bpipe.ends.file_sink import FileOutcome
 
 
 class Outcome(NamedTuple):
@@ -22,6 +25,7 @@ class Outcome(NamedTuple):
     far: Finish = UNTOLD  # how the peer's producer has ended, as far as is known
     near: Finish = UNTOLD  # the same of the program behind our own ends
     left_early: bool = False  # that one has not taken all that came
+    file: FileOutcome | None = None  # what has become of the file behind our own ends
 
 
 class Join:
@@ -51,7 +55,9 @@ class Join:
             await self._pipe.wait_closed()
             await self._ends.wait()
         reader, near = self._pipe.reader, self._ends.result or UNTOLD
-        return Outcome(engine.failure, engine.status(), reader.finish, near, reader.left_early)
+        file = getattr(self._ends, "outcome", None)  # only those of a file have one
+        left_early = reader.left_early
+        return Outcome(engine.failure, engine.status(), reader.finish, near, left_early, file)
 
     def _say_what_is_not_used(self) -> None:
         """With records nobody is asked to stop: the ends take them, and drop the data."""

@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from bpipe.ends.local import Ends
 from bpipe.ends.streams import take_streams
@@ -20,6 +20,9 @@ from bpipe.run.exits import decide
 from bpipe.run.join import Join
 from bpipe.run.limits import LACKING, allow_sessions
 from bpipe.run.process import CANNOT_OPEN, Process, cannot_begin, tell_manager
+
+if TYPE_CHECKING:
+    from bpipe.ends.part import Target
 
 
 class Sessions(ServerView, Protocol):
@@ -45,7 +48,9 @@ class Told(NamedTuple):
     carrier: Callable[[str], None]  # what a command says whose run is a connection
 
 
-Open = Callable[[Serve, Told], AbstractAsyncContextManager[Sessions]]
+# With the file that takes what comes in one session after the other, if there is one.
+Open = Callable[[Serve, Told, "Target | None"], AbstractAsyncContextManager[Sessions]]
+Targets = AbstractContextManager["Target | None"]
 
 
 class Plan(NamedTuple):
@@ -56,6 +61,7 @@ class Plan(NamedTuple):
     most: int  # sessions at once
     drain: float  # seconds that those who are served have to end, after SIGTERM
     peer: str | None = None  # the address to which it connects; None: its callers are the peers
+    target: Callable[[], Targets] = contextlib.nullcontext
 
 
 def run_service(plan: Plan, settings: Settings) -> int:
@@ -86,12 +92,15 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 told = Told(self._watch.tell_of_program, self._watch.tell_of_carrier)
-                opened = self._plan.open(self._serve, told)
+                target = stack.enter_context(self._plan.target())
+                opened = self._plan.open(self._serve, told, target)
                 self._sessions = await stack.enter_async_context(opened)
             except CANNOT_OPEN as error:
                 return self.process.refuse(error, self._plan.name, listens=True)
             self.process.begin()
             self._watch.begin(self._sessions)
+            if target is not None:
+                self._watch.tell_of_file(target.path, target.base, in_place=target.device)
             self._sessions.observe(self._refused)
             tell_manager("READY=1", f"listening on {self._sessions.address}")
             await self._ending.wait()
@@ -110,8 +119,8 @@ class Service:
         outcome = await Join(pipe, ends, process.scheduling).run()
         process.release(engine)
         status, failure = decide(outcome)
-        interrupted = process.deadly is not None
-        story.conclude(failure, outcome.status, status, interrupted=interrupted)
+        interrupted, file = process.deadly is not None, outcome.file
+        story.conclude(failure, outcome.status, status, interrupted=interrupted, filed=file)
 
     def _refused(self) -> None:
         self._watch.note_refused(self._sessions.refused)

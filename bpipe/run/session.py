@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ from bpipe.ends.stdio import Stdio
 from bpipe.ends.streams import Directions, Streams, silence_stderr_within_data, take_streams
 from bpipe.net.address import Address
 from bpipe.pipe import BackedPipe
+from bpipe.protocol.wire import FILE, RECORDS
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Settings
 from bpipe.run.exits import decide, decide_command
@@ -29,6 +31,9 @@ from bpipe.run.process import (
 if TYPE_CHECKING:
     from bpipe.ends.guard import Guard
     from bpipe.ends.notices import Tell
+    from bpipe.ends.part import Target
+    from bpipe.protocol.ring import Views
+    from bpipe.run.succession import Succession
 
 Hear = Callable[[str], None]  # a line that a command has said whose run is the connection
 OpenPipe = Callable[[Hear], Awaitable[BackedPipe]]
@@ -41,10 +46,19 @@ class Wanted(NamedTuple):
     program: Sequence[str] | None = None  # and its arguments
     service: Address | None = None  # where it listens
     host: str = ""  # stdin, stdout and stderr are those of a command there, as under ssh
+    output: str | None = None  # the path of a file that takes what comes
+    whole: bool = False  # of what goes to a file: all, also what lies there already
+
+    @property
+    def needs(self) -> int:
+        """What the session has to have for this; see ``protocol/terms.py``."""
+        return 0 if self.output is None else RECORDS | FILE
 
     @property
     def seen(self) -> Directions:
         """What is to be seen of our own stdin and stdout: nothing, if they are not joined."""
+        if self.output is not None:
+            return Directions(send_only=True, recv_only=True)
         return self.directions if self._ours else Directions(recv_only=True)
 
     @property
@@ -54,15 +68,37 @@ class Wanted(NamedTuple):
 
     @property
     def _ours(self) -> bool:
-        return self.program is None and self.service is None
+        return self.program is None and self.service is None and self.output is None
 
-    def ends(self, streams: Streams, watch: PipeWatch) -> Ends:
+    @contextlib.contextmanager
+    def target(self) -> Iterator[Target | None]:
+        """The file that takes what comes, if there is one: open, and locked. TargetError."""
+        if self.output is None:
+            yield None
+            return
+        from bpipe.ends.part import Target
+
+        with contextlib.closing(Target.open(self.output)) as target:
+            yield target
+
+    def ends(self, streams: Streams, watch: PipeWatch, target: Target | None = None) -> Ends:
         """The same as ends."""
         if self._ours:
             return Stdio(streams, self.directions, watch.make_way)
         for descriptor in streams[:2]:
             os.close(descriptor)
+        if target is not None:
+            return self.ends_at(target, watch.make_way_for_errors)
         return self.apart(tell=watch.tell_of_program)()
+
+    def ends_at(self, target: Target, before: Callable[[Views], None] = lambda data: None) -> Ends:
+        """Those of one session that writes to this, which stays open.
+
+        ``before`` is called with what a far program says, and what is about to be said.
+        """
+        from bpipe.ends.files import FileEnds
+
+        return FileEnds(target, before=before, whole=self.whole)
 
     def apart(self, guard: Guard | None = None, tell: Tell = lambda *_: None) -> Callable[[], Ends]:
         """What makes these ends, which are not our own stdin and stdout, as often as it is called.
@@ -99,24 +135,64 @@ def run_session(
     except LACKING as error:
         return cannot_begin(error, manner.failed)
     process = Process(watch, manner=manner)
-    ends = wanted.ends(streams, watch)
+    only = Only(wanted, watch, process, listens=listens)
+    return process.run(only.run(open_pipe, streams, name), name, listens=listens)
 
-    async def main() -> int:
-        try:
-            pipe = await open_pipe(watch.tell_of_carrier)
-        except CANNOT_OPEN as error:
-            return process.refuse(error, name, listens=listens)
-        process.begin()
-        process.take(pipe.engine, ends)
-        join = Join(pipe, ends, process.scheduling)
-        watch.begin(pipe.engine, listens=listens)
-        if listens:
-            tell_manager("READY=1", f"listening on {pipe.status().peer}")
-        outcome = await join.run()
-        process.finish()
-        return _conclude(process, watch, outcome, wanted.host)
 
-    return process.run(main(), name, listens=listens)
+class Only:
+    """The pipe of a process that has one, and what is joined to it."""
+
+    def __init__(
+        self, wanted: Wanted, watch: PipeWatch, process: Process, *, listens: bool
+    ) -> None:
+        self._wanted = wanted
+        self._watch = watch
+        self._process = process
+        self._listens = listens
+
+    async def run(self, open_pipe: OpenPipe, streams: Streams, name: str) -> int:
+        """Open it, and wait until it is over; returns the exit status. ``name`` is for people."""
+        watch, process, listens = self._watch, self._process, self._listens
+        with contextlib.ExitStack() as stack:
+            try:
+                target = stack.enter_context(self._wanted.target())
+                ends = self._wanted.ends(streams, watch, target)
+                pipe = await open_pipe(watch.tell_of_carrier)
+            except CANNOT_OPEN as error:
+                return process.refuse(error, name, listens=listens)
+            if self._wanted.whole:
+                pipe.engine.session.terms.send_whole()
+            process.begin()
+            join = self._join(pipe, ends, target)
+            watch.begin(pipe.engine, listens=listens)
+            if target is not None:
+                watch.tell_of_file(target.path, target.base, in_place=target.device)
+            if listens:
+                tell_manager("READY=1", f"listening on {pipe.status().peer}")
+            outcome = await join.run()
+            process.finish()
+            return self._conclude(outcome)
+
+    def _join(self, pipe: BackedPipe, ends: Ends, target: Target | None) -> Join | Succession:
+        """Where a file is received by who listens, one sender may come after the other."""
+        if target is None or not self._listens:
+            self._process.take(pipe.engine, ends)
+            return Join(pipe, ends, self._process.scheduling)
+        from bpipe.run.succession import Succession  # with all that listens
+
+        again = partial(self._wanted.ends_at, target, self._watch.make_way_for_errors)
+        return Succession(pipe, ends, self._process, self._watch, again)
+
+    def _conclude(self, outcome: Outcome) -> int:
+        """Say how it ended; returns the exit status."""
+        process, host = self._process, self._wanted.host
+        status, failure = decide_command(outcome, host) if host else decide(outcome)
+        if outcome.failure is None or failure is None:
+            process.pardon()
+        interrupted, file = process.deadly is not None, outcome.file
+        status = status if process.deadly is None else 128 + process.deadly
+        self._watch.conclude(failure, outcome.status, status, interrupted=interrupted, filed=file)
+        return status
 
 
 def _watch(settings: Settings, streams: Streams, wanted: Wanted) -> PipeWatch:
@@ -125,14 +201,3 @@ def _watch(settings: Settings, streams: Streams, wanted: Wanted) -> PipeWatch:
     from bpipe.report.command import CommandWatch
 
     return CommandWatch(settings, streams, wanted.seen)
-
-
-def _conclude(process: Process, watch: PipeWatch, outcome: Outcome, host: str) -> int:
-    """Say how it ended; returns the exit status."""
-    status, failure = decide_command(outcome, host) if host else decide(outcome)
-    if outcome.failure is None:
-        process.pardon()
-    interrupted = process.deadly is not None
-    status = status if process.deadly is None else 128 + process.deadly
-    watch.conclude(failure, outcome.status, status, interrupted=interrupted)
-    return status

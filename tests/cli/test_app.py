@@ -87,6 +87,16 @@ WRONG = [
     ("half of many", "connect far --recv-only --from :2", "a connection takes both streams"),
     ("a program and a service", "listen --to :22 -- cat", "-- and --to contradict each other"),
     ("a program and a door", "connect far --from :2 -- cat", "-- and --from contradict each other"),
+    ("a file without a name", "listen --output=", "--output takes the name of a file"),
+    ("a file that is stdout", "connect far --output -", "--output takes the name of a file"),
+    ("a file of what is sent", "listen --send-only --output a", "for what comes: no --send-only"),
+    ("a program and a file", "listen --output a -- cat", "-- and --output contradict each other"),
+    ("a service and a file", "listen --output a --to :22", "--to and --output contradict each"),
+    ("a door and a file", "connect far --from :2 --output a", "--from and --output contradict"),
+    ("a file for many", "listen -k --output a --max-sessions 2", "one session at a time: no --max"),
+    ("a file in small pieces", "listen --output a --buffer 1023", "a --buffer of at least 1K"),
+    ("all of nothing", "connect far --recv-only --whole", "about what is sent: no --recv-only"),
+    ("all of many", "connect far --from :2 --whole", "--whole is about one stream: no --from"),
     ("many of nothing", "listen -k", "-k serves each caller with a program"),
     ("one, not so many", "listen --max-sessions 3 -- cat", r"are about many \(-k, --from\)"),
     ("one, not drained", "connect far --drain 0", r"are about many \(-k, --from\)"),
@@ -206,14 +216,14 @@ def test_the_variable_holds_a_secret_and_not_the_name_of_its_file(
 
 
 PANELS = [
-    *("Arguments", "Direction", "Services, and many sessions", "Secret"),
+    *("Arguments", "Direction", "Files", "Services, and many sessions", "Secret"),
     *("Connection and outages", "What is shown"),
 ]
 HELP = {
     "connect": PANELS,
     "listen": PANELS,
-    "ssh": ["Arguments", *PANELS[-2:]],
-    "run": PANELS[-2:],
+    "ssh": ["Arguments", "Files", *PANELS[-2:]],
+    "run": ["Files", *PANELS[-2:]],
     "keygen": ["Arguments"],
     "demo": ["Arguments"],
 }
@@ -242,7 +252,7 @@ def test_help_ends_with_examples_and_what_the_exit_status_means(
     run([command, "--help"])
     text = capsys.readouterr().out
     examples, _, rest = text.partition("\nExamples:\n")[2].partition("\n\n")
-    assert len(examples.splitlines()) == 4
+    assert len(examples.splitlines()) in (4, 5)
     assert all(f"bpipe {command}" in line for line in examples.splitlines())
     assert rest.startswith("Exit status:\n  0 all delivered, 1 failed, 2 usage, 3 never connected,")
     assert rest.endswith("\n\nThe manual: man bpipe\n")

@@ -1,4 +1,4 @@
-"""Which of the two streams is wanted."""
+"""Which of the two streams is wanted, and what becomes of the one that comes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,34 @@ def test_which_directions() -> None:
     assert Direction().directions() == Directions()
     assert Direction(send_only=True).directions() == Directions(send_only=True)
     assert Direction(recv_only=True).directions() == Directions(recv_only=True)
+    assert Direction(recv_only=True, output="a", whole=True).directions().recv_only
 
 
-def test_what_contradicts_itself() -> None:
-    with pytest.raises(typer.BadParameter, match="leave nothing to do"):
-        Direction(True, True).directions()
+@pytest.mark.parametrize(
+    ("direction", "said"),
+    [
+        (Direction(send_only=True, recv_only=True), "leave nothing to do"),
+        (Direction(send_only=True, output="a"), "no --send-only"),
+        (Direction(recv_only=True, whole=True), "no --recv-only"),
+    ],
+)
+def test_what_contradicts_itself(direction: Direction, said: str) -> None:
+    with pytest.raises(typer.BadParameter, match=said):
+        direction.directions()
+
+
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [(None, None), ("a", "a"), ("./-", "./-"), ("~/a", "/home/me/a"), ("~me", "~me")],
+)
+def test_where_the_file_is(
+    monkeypatch: pytest.MonkeyPatch, output: str | None, path: str | None
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert Direction(output=output).path() == path
+
+
+@pytest.mark.parametrize("output", ["", "-"])
+def test_stdout_is_no_file(output: str) -> None:
+    with pytest.raises(typer.BadParameter, match="the name of a file; without it, it is stdout"):
+        Direction(output=output).path()

@@ -8,6 +8,7 @@ from bpipe.cli.direction import Direction
 from bpipe.cli.many import Many
 from bpipe.ends.streams import Directions
 from bpipe.net.address import Address
+from bpipe.protocol.wire import FILE, RECORDS
 from bpipe.run.session import Wanted
 
 
@@ -24,6 +25,13 @@ from bpipe.run.session import Wanted
 )
 def test_what_is_joined(many: Many, program: list[str] | None, wanted: Wanted) -> None:
     assert many.ends(Direction(), program) == wanted
+
+
+@pytest.mark.parametrize("many", [Many(), Many(keep_open=True)])
+def test_what_goes_to_a_file(many: Many) -> None:
+    wanted = many.ends(Direction(output="a", whole=True), None)
+    assert wanted == Wanted(Directions(), output="a", whole=True)
+    assert many.ends(Direction(recv_only=True, output="a"), None).needs == RECORDS | FILE
 
 
 def test_how_many_and_from_where() -> None:

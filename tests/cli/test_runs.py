@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,10 @@ print(status, *sorted(sys.modules), file=sys.stderr)
 """
 OF_MANY = {"bpipe.server", "bpipe.run.service", "bpipe.report.service", "bpipe.report.census"}
 OF_CARRIERS = {"bpipe.net.command", "bpipe.net.carrier", "bpipe.net.spawn"}
+OF_FILES = {
+    *("bpipe.ends.files", "bpipe.ends.part", "bpipe.report.files", "bpipe.run.succession"),
+    "bpipe.protocol.assembly",
+}
 OF_ENDS = {"bpipe.ends.program", "bpipe.ends.guard", "bpipe.ends.sockets", "bpipe.run.forward"}
 
 
@@ -31,7 +36,7 @@ def test_one_pipe_loads_nothing_that_only_many_or_other_ends_need() -> None:
     loaded = modules_after("'connect', 'localhost:1', '--connect-timeout', '0'")
     assert "3" in loaded
     assert "bpipe.ends.stdio" in loaded
-    assert not loaded & (OF_MANY | OF_ENDS | OF_CARRIERS)
+    assert not loaded & (OF_MANY | OF_ENDS | OF_CARRIERS | OF_FILES)
 
 
 @pytest.mark.parametrize("local", ["'/nowhere/at/all'", "'*:0'"])
@@ -40,3 +45,10 @@ def test_many_that_cannot_begin_tell_why(local: str) -> None:
     loaded = modules_after(arguments)
     assert loaded >= OF_MANY | {"bpipe.ends.sockets", "bpipe.run.forward"}
     assert loaded & {"1", "2"}
+
+
+def test_what_is_no_file_is_told_before_anything_else(tmp_path: Path) -> None:
+    for arguments in ("'connect', 'localhost:1'", "'listen', 'localhost:0', '-k'"):
+        loaded = modules_after(f"{arguments}, '--output', '{tmp_path}'")
+        assert "2" in loaded
+        assert "bpipe.ends.part" in loaded

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.errors import (
     Busy,
     LocalAbort,
@@ -16,12 +17,12 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
-from bpipe.report.files import Filed, Writing, told
+from bpipe.report.files import Writing, told
 from bpipe.report.totals import Done, Totals, advice
 from bpipe.status import Status, Tally
 from tests.support.statuses import COMPARING, FILING, MIB
 
-NAMED = Filed("a.tar", "a.tar.part", named=True, kept=False)
+NAMED = FileOutcome(named=True, kept=False, file="a.tar", part="a.tar.part")
 KEPT = NAMED._replace(named=False, kept=True)
 GONE = KEPT._replace(kept=False)
 SENT = Totals(sent=500 * MIB, confirmed=500 * MIB, elapsed=100.0)
@@ -71,7 +72,7 @@ def test_where_it_goes(writing: Writing, said: str) -> None:
     ],
 )
 def test_the_last_line_of_a_success(
-    totals: Totals, tally: Tally, filed: Filed | None, said: str
+    totals: Totals, tally: Tally, filed: FileOutcome | None, said: str
 ) -> None:
     done = Done(0, None, totals=totals)
     status = replace(FILING if filed else COMPARING, tally=tally)
@@ -116,7 +117,7 @@ GOES_ON = "the same commands go on from there"
     ],
 )
 def test_what_is_advised_after_a_failure(
-    failure: SessionEnded, status: Status, filed: Filed | None, ends: str, said: str
+    failure: SessionEnded, status: Status, filed: FileOutcome | None, ends: str, said: str
 ) -> None:
     done = told(Done(1, "why", advice="x"), failure, status, filed, ends)
     assert done.advice == said
@@ -141,7 +142,7 @@ def test_who_was_never_connected_has_read_no_stdin_if_he_writes_a_file(
     ],
 )
 def test_what_programs_are_told(
-    failure: SessionEnded | None, filed: Filed | None, fields: dict[str, Any]
+    failure: SessionEnded | None, filed: FileOutcome | None, fields: dict[str, Any]
 ) -> None:
     done = told(Done(0, None), failure, FILING, filed, "both ends")
     assert {"file": done.file, "part": done.part} == fields

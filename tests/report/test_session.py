@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 import bpipe
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.errors import LocalAbort, SessionEnded
 from bpipe.protocol.wire import Reason
 from bpipe.report.events import Event, OfSession
-from bpipe.report.files import Filed
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level
 from tests.support.pairs import both, pair, run, until
@@ -117,7 +117,7 @@ def test_what_has_become_of_a_file_is_told_at_the_end_of_each_session() -> None:
     async def check() -> None:
         async with both() as (_, listener):
             told = Told(listener)
-            filed = Filed("a.tar", "a.tar.part", named=True, kept=False)
+            filed = FileOutcome(named=True, kept=False, file="a.tar", part="a.tar.part")
             told.story.conclude(None, listener.status(), 0, interrupted=False, filed=filed)
         assert told.endings[0].done.file == "a.tar"
         assert told.heard.events[-1].words().endswith("; a.tar is on the disk")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import bpipe
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.errors import LocalAbort, NotConnected, PipeClosed, ProgramFailed, SessionLost
-from bpipe.report.files import Filed
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings
 from tests.support.pairs import pair, until
@@ -110,7 +110,7 @@ def test_what_has_become_of_the_file_is_told_in_the_last_line() -> None:
     async def check(watch: PipeWatch) -> None:
         async with pair() as (caller, _):
             watch.begin(caller.engine, listens=False)
-            filed = Filed("a.tar", "a.tar.part", named=False, kept=True)
+            filed = FileOutcome(named=False, kept=True, file="a.tar", part="a.tar.part")
             lost = SessionLost("given up")
             watch.conclude(lost, BEFORE, 4, interrupted=False, filed=filed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.errors import (
     Busy,
     LocalAbort,
@@ -105,3 +106,41 @@ def test_of_a_command_its_own_status_tells_and_all_else_is_one(
     for left_early in (False, True):  # whether the command has taken all says its own status
         found = decide_command(Outcome(failure, BEFORE, far, left_early=left_early), "far")
         assert (found[0], found[1] and str(found[1])) == (status, why)
+
+
+NAMED = FileOutcome(named=True, file="a.tar")
+FULL = FileOutcome(kept=True, why="the disk is full", file="a.tar")
+NOT_NAMED = FileOutcome(file="a.tar")
+
+
+@pytest.mark.parametrize(
+    ("failure", "far", "file", "statuses", "why"),
+    [
+        (None, UNTOLD, NAMED, (0, 0), None),
+        (LOST, GOOD, NAMED, (0, 0), None),
+        (PeerAborted("why"), Finish(Ended.RUNNING), NAMED, (0, 0), None),
+        (LOST, GOOD, FULL, (4, 255), "gave up"),
+        (LocalAbort("the disk is full"), UNTOLD, FULL, (1, 255), "the disk is full"),
+        (None, GOOD, FULL, (1, 255), "the disk is full"),
+        (None, GOOD, NOT_NAMED, (1, 255), "a.tar is not written"),
+    ],
+)
+def test_a_file_that_has_its_name_is_a_success_and_nothing_else_is(
+    failure: SessionEnded | None,
+    far: Finish,
+    file: FileOutcome,
+    statuses: tuple[int, int],
+    why: str | None,
+) -> None:
+    outcome = Outcome(failure, BEFORE, far, file=file)
+    for found, status in zip(
+        (decide(outcome), decide_command(outcome, "far")), statuses, strict=True
+    ):
+        assert (found[0], found[1] and str(found[1])) == (status, why)
+
+
+def test_the_status_of_a_program_tells_why_its_file_has_no_name() -> None:
+    outcome = Outcome(None, BEFORE, EXITED, file=FULL)
+    for status, failure in (decide(outcome), decide_command(outcome, "far")):
+        assert status == 3
+        assert str(failure).endswith(" exited with status 3")

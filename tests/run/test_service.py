@@ -28,7 +28,7 @@ from tests.support.pipes import QUICK, until
 servers = []
 
 @contextlib.asynccontextmanager
-async def opened(each, tell):
+async def opened(each, tell, target):
     async def handle(pipe):
         await each(pipe, Program(["cat"]))
     async with bpipe.serve("127.0.0.1:0", handle, limits=QUICK) as server:

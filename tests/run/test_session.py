@@ -14,13 +14,13 @@ from bpipe.run.session import Wanted
 
 RUN: Final = """
 import sys
-from bpipe import pipe
+from bpipe import api
 from bpipe.ends.streams import Directions
 from bpipe.report.settings import Settings
 from bpipe.run.session import Wanted, run_session
 address = sys.argv[1]
 wanted = Wanted(Directions())
-opened = lambda hear: pipe.listen(address)
+opened = lambda hear: api.listen(address)
 sys.exit(run_session(opened, wanted, Settings(), address, listens=True))
 """
 
@@ -32,6 +32,7 @@ sys.exit(run_session(opened, wanted, Settings(), address, listens=True))
         (Wanted(Directions(send_only=True)), True, False),
         (Wanted(Directions(recv_only=True)), False, True),
         (Wanted(Directions(), ["cat"]), False, False),
+        (Wanted(Directions(), output="file"), False, False),
     ],
 )
 def test_a_program_takes_the_place_of_stdin_and_stdout(
