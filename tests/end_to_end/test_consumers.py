@@ -8,7 +8,7 @@ from subprocess import PIPE
 
 import pytest
 
-from tests.end_to_end.consumers import EXACT, LEAVING, SLOW, Case, Comes, run
+from tests.end_to_end.consumers import EXACT, LEAVING, SLOW, WAYS, Case, Comes, run
 from tests.end_to_end.data import MIB
 from tests.end_to_end.helpers import Start, finish
 
@@ -18,12 +18,9 @@ def name(case: Case) -> str:
 
 
 @pytest.mark.parametrize("case", EXACT, ids=name)
-@pytest.mark.parametrize("way", ["plain", "sealed"])
-def test_who_takes_exactly_everything(case: Case, way: str, path: Path) -> None:
-    second = EXACT.index(case) % 2 == 1
-    if way == "plain":
-        way = "unix" if second else "tcp"
-    outcome = run(case, way, path.parent, behind="connect" if second else "listen")
+def test_who_takes_exactly_everything(case: Case, path: Path) -> None:
+    at = EXACT.index(case)
+    outcome = run(case, WAYS[at % 3], path.parent, behind="connect" if at % 2 else "listen")
     assert not outcome.wrong(case), outcome.said
 
 

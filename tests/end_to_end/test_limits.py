@@ -87,11 +87,11 @@ LIMITS = [
     ("-n 5", False, ["connect"]),
     ("-n 8", True, ["listen"]),
     ("-n 9", False, ["connect", "listen"]),
-    ("-n 13", False, ["connect", "listen"]),
-    ("-n 16", False, ["connect", "listen"]),
+    ("-n 13", False, ["connect"]),
+    ("-n 16", False, ["listen"]),
     ("-v 20000", False, ["listen"]),
     ("-v 60000", False, ["connect"]),
-    ("-v 200000", False, ["connect", "listen"]),
+    ("-v 200000", False, ["listen"]),
     ("-v 264000", True, ["connect", "listen"]),
 ]
 

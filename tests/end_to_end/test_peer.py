@@ -28,7 +28,7 @@ bpipe.protocol.noise.REKEY_EVERY = tests.peer_seal.REKEY_EVERY = {SEALINGS}
 """
 
 ROLES = pytest.mark.parametrize("calls", [True, False], ids=["it calls", "it answers"])
-KINDS = pytest.mark.parametrize("kind", ["plain", "sealed", "named"])
+KINDS = pytest.mark.parametrize("kind", ["plain", "named"])
 
 
 def cuts(seed: int) -> list[Cut]:
@@ -152,8 +152,7 @@ def test_a_link_lives_longer_than_its_key(start: Start, key: Path) -> None:
     assert other.lines[-1] == "links 1, errors 0"
 
 
-@ROLES
-@pytest.mark.parametrize("interrupted", ["bpipe", "other"])
+@pytest.mark.parametrize(("calls", "interrupted"), [(True, "bpipe"), (False, "other")])
 def test_an_interrupt_is_told(start: Start, key: Path, calls: bool, interrupted: str) -> None:
     two = Two(start, key, "sealed", calls=calls, cuts=[])
     for each in (two.bpipe, two.other):

@@ -57,8 +57,7 @@ def whole(path: Path) -> tuple[str, ...]:
     return sys.executable, "-c", CONSUMER, str(path)
 
 
-@pytest.mark.parametrize("status", [0, 1, 2, 77, 255])
-@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize(("status", "sealed"), [(0, True), (1, False), (255, True)])
 def test_the_status_of_a_program_is_that_of_the_other_end(
     start: Start, key: Path, status: int, sealed: bool
 ) -> None:
@@ -71,12 +70,11 @@ def test_the_status_of_a_program_is_that_of_the_other_end(
     assert finish(caller, service.bpipe) == [status, status]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
-def test_a_program_that_is_killed_is_told_as_a_shell_does(start: Start, number: int) -> None:
-    service = Service(start, "sh", "-c", f"ulimit -c 0; kill -{number} $$")
+def test_a_program_that_is_killed_is_told_as_a_shell_does(start: Start) -> None:
+    service = Service(start, "sh", "-c", "ulimit -c 0; kill -SEGV $$")
     caller = service.call()
-    assert finish(caller, service.bpipe) == [128 + number, 128 + number]
-    assert f"was killed by {signal.Signals(number).name}" in caller.text
+    assert finish(caller, service.bpipe) == [128 + signal.SIGSEGV, 128 + signal.SIGSEGV]
+    assert "was killed by SIGSEGV" in caller.text
 
 
 def test_a_caller_has_a_program_too(start: Start, tmp_path: Path) -> None:
@@ -129,8 +127,10 @@ def test_a_program_that_goes_on_after_its_output(start: Start, tmp_path: Path) -
     assert finish(caller, service.bpipe) == [9, 9]
 
 
-@pytest.mark.parametrize("shell", [False, True])
-@pytest.mark.parametrize("victim", ["caller", "listener", "both"])
+@pytest.mark.parametrize(
+    ("victim", "shell"),
+    [("caller", False), ("caller", True), ("listener", False), ("both", True)],
+)
 def test_whoever_is_killed_no_program_sees_a_false_end(
     start: Start, tmp_path: Path, victim: str, shell: bool
 ) -> None:
