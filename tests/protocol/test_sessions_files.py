@@ -24,7 +24,7 @@ FIRST = START._replace(window=SMALLEST_WINDOW)
 
 def receiver(secret: Secret | None = None) -> Listener:
     """One whose sender was heard; there is a link."""
-    listener = Listener(b"what lies there", secret, NEEDS)
+    listener = Listener(b"what lies there", secret, NEEDS, SMALLEST_WINDOW)
     caller = listener.admit(opening(position=FIRST))
     feed(listener.channel, caller.frames.pack(Kind.ACK, 0), NOW)
     return listener
@@ -67,7 +67,7 @@ def test_who_only_asks_changes_nothing_and_hears_nothing_of_the_other(
 ) -> None:
     listener = deserted(secret)
     was = state(listener.session), listener.drops
-    assert ask(listener, LATER) == Verdict(OK, START._replace(needs=NEEDS))
+    assert ask(listener, LATER) == Verdict(OK, FIRST._replace(needs=NEEDS))
     assert (state(listener.session), listener.drops) == was
     assert listener.table.judge(resuming(2, FIRST), LATER)[0] is OK
 
@@ -83,7 +83,7 @@ def test_the_session_ends_when_the_next_sender_confirms(secret: Secret | None) -
 
 def test_who_has_confirmed_begins_anew_as_soon_as_there_is_a_session() -> None:
     """It may take what is left of the old one a while to end."""
-    listener, heir = deserted(), Session(100, needs=NEEDS)
+    listener, heir = deserted(), Session(SMALLEST_WINDOW, needs=NEEDS)
     supersede(listener)
     for _ in range(2):
         assert listener.table.judge(resuming(2, FIRST, OTHER), LATER)[0] is UNKNOWN
@@ -142,7 +142,7 @@ def test_no_other_session_ends_for_a_new_caller(needs: int) -> None:
 
 
 def test_where_many_may_come_it_is_asked_who_gives_way() -> None:
-    session = Session(100, needs=NEEDS)
+    session = Session(SMALLEST_WINDOW, needs=NEEDS)
     table = Sessions(lambda _: None, None, lambda: session if gone(session, LATER) else None)
     table.add(session)
     session.establish()

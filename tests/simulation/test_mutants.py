@@ -49,7 +49,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a hundred seed
     "how a program has ended lost where its stream was cut": 120,
     "STOP forgotten on a new link": 110,
     "ABORT forgotten on a new link": 100,
-    "a session ended by who has asked for its place, and has not confirmed": 14_398,
+    "a session ended by who has asked for its place, and has not confirmed": 23_218,
     "a server that stops refuses who comes back": 2989,
     "a handler that fails costs the others their links": 7789,
     "attaching a link drops the greetings of other sessions": 4489,

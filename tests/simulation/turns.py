@@ -134,6 +134,8 @@ class Turns:
         if sender := self._living():
             self.note("%", f"{sender.name} is killed")
             sender.kill()
+            if self.rng.random() < 0.5:  # somebody comes who is no sender, when one would get in
+                self.world.at(self.world.now + self.rng.uniform(9.0, 20.0), self._stranger)
 
     def _reconnect(self) -> None:
         if sender := self._living():
@@ -158,7 +160,8 @@ class Turns:
         if self.secret is None and rng.random() < 0.2:
             messages = [messages[0] + pack_frame(Kind.CONFIRM, 0)]
             self.judge.usurped()
-        network, message = rng.choice(self._networks), rng.choice(messages)
+        network = rng.choice(self._networks)
+        message = messages[0] if rng.random() < 0.5 else rng.choice(messages)
         self.note("!", f"a stranger says {len(message)} bytes")
 
         async def visit() -> None:

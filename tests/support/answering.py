@@ -29,8 +29,14 @@ def resuming(epoch: int, position: Position = START, session: bytes = ID) -> Hel
 class Listener:
     """A session, and the table that it is in; the link is dropped when the table says so."""
 
-    def __init__(self, written: bytes = b"", secret: Secret | None = None, needs: int = 0) -> None:
-        self.session = Session(WINDOW, secret=secret, needs=needs)
+    def __init__(
+        self,
+        written: bytes = b"",
+        secret: Secret | None = None,
+        needs: int = 0,
+        buffer_size: int = WINDOW,
+    ) -> None:
+        self.session = Session(buffer_size, secret=secret, needs=needs)
         write(self.session, written)
         self.drops = 0
         self.table = Sessions(self._drop_link, secret)
