@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -59,6 +60,31 @@ def test_it_is_not_read_far_ahead_of_the_stream(
         assert sender.writer.tally[:3] == (len(STREAM), 0, len(STREAM))
 
     session(path, look, disk)
+
+
+def test_what_is_known_is_told_before_more_is_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bpipe.ends.base_source.PORTION", 2 * BLOCK)
+    go_on = threading.Event()
+
+    class Slow(FailingDisk):
+        def read(self, descriptor: int, into: memoryview, at: int) -> int:
+            if self.called.count("read") == 2:
+                go_on.wait(20)
+            return super().read(descriptor, into, at)
+
+    async def send(sender: Sender, listener: bpipe.BackedPipe) -> None:
+        for at in (0, BLOCK):
+            await sender.send(STREAM[at : at + BLOCK])
+            await sender.decide()
+        assert sender.writer.tally.compared == 2 * BLOCK
+        go_on.set()
+        await sender.send(STREAM[2 * BLOCK :])
+        await sender.end()
+        await listener.wait_closed()
+
+    session(path, send, Slow())
 
 
 def test_it_ends_where_the_stream_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

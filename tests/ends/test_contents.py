@@ -96,6 +96,11 @@ def test_zeros_are_found_wherever_the_views_are_cut() -> None:
         assert len(found) <= 5
 
 
+def test_what_only_begins_and_ends_with_zeros_is_none() -> None:
+    data = bytes(LEAST) + b"x" + bytes(PIECE - LEAST - 1)
+    assert [zeros for _, zeros in runs(views(data), 0)] == [False]
+
+
 def test_few_zeros_are_no_run() -> None:
     data = DATA[:100] + bytes(LEAST - 1)
     found = [(b"".join(run), zeros) for run, zeros in runs(views(data), PIECE - 100)]
@@ -202,7 +207,12 @@ def test_a_device_is_given_zeros_and_never_more_than_it_holds(
 ) -> None:
     path = device(MIB)
     path.write_bytes(DATA)
-    target = Target.open(str(path))
+
+    class Written(Disk):
+        def punch(self, descriptor: int, at: int, count: int) -> bool:
+            raise AssertionError
+
+    target = Target.open(str(path), Written())
     contents = Contents(target)
     contents.put(views(bytes(PIECE)), PIECE)
     keep(contents, 2 * PIECE, MIB - 2 * PIECE)

@@ -449,6 +449,13 @@ def test_what_a_thread_may_be_at_work_on_is_not_closed(path: Path) -> None:
 # --- block devices ---
 
 
+def test_a_device_that_the_system_uses_is_refused(device: Callable[[int], Path]) -> None:
+    path = device(1 << 20)
+    held = os.open(path, os.O_RDWR | os.O_EXCL)  # as if it were mounted
+    assert refusal(path) == (f"cannot write {path}: the device is in use", False)
+    os.close(held)
+
+
 def test_a_device_is_written_in_place(device: Callable[[int], Path]) -> None:
     path = device(1 << 20)
     target = Target.open(str(path))
