@@ -22,6 +22,7 @@ from bpipe.protocol.wire import FILE, NEEDS, Admission, Hello, Opening
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 DESERTED: Final = 10.0  # seconds without a link, after which a sender is not waited for alone
+SURE: Final = 1.5  # heartbeats in which a sender was heard that is there
 SUPERSEDED: Final = "superseded"  # the code of the failure of a session that has given way
 
 
@@ -90,15 +91,15 @@ class Sessions:
     def _judge_open(self, hello: Hello, now: float) -> tuple[Admission, Session | None]:
         session = self._vacant(now)
         if session is None:
-            return self._refusal(), None
+            return self._refusal(now), None
         fresh = hello.position[:2] == (0, 0) and session.terms.suit(hello.position)
         return (Admission.OK, session) if fresh else (Admission.RANGE, None)
 
-    def _refusal(self) -> Admission:
+    def _refusal(self, now: float) -> Admission:
         """FULL where there may soon be room for one more, else BUSY."""
         receivers = [each for each in self._sessions if each.terms.needs & FILE]
         if receivers:
-            busy = any(each.attached for each in receivers)
+            busy = any(_has_sender(each, now) for each in receivers)
         else:
             busy = self._more is None and bool(self._sessions)
         return Admission.BUSY if busy else Admission.FULL
@@ -137,6 +138,11 @@ class Sessions:
             session.identify(hello.session, resume_secret)
         session.advance(hello.epoch)
         return session
+
+
+def _has_sender(session: Session, now: float) -> bool:
+    """Whether who sends what this one receives is there: a link alone may be dead already."""
+    return session.attached and now < session.heard_at + SURE * session.patience.limits.heartbeat
 
 
 def deserted(session: Session, now: float) -> bool:

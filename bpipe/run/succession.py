@@ -62,8 +62,9 @@ class Succession:
 
 
 def superseded(outcome: Outcome) -> bool:
-    """Whether another sender waits for its turn."""
-    return outcome.failure is not None and outcome.failure.code == SUPERSEDED
+    """Whether another sender waits for its turn: for the same file, if that has no name yet."""
+    named = outcome.file is not None and outcome.file.named
+    return not named and outcome.failure is not None and outcome.failure.code == SUPERSEDED
 
 
 def successor(pipe: BackedPipe) -> BackedPipe:

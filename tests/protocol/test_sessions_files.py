@@ -55,7 +55,8 @@ def supersede(listener: Listener, now: float = LATER) -> None:
 
 @plain_and_sealed
 def test_another_sender_waits_until_the_first_was_away_for_long(secret: Secret | None) -> None:
-    assert ask(receiver(secret), NOW + 1000).admission is BUSY
+    assert ask(receiver(secret), NOW + 2).admission is BUSY
+    assert ask(receiver(secret), NOW + 3).admission is FULL  # there is a link, which may be dead
     assert ask(deserted(secret), NOW).admission is FULL
     assert ask(deserted(secret), LATER - 0.1).admission is FULL
     assert ask(deserted(secret), LATER).admission is OK
@@ -146,7 +147,7 @@ def test_where_many_may_come_it_is_asked_who_gives_way() -> None:
     table = Sessions(lambda _: None, None, lambda: session if gone(session, LATER) else None)
     table.add(session)
     session.establish()
-    attach(session, caller=False)
+    attach(session, now=LATER, caller=False)
     assert table.judge(opening(OTHER, FIRST), LATER) == (BUSY, None)
     lose(session, now=NOW + 1)
     assert table.judge(opening(OTHER, FIRST), LATER) == (FULL, None)

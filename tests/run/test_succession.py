@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 
 import bpipe
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.ends.files import FileEnds
 from bpipe.ends.part import Target
-from bpipe.errors import LocalAbort, NotConnected, SessionEnded
+from bpipe.errors import LocalAbort, NotConnected, SessionEnded, SessionLost
 from bpipe.protocol import sessions
 from bpipe.protocol.wire import FILE, RECORDS, Reason
 from bpipe.report.pipe import PipeWatch
 from bpipe.run.join import Outcome
 from bpipe.run.process import Process
-from bpipe.run.succession import Succession
+from bpipe.run.succession import Succession, superseded
 from tests.support.pairs import QUICK, until
+from tests.support.statuses import BEFORE
 from tests.support.watches import said
 
 SOON = 0.3  # seconds after which a sender is not waited for alone
@@ -166,3 +168,19 @@ def test_a_signal_ends_it_between_two_senders(tmp_path: Path) -> None:
         assert receiver.process.deadly == signal.SIGINT
 
     played(tmp_path / "file", check)
+
+
+@pytest.mark.parametrize(
+    ("failure", "named", "goes_on"),
+    [
+        (SessionLost("the next one", sessions.SUPERSEDED), False, True),
+        (SessionLost("the next one", sessions.SUPERSEDED), True, False),
+        (SessionLost("given up"), False, False),
+        (None, True, False),
+    ],
+)
+def test_nobody_replaces_a_file_that_has_its_name(
+    failure: SessionEnded | None, named: bool, goes_on: bool
+) -> None:
+    outcome = Outcome(failure, BEFORE, file=FileOutcome(named=named))
+    assert superseded(outcome) is goes_on

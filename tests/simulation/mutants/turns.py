@@ -76,7 +76,7 @@ def _believe_an_opening(patch: Patch) -> None:
 @turn_mutant
 def _refuse_for_good(patch: Patch) -> None:
     """BUSY although the sender is away, and gives way soon"""
-    patch.setattr(Sessions, "_refusal", lambda self: Admission.BUSY)
+    patch.setattr(Sessions, "_refusal", lambda self, now: Admission.BUSY)
 
 
 @turn_mutant
