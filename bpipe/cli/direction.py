@@ -28,7 +28,7 @@ class Direction(NamedTuple):
             "--output",
             metavar="FILE",
             help="Write what comes to FILE.part, which becomes FILE when all of it is on the disk;"
-            " what lies there already is not sent. A disk is written in place.",
+            " what lies there already is not sent. A disk is written in place. stdin is not read.",
             panel=FILES,
         ),
     ] = None

@@ -88,7 +88,8 @@ class Run:
 
             return serve(address, handle, max_sessions=most, **trusted, **terms)
 
-        plan = Plan(opened, str(address), most, many.drain or 0.0, target=wanted.target)
+        drain, target, whole = many.drain or 0.0, wanted.target, wanted.whole
+        plan = Plan(opened, str(address), most, drain, target=target, whole=whole)
         return run_service(plan, self._told)
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:

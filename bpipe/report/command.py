@@ -112,10 +112,9 @@ class CommandWatch(PipeWatch):
         self._of_ssh = CommandHints(tell)
         return [self._of_ssh.look]
 
-    def tell_of_file(self, file: str, base: int, *, in_place: bool) -> None:
-        """Only to who watches it; but what a disk had is lost."""
-        level = Level.NORMAL if self._loud or in_place else Level.VERBOSE
-        self._tell_of_file(file, base, in_place=in_place, level=level)
+    def _of_file(self, *, in_place: bool) -> Level:
+        """Only who watches it; but what a disk had is lost."""
+        return Level.NORMAL if self._loud or in_place else Level.VERBOSE
 
     def tell_of_carrier(self, line: str) -> None:
         """Also what it means."""

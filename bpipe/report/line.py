@@ -17,6 +17,7 @@ from bpipe.report.totals import count
 from bpipe.status import State, Status, Tally
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
+TOLD: Final = 1024  # bytes of a stream to a file that may be words about it
 SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
 
 
@@ -79,7 +80,9 @@ def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
     cause = [shortening(reason, glyphs.more)] if reason else []
     if status.retry_in is None:
         waiting = status.state is State.RECONNECTING
-        search = [Segment(("waiting for the caller to come back", "caller away", ""), (6, 9))]
+        back = "waiting for the caller to come back"
+        back += ", or another" if status.tally is not None and status.tally.incoming else ""
+        search = [Segment((back, "caller away", ""), (6, 9))]
         return [*search * waiting, *cause, *_end_of_patience(status)]
     when = f"in {whole(status.retry_in)}" if status.retry_in >= 1 else "now"
     attempt = Segment((f"attempt {status.attempts + 1} {when}", ""), (8,), "magenta")
@@ -171,7 +174,7 @@ def _held(status: Status) -> list[Segment]:
         held, why = status.received - status.delivered, f"for {who}"
     else:
         held, why = status.unconfirmed, "until confirmed"
-    if not held:
+    if held < (1 if status.tally is None else TOLD):
         return []
     amount, size = format_size(held), format_size(status.buffer_size)
     away = status.state is State.RECONNECTING

@@ -87,7 +87,7 @@ class PipeWatch(Watch):
         return [*hints, self._hint_at_stdin] if self._waits_for_stdin else hints
 
     def _hint_at_stdin(self, status: Status) -> None:
-        if status.peer_finished and not self._hinted:
+        if status.peer_finished and status.tally is None and not self._hinted:
             self._hinted = True
             hint = StdinHint(self._engine, self._tell_of_stdin)
             self._engine.observe(hint.look)

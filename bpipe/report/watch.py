@@ -74,14 +74,18 @@ class Watch(ABC):
 
         self._reporter.tell(oddity(what, process, command))
 
-    def tell_of_file(self, file: str, base: int, *, in_place: bool) -> None:
-        """What comes goes there, where so many bytes lie already; or over what is on a disk."""
-        self._tell_of_file(file, base, in_place=in_place, level=Level.NORMAL)
+    def tell_of_file(self, file: str, base: int, *, in_place: bool, told: bool) -> None:
+        """What comes goes there, where so many bytes lie already; or over what is on a disk.
 
-    def _tell_of_file(self, file: str, base: int, *, in_place: bool, level: Level) -> None:
+        ``told``: the other end hears what lies there.
+        """
         from bpipe.report.files import Writing  # most streams become no file
 
-        self._reporter.tell(Writing(file, base, in_place), level)
+        self._reporter.tell(Writing(file, base, in_place, told), self._of_file(in_place=in_place))
+
+    def _of_file(self, *, in_place: bool) -> Level:
+        """Who hears of that."""
+        return Level.NORMAL
 
     def tell_of_carrier(self, line: str) -> None:
         """The command whose run is the connection has said this on its stderr."""

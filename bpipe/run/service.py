@@ -62,6 +62,7 @@ class Plan(NamedTuple):
     drain: float  # seconds that those who are served have to end, after SIGTERM
     peer: str | None = None  # the address to which it connects; None: its callers are the peers
     target: Callable[[], Targets] = contextlib.nullcontext
+    whole: bool = False  # nobody hears what lies there
 
 
 def run_service(plan: Plan, settings: Settings) -> int:
@@ -100,7 +101,7 @@ class Service:
             self.process.begin()
             self._watch.begin(self._sessions)
             if target is not None:
-                self._watch.tell_of_file(target.path, target.base, in_place=target.device)
+                self._tell_of_file(target)
             self._sessions.observe(self._refused)
             tell_manager("READY=1", f"listening on {self._sessions.address}")
             await self._ending.wait()
@@ -110,6 +111,11 @@ class Service:
         status = 0 if deadly is None else 128 + deadly
         self._watch.conclude(status, interrupted=deadly is not None)
         return status
+
+    def _tell_of_file(self, target: Target) -> None:
+        sessions, base, device = self._sessions, target.base, target.device
+        told = not self._plan.whole and (sessions.sealed or not sessions.reachable)
+        self._watch.tell_of_file(target.path, base, in_place=device, told=told)
 
     async def _serve(self, pipe: BackedPipe, ends: Ends) -> None:
         """One session, to its end."""

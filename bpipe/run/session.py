@@ -166,7 +166,9 @@ class Only:
             join = self._join(pipe, ends, target)
             watch.begin(pipe.engine, listens=listens)
             if target is not None:
-                watch.tell_of_file(target.path, target.base, in_place=target.device)
+                told = not (self._wanted.whole or pipe.engine.exposed)
+                base, device = target.base, target.device
+                watch.tell_of_file(target.path, base, in_place=device, told=told)
             if listens:
                 tell_manager("READY=1", f"listening on {pipe.status().peer}")
             outcome = await join.run()

@@ -20,7 +20,7 @@ OF_MANY = {"bpipe.server", "bpipe.run.service", "bpipe.report.service", "bpipe.r
 OF_CARRIERS = {"bpipe.net.command", "bpipe.net.carrier", "bpipe.net.spawn"}
 OF_FILES = {
     *("bpipe.ends.files", "bpipe.ends.part", "bpipe.report.files", "bpipe.run.succession"),
-    "bpipe.protocol.assembly",
+    *("bpipe.protocol.assembly", "bpipe.protocol.block_writer"),
 }
 OF_ENDS = {"bpipe.ends.program", "bpipe.ends.guard", "bpipe.ends.sockets", "bpipe.run.forward"}
 

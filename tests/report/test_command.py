@@ -147,7 +147,7 @@ def test_who_has_a_file_made_by_hand_hears_where_it_goes(
     streams: Streams, in_place: bool, lines: int
 ) -> None:
     async def check(watch: CommandWatch) -> None:
-        watch.tell_of_file("a.tar", 5, in_place=in_place)
+        watch.tell_of_file("a.tar", 5, in_place=in_place, told=True)
 
     assert len(heard(lambda: CommandWatch(Settings(), streams, NO_STREAM), check)) == lines
 

@@ -33,9 +33,19 @@ MOVED = "500.0 MiB (524,288,000 bytes)"
 @pytest.mark.parametrize(
     ("writing", "said"),
     [
-        (Writing("a.tar", 0, False), "a.tar: nothing of it is here yet"),
-        (Writing("a", 12 << 30, False), "a: 12.0 GiB are here already; what is equal is not sent"),
-        (Writing("/dev/x", 9, True), "/dev/x is written in place: what differs is overwritten"),
+        (Writing("a.tar", 0, False, True), "a.tar: nothing of it is here yet"),
+        (
+            Writing("a", 12 << 30, False, True),
+            "a: 12.0 GiB are here already; what is equal is not sent",
+        ),
+        (
+            Writing("a", 12 << 30, False, False),
+            "a: 12.0 GiB are here already; all of it is sent again",
+        ),
+        (
+            Writing("/dev/x", 9, True, True),
+            "/dev/x is written in place: what differs is overwritten",
+        ),
     ],
 )
 def test_where_it_goes(writing: Writing, said: str) -> None:

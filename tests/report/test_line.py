@@ -242,6 +242,18 @@ def test_a_hundred_per_cent_are_not_said_before_they_are_safe() -> None:
     assert "100%  sent 1000 B of 1000 B" in text(replace(almost, confirmed=1000), 200, size=1000)
 
 
+def test_what_is_said_about_a_file_is_not_held() -> None:
+    assert "held" not in text(replace(FILING, received=FILING.delivered + 16), 200)
+    assert "1.0 KiB held for the disk" in text(
+        replace(FILING, received=FILING.delivered + 1024), 200
+    )
+
+
+def test_who_receives_a_file_waits_for_any_sender() -> None:
+    away = replace(CALLER_AWAY, tally=FILING.tally)
+    assert "  waiting for the caller to come back, or another  " in text(away, 200)
+
+
 def test_it_is_the_disk_that_takes_nothing() -> None:
     assert "  the disk takes nothing  " in text(FILING, 200, quiet=9.0)
 

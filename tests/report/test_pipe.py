@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import bpipe
 from bpipe.ends.streams import Directions
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings, When
+from bpipe.status import Tally
 from tests.support.pairs import both, until
 from tests.support.statuses import BEFORE
 from tests.support.watches import STREAMS, live, said
@@ -59,6 +61,37 @@ def test_an_open_stdin_is_hinted_at_where_it_is_waited_for(
         " (or --recv-only, which does not read it)"
     )
     assert (hint in lines) is told
+
+
+def test_who_sends_to_a_file_has_no_peer_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpipe.report.hints.AFTER", 0.05)
+
+    async def check(watch: PipeWatch) -> None:
+        async with both() as (caller, listener):
+            caller.engine.use_tally(Tally)
+            caller.engine.begin()
+            watch.begin(caller.engine, listens=False)
+            listener.finish()
+            assert await caller.read() == b""
+            await asyncio.sleep(0.2)
+
+    assert [line for line in said(check) if "waiting for" in line] == []
+
+
+def test_what_a_far_program_says_goes_above_the_status_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bpipe.report.watch.wants_status", lambda settings: True)
+
+    async def check(watch: PipeWatch) -> None:
+        async with both() as (caller, _):
+            watch.begin(caller.engine, listens=False)
+            watch.make_way_for_errors([memoryview(b"oops")])
+            os.write(2, b"oops")
+
+    lines = said(check, directions=Directions(send_only=True, recv_only=True))
+    (line,) = [line for line in lines if "oops" in line]
+    assert line.endswith("oops")
 
 
 @pytest.mark.parametrize("when", list(When))

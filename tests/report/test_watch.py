@@ -82,7 +82,7 @@ def test_a_unix_socket_is_for_this_user(tmp_path: Path) -> None:
 def test_where_the_file_is_that_takes_what_comes(base: int, in_place: bool, line: str) -> None:
     async def check(watch: PipeWatch) -> None:
         watch.open("there", listens=False)
-        watch.tell_of_file("a.tar", base, in_place=in_place)
+        watch.tell_of_file("a.tar", base, in_place=in_place, told=True)
 
     (words,) = said(check)
     assert words.startswith(f"bpipe: {line}")
