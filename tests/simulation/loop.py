@@ -131,6 +131,11 @@ class Loop:
         """Whether it runs nothing now."""
         return self._world.now < self._paused_until
 
+    @property
+    def awake_at(self) -> float:
+        """When it runs again: now or before, if it is not paused."""
+        return self._paused_until
+
     def stay_awake(self) -> None:
         """A pause that has not begun does not come any more."""
         self._pause = None
