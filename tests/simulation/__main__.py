@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tests.simulation.crowd import Crowd
+from tests.simulation.file_ends import Process
+from tests.simulation.files import Files
 from tests.simulation.judge import Wrong
 from tests.simulation.scenario import make_world, run_seed
 
@@ -25,7 +27,7 @@ class Result(NamedTuple):
     passed: int
     links: int
     seconds: float  # of virtual time
-    crowds: Counter[str]  # of the worlds in which many call: what has happened there
+    special: Counter[str]  # where many call, or a stream becomes a file: what has happened there
     failures: list[str]
 
 
@@ -54,7 +56,10 @@ def replay(seed: int, *, verbose: bool) -> int:
     finally:
         scenario.dispose()
     for end in scenario.ends:
-        print(f"{end.name}: {end.session.failure or 'success'}")
+        if isinstance(end, Process):
+            print(f"{end.name}: {'killed' if end.killed else f'status {end.status}'}")
+        else:
+            print(f"{end.name}: {end.session.failure or 'success'}")
     return 0
 
 
@@ -63,14 +68,14 @@ def run_many(first: int, count: int, jobs: int) -> int:
     began = shown = time.monotonic()
     done = links = 0
     virtual = 0.0
-    crowds: Counter[str] = Counter()
+    special: Counter[str] = Counter()
     failures: list[str] = []
     with multiprocessing.Pool(jobs, initializer=set_up) as pool:
         for result in pool.imap_unordered(run_batch, batches(first, count)):
             done += result.passed + len(result.failures)
             links += result.links
             virtual += result.seconds
-            crowds += result.crowds
+            special += result.special
             failures += result.failures
             for failure in result.failures:
                 print(failure, flush=True)
@@ -81,7 +86,10 @@ def run_many(first: int, count: int, jobs: int) -> int:
     took = time.monotonic() - began
     print(f"seeds {first} to {first + count - 1} in {took:.0f} s: {count / took:.0f} per second")
     print(f"{links} links, {virtual / 3600:.1f} hours of virtual time")
-    print("many at one listener: " + ", ".join(f"{n} {what}" for what, n in crowds.items()))
+    print(
+        "many at one listener, or a file: "
+        + ", ".join(f"{n} {what}" for what, n in special.items())
+    )
     print(f"{done - len(failures)} passed, {len(failures)} failed")
     return 1 if failures else 0
 
@@ -101,19 +109,22 @@ def batches(first: int, count: int) -> Iterator[range]:
 def run_batch(seeds: range) -> Result:
     """Run these, one after the other."""
     links, seconds, failures = 0, 0.0, []
-    crowds: Counter[str] = Counter()
+    special: Counter[str] = Counter()
     for seed in seeds:
         try:
             scenario = run_seed(seed)
         except Wrong as error:
             failures.append(str(error))
         else:
-            links += sum(end.session.history.links for end in scenario.ends)
+            links += sum(
+                each.links if isinstance(each, Process) else each.session.history.links
+                for each in scenario.ends
+            )
             seconds += scenario.world.now - scenario.began
-            if isinstance(scenario, Crowd):
-                crowds += scenario.counts
+            if isinstance(scenario, (Crowd, Files)):
+                special += scenario.counts
     gc.collect()
-    return Result(len(seeds) - len(failures), links, seconds, crowds, failures)
+    return Result(len(seeds) - len(failures), links, seconds, special, failures)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from bpipe.protocol.wire import Kind as FrameKind
 from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.far import Far, is_far
+from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, agree, make_plan, make_weather
 from tests.simulation.loop import Loop, World
@@ -404,9 +405,7 @@ class Scenario:
         self.network.lead_astray(calm)
         for end in self.ends:
             end.calm()
-            limits = (
-                end.session.patience.limits
-            )  # the other end may have left, and this one waits for it
+            limits = end.session.patience.limits  # the other may have left, and this one waits
             end.session.patience.limits = limits._replace(
                 give_up_after=min(limits.give_up_after, 200.0)
             )
@@ -461,19 +460,21 @@ class Scenario:
         self.strangers.dispose()
 
 
-def make_world(seed: int, log: Log | None = None) -> Scenario | Crowd | Far | Turns:
-    """The world of this seed: of two ends, of many, or with one that is held far away.
+AnyWorld = Scenario | Crowd | Far | Files | Turns
 
-    Or one to which senders come one after the other.
-    """
+
+def make_world(seed: int, log: Log | None = None) -> AnyWorld:
+    """The world of this seed."""
     if is_in_turn(seed):
         return Turns(seed, log)
     if is_far(seed):
         return Far(seed, log)
+    if has_files(seed):
+        return Files(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
 
 
-def run_seed(seed: int) -> Scenario | Crowd | Far | Turns:
+def run_seed(seed: int) -> AnyWorld:
     """Run one seed to its end. Raises Wrong, with the last events, if a promise is broken."""
     scenario = make_world(seed)
     try:

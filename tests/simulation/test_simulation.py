@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.simulation import far, turns
+from tests.simulation import far, files, turns
 from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.scenario import run_seed
 
@@ -52,6 +52,11 @@ def test_one_sender_after_the_other() -> None:
         run_seed(turns.PLACE + number * turns.PERIOD)
 
 
+def test_a_stream_that_becomes_a_file() -> None:
+    for number in range(2, 14):
+        run_seed(files.PLACE + number * files.PERIOD)
+
+
 @pytest.mark.slow
 def test_fresh_seeds() -> None:
     first = random.SystemRandom().randrange(10**9)
@@ -63,7 +68,7 @@ def test_fresh_seeds() -> None:
     print(f"seeds {first} to {seed - 1}")
 
 
-@pytest.mark.parametrize("seed", [77, PLACE + 2 * PERIOD])
+@pytest.mark.parametrize("seed", [77, PLACE + 2 * PERIOD, files.PLACE + 18 * files.PERIOD])
 def test_a_seed_is_a_function_of_its_number(seed: int) -> None:
     first, second = run_seed(seed), run_seed(seed)
     assert first.world.now == second.world.now

@@ -1,0 +1,238 @@
+"""Mutants of a stream to a file: what is believed, what is synced, and what is named when."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Any
+
+from bpipe.ends.base import BaseFile
+from bpipe.ends.contents import Contents
+from bpipe.ends.part import Target
+from bpipe.protocol.assembly import Range
+from bpipe.protocol.block_writer import BlockWriter
+from bpipe.protocol.ring import Views
+from tests.simulation.files import PERIOD, PLACE
+from tests.simulation.mutants.registry import Patch, worlds
+from tests.simulation.system import System
+
+file_mutant = worlds(PLACE, PERIOD)
+
+
+# --- what is named, and when ---
+
+
+def _without(patch: Patch, *names: str) -> None:
+    """A target whose end does without these calls to the system."""
+    finish = Target.finish
+    skips: set[str] = set()
+
+    def hasty(self: Any, length: int, wanted: Callable[[], bool]) -> bool:
+        skips.update(names)
+        try:
+            return finish(self, length, wanted)
+        finally:
+            skips.clear()
+
+    def skip(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        return lambda self, *args: None if name in skips else call(self, *args)
+
+    patch.setattr(Target, "finish", hasty)
+    for name in names:
+        patch.setattr(System, name, skip(name, getattr(System, name)))
+
+
+@file_mutant
+def _never_cut(patch: Patch) -> None:
+    """what lay behind the end of the stream left there"""
+    _without(patch, "truncate")
+
+
+@file_mutant
+def _never_sync_names(patch: Patch) -> None:
+    """the name of a file not synced"""
+    _without(patch, "sync")
+
+
+@file_mutant
+def _never_sync_data(patch: Patch) -> None:
+    """a file named before it is on the disk, and its name neither"""
+    _without(patch, "sync_data", "sync")
+
+
+@file_mutant
+def _cut_after_the_rename(patch: Patch) -> None:
+    """a file cut to its length when it has its name already"""
+    truncate, rename = System.truncate, System.rename
+    late: list[tuple[int, int]] = []
+
+    def wait(self: Any, descriptor: int, length: int) -> None:
+        if length < self.size(descriptor):
+            late.append((descriptor, length))
+        else:
+            truncate(self, descriptor, length)
+
+    def then(self: Any, old: str, new: str, folder: int) -> None:
+        rename(self, old, new, folder)
+        while late:
+            truncate(self, *late.pop())
+
+    patch.setattr(System, "truncate", wait)
+    patch.setattr(System, "rename", then)
+
+
+@file_mutant
+def _ignore_other_files(patch: Patch) -> None:
+    """a base that somebody else has changed meanwhile taken for the old one"""
+    patch.setattr(Target, "_require_same", lambda self: None)
+
+
+# --- what is believed of a base ---
+
+
+@file_mutant
+def _say_same_for_all(patch: Patch) -> None:
+    """SAME for a block that differs"""
+    settle = BlockWriter._settle
+
+    def careless(self: Any) -> None:
+        if self._digests:
+            self._digests[0] = self._chain.last
+        settle(self)
+
+    patch.setattr(BlockWriter, "_settle", careless)
+
+
+@file_mutant
+def _remember_digests(patch: Patch) -> None:
+    """the digests of a base remembered from the run before, when a block was not torn"""
+    digest = BaseFile.digest
+
+    def remember(self: Any, number: int) -> bytes:
+        memory = self._disk.disk.__dict__.setdefault("memory", {})
+        if self._target.lies == 0:
+            return digest(self, number)
+        found: bytes = memory.setdefault((self._base, number), digest(self, number))
+        return found
+
+    patch.setattr(BaseFile, "digest", remember)
+
+
+@file_mutant
+def _hash_the_file_alone(patch: Patch) -> None:
+    """the digests of FILE told where the part lies over it"""
+    parts = BaseFile._parts
+
+    def confuse(self: Any, at: int, end: int) -> Any:
+        target = self._target
+        size = 0 if target.old < 0 else self._disk.size(target.old)
+        return [(target.old, at, end)] if size >= end else parts(self, at, end)
+
+    patch.setattr(BaseFile, "_parts", confuse)
+
+
+@file_mutant
+def _take_holes_for_the_same(patch: Patch) -> None:
+    """a block taken for zeros because its beginning lies in a hole"""
+    empty = BaseFile._is_empty
+
+    def hasty(self: Any, descriptor: int, at: int, end: int) -> bool:
+        return empty(self, descriptor, at, min(end, at + 1))
+
+    patch.setattr(BaseFile, "_is_empty", hasty)
+
+
+@file_mutant
+def _keep_the_digest_of_zeros(patch: Patch) -> None:
+    """the digest of so many zeros taken for that of any number of them"""
+
+    def confuse(self: Any, count: int) -> bytes:
+        if not self._zeros:
+            self._zeros[count] = of_zeros(self, count)
+        first: bytes = next(iter(self._zeros.values()))
+        return first
+
+    of_zeros = BaseFile._of_zeros
+    patch.setattr(BaseFile, "_of_zeros", confuse)
+
+
+@file_mutant
+def _believe_what_is_not_told(patch: Patch) -> None:
+    """everything sent although it is there: no digest is waited for"""
+    patch.setattr(BlockWriter, "_can_compare", lambda self, base: False)
+
+
+# --- what is written ---
+
+
+@file_mutant
+def _take_short_writes_for_whole(patch: Patch) -> None:
+    """a write that found little room taken for a whole one"""
+
+    def once(self: Any, views: Views, at: int) -> None:
+        self._disk.write(self._target.part, views, at)
+
+    patch.setattr(Contents, "_write", once)
+
+
+@file_mutant
+def _leave_old_bytes_for_zeros(patch: Patch) -> None:
+    """zeros left out where old bytes lie in the part"""
+    patch.setattr(Contents, "_punch", lambda self, at, count: True)
+
+
+@file_mutant
+def _keep_nothing(patch: Patch) -> None:
+    """what is the same in FILE not copied into the part"""
+    keep = Contents.keep
+
+    def forget(self: Any, place: Range) -> int:
+        within = min(place.length, self._target.lies - place.offset)
+        if within > 0:
+            return keep(self, place)
+        self._lengthen(place.offset + place.length)
+        return place.length
+
+    patch.setattr(Contents, "keep", forget)
+
+
+@file_mutant
+def _copy_once(patch: Patch) -> None:
+    """a copy within the disk that was cut short taken for a whole one"""
+    copy = Contents._copy
+
+    def hasty(self: Any, at: int, end: int) -> int:
+        copy(self, at, end)
+        return end - at
+
+    patch.setattr(Contents, "_copy", hasty)
+
+
+# --- errors ---
+
+
+@file_mutant
+def _keep_what_was_not_written(patch: Patch) -> None:
+    """a part kept whose sync has failed"""
+    patch.setattr(Target, "remove", lambda self: True)
+
+
+@file_mutant
+def _ignore_a_sync_that_fails(patch: Patch) -> None:
+    """a sync that fails taken for a good one"""
+    sync = System.sync_data
+
+    def ignore(self: Any, descriptor: int) -> None:
+        try:
+            sync(self, descriptor)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+
+    patch.setattr(System, "sync_data", ignore)
+
+
+@file_mutant
+def _lock_nothing(patch: Patch) -> None:
+    """a part that somebody else is writing taken all the same"""
+    patch.setattr(System, "lock", lambda self, descriptor: True)
