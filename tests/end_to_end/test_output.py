@@ -1,0 +1,276 @@
+"""Streams that become files, by the commands that people type, and what goes wrong with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
+from typing import Final
+
+import pytest
+
+from tests.end_to_end.data import MIB, until
+from tests.end_to_end.helpers import Bpipe, Start
+from tests.end_to_end.recipes import Shell, need
+from tests.end_to_end.sshd import Near, Sshd
+
+pytestmark = pytest.mark.slow
+
+STREAM: Final = random.Random(19).randbytes(3 * MIB)
+OLD: Final = b"what was there before"
+PATIENT: Final = "--give-up-after=500ms"
+SMALL: Final = "--buffer=64K"  # so that what was sent is soon told
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """FILE, in a folder of its own; what was there before."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "FILE").write_bytes(OLD)
+    return folder / "FILE"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file that has the stream."""
+    path = tmp_path / "source"
+    path.write_bytes(STREAM)
+    return path
+
+
+def beside(file: Path) -> set[str]:
+    """What lies in the folder besides FILE."""
+    return {each.name for each in file.parent.iterdir()} - {file.name}
+
+
+def send(start: Start, path: Path, source: Path, *options: str) -> Bpipe:
+    """A sender of this file."""
+    with source.open("rb") as opened:
+        return start.bpipe("connect", f"unix:{path}", SMALL, PATIENT, *options, stdin=opened)
+
+
+def receive(start: Start, path: Path, file: Path, *options: str) -> Bpipe:
+    """A listener that writes to this file, and is ready."""
+    where = "listen", f"unix:{path}", SMALL, PATIENT
+    bpipe = start.bpipe(*where, "--output", str(file), *options)
+    _ = bpipe.address
+    return bpipe
+
+
+# --- who is at work already ---
+
+
+def test_a_second_receiver_and_a_second_sender_are_refused_and_a_lost_session_is_gone_on_from(
+    start: Start, path: Path, file: Path, source: Path
+) -> None:
+    receiver = receive(start, path, file)
+    sender = start.bpipe("connect", f"unix:{path}", SMALL, stdin=PIPE)
+    half = len(STREAM) // 2
+    sender.stdin.write(STREAM[:half])
+    part = file.with_name("FILE.part")
+    until(lambda: part.exists() and part.stat().st_size > half - 2 * MIB, "half of the stream")
+
+    other = start.bpipe("listen", f"unix:{path}2", "--output", str(file))
+    assert other.wait() == 1
+    assert f"cannot write {part}: another bpipe is writing it" in other.text
+    second = send(start, path, source)
+    assert second.wait() == 3
+    assert "busy" in second.text
+
+    sender.popen.kill()
+    assert receiver.wait() == 4
+    assert receiver.lines[-1].endswith(
+        f"what has come stays in {part}; the same commands go on from there"
+    )
+    assert file.read_bytes() == OLD
+    size = part.stat().st_size
+    assert part.read_bytes() == STREAM[:size]
+
+    again = receive(start, path, file)
+    assert "are here already" in again.wait_line(re.escape(str(file)))
+    assert send(start, path, source).wait() == 0
+    assert again.wait() == 0
+    assert file.read_bytes() == STREAM
+    assert beside(file) == set()
+
+
+def test_without_room_the_part_stays_and_with_room_it_goes_on(
+    start: Start, path: Path, tmp_path: Path, source: Path
+) -> None:
+    need("unshare")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    listen = [sys.executable, "-m", "bpipe", "listen", f"unix:{path}", SMALL]
+    command = shlex.join([*listen, "--output", str(disk / "FILE")])
+    script = f"""
+        mount -t tmpfs -o size=1m none {disk} || exit 77
+        {command}; echo "first $? $(ls {disk}) $(stat -c %s {disk}/FILE.part)" >&2
+        mount -o remount,size=8m {disk}
+        {command}; echo "second $? $(ls {disk})" >&2
+        cmp {disk}/FILE {source} && echo equal >&2
+    """
+    receivers = start.program("unshare", "-m", "sh", "-c", script)
+    if receivers.popen.poll() == 77 or os.geteuid():
+        pytest.skip("mount namespaces are not allowed here")
+    receivers.wait_line("^bpipe: listening on ")
+    first = send(start, path, source)
+    assert first.wait() == 1
+    assert "No space left on device" in first.text or "no space" in first.text
+    assert re.match(rf"first 1 FILE.part {MIB}", receivers.wait_line("^first "))
+    receivers.wait_line("the same commands? goe?s? on from there")
+    receivers.wait_line("^bpipe: listening on ", times=2)
+    second = send(start, path, source)
+    assert second.wait() == 0
+    assert receivers.wait_line("^second ") == "second 0 FILE"
+    receivers.wait_line("^equal$")
+
+
+# --- producers that fail ---
+
+
+def test_what_a_failed_program_has_sent_gets_no_name(
+    start: Start, path: Path, file: Path, source: Path
+) -> None:
+    receiver = receive(start, path, file)
+    program = "--", "sh", "-c", f"head -c 1000000 {source}; exit 3"
+    sender = start.bpipe("connect", f"unix:{path}", SMALL, *program)
+    assert sender.wait() == receiver.wait() == 3
+    assert file.read_bytes() == OLD
+    assert file.with_name("FILE.part").read_bytes() == STREAM[:1_000_000]
+
+
+def test_a_stream_that_ends_well_is_named_and_only_then(
+    start: Start, path: Path, file: Path, source: Path
+) -> None:
+    receiver = receive(start, path, file)
+    go = path.with_name("go")
+    wait = f"cat {source}; exec >&-; until [ -e {go} ]; do sleep 0.02; done"
+    sender = start.bpipe("connect", f"unix:{path}", SMALL, "--", "sh", "-c", wait)
+    part = file.with_name("FILE.part")
+    until(lambda: part.exists() and part.stat().st_size == len(STREAM), "all of it")
+    assert file.read_bytes() == OLD
+    go.touch()
+    assert sender.wait() == receiver.wait() == 0
+    assert file.read_bytes() == STREAM
+    assert beside(file) == set()
+
+
+# --- ssh ---
+
+
+def test_a_copy_over_ssh_is_whole_or_it_has_no_name(
+    near: Near, sshd: Sshd, file: Path, source: Path
+) -> None:
+    far = sshd.far()
+    (far.home / "data").write_bytes(STREAM)
+    output = "--output", str(file), SMALL
+    dump = "dump() { head -c $1 data; echo 'dump: said' >&2; }; "
+    failed = near.ssh(far, dump + "dump 1000000; exit 3", *output)
+    assert failed.wait() == 3
+    assert "dump: said" in failed.lines
+    assert file.read_bytes() == OLD
+    part = file.with_name("FILE.part")
+    assert part.read_bytes() == STREAM[:1_000_000]
+
+    killed = near.ssh(far, dump + "dump 2000000; kill -KILL $$", *output)
+    assert killed.wait() == 137
+    assert file.read_bytes() == OLD
+    assert part.read_bytes() == STREAM[:2_000_000]
+
+    assert near.ssh(far, dump + "dump 99999999", *output).wait() == 0
+    assert file.read_bytes() == STREAM
+    assert beside(file) == set()
+    far.wait_no_process()
+
+
+def test_a_kill_of_the_near_end_keeps_what_was_there(near: Near, sshd: Sshd, file: Path) -> None:
+    far = sshd.far()
+    (far.home / "data").write_bytes(STREAM)
+    output = "--output", str(file), SMALL
+    endless = near.ssh(far, "cat data; exec sleep 100", *output)
+    part = file.with_name("FILE.part")
+    until(lambda: part.exists() and part.stat().st_size == len(STREAM), "all of it")
+    endless.signal(15)
+    endless.wait()
+    far.wait_no_process()
+    assert file.read_bytes() == OLD
+    assert part.read_bytes() == STREAM
+
+
+# --- what is typed twice ---
+
+
+def test_tar_typed_twice_sends_only_what_is_new(start: Start, shell: Shell, path: Path) -> None:
+    need("tar")
+    tree = shell.folder / "tree"
+    tree.mkdir()
+    for number in range(8):
+        (tree / f"{number}").write_bytes(STREAM[number * 100_000 :][: MIB // 2])
+    file = shell.folder / "backup.tar"
+    crossed = []
+    for _ in range(2):
+        listener = receive(start, path, file)
+        line = f"tar c --sort=name tree | bpipe connect unix:{path} --log-json {path}.log {SMALL}"
+        assert shell.enter(line).wait() == 0
+        assert listener.wait() == 0
+        done = path.with_name(f"{path.name}.log").read_text().splitlines()[-1]
+        crossed.append(int(re.findall(r'"sent": (\d+)', done)[0]))
+        (tree / "7").write_bytes(b"one that has changed" * 100)
+    assert crossed[0] > 8 * MIB // 2
+    assert crossed[1] < MIB
+    assert subprocess.run(["tar", "tf", file], capture_output=True).stdout.count(b"\n") == 9
+
+
+# --- disks ---
+
+
+@contextlib.contextmanager
+def loop(image: Path) -> Iterator[Path]:
+    """A disk that has this content."""
+    need("losetup")
+    run = subprocess.run(["losetup", "--show", "-f", image], capture_output=True, text=True)
+    if run.returncode:
+        pytest.skip(f"there is no loop device: {run.stderr.strip()}")
+    device = run.stdout.strip()
+    try:
+        yield Path(device)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
+def test_a_disk_is_written_in_place_and_keeps_what_lies_behind(
+    start: Start, path: Path, tmp_path: Path, source: Path
+) -> None:
+    image = tmp_path / "image"
+    content = bytearray(STREAM + b"T" * MIB)
+    content[MIB] ^= 255
+    image.write_bytes(content)
+    with loop(image) as disk:
+        receiver = receive(start, path, disk)
+        receiver.wait_line("is written in place")
+        sender = send(start, path, source, "--log-json", str(tmp_path / "log"))
+        assert sender.wait() == 0
+        assert receiver.wait() == 0
+        assert "(1,048,576 bytes) are as before" in receiver.lines[-1]
+        assert disk.read_bytes() == STREAM + b"T" * MIB
+    assert '"sent": 16384,' in (tmp_path / "log").read_text().splitlines()[-1]
+
+
+def test_a_stream_that_is_longer_than_the_disk_fails(
+    start: Start, path: Path, tmp_path: Path, source: Path
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(MIB))
+    with loop(image) as disk:
+        receiver = receive(start, path, disk)
+        assert send(start, path, source).wait() == 1
+        assert receiver.wait() == 1
+        assert f"longer than {disk}, which holds {MIB} bytes" in receiver.lines[-1]
