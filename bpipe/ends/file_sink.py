@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple
@@ -74,17 +75,19 @@ class FileSink(Sink):
         self._before = before
         self._items = Items()
         self._place = Range(0, 0)  # of the base, which is part of the stream and not done yet
-        self._closing = False
+        self._closing = False  # nothing is written any more
+        self._failed = False
+        self._unsynced = False  # an error of a sync is seen to
         self._why = ""
-        self._named = self._removed = False
+        self._kept = False
 
     @property
     def outcome(self) -> FileOutcome:
         """What has become of it, once the thread has ended."""
-        target, named = self._target, self._named
+        target, named = self._target, self._target.named and not self._failed
         return FileOutcome(
             named=named,
-            kept=not named and not self._removed and max(self.at, target.lies) > 0,
+            kept=self._kept,
             why=self._why,
             saved=self._assembly.tally.equal,
             base=target.base,
@@ -102,9 +105,9 @@ class FileSink(Sink):
 
     def move(self) -> bool:
         """Do what there is to do, or some of it; returns whether there may be more."""
-        if self.engine.failure is not None:
-            return False
         try:
+            if self._closing or self.engine.failure is not None:
+                return self._close()
             return self._move()
         except OSError as error:
             self._broken(error, synced=True)
@@ -114,7 +117,8 @@ class FileSink(Sink):
             self._fail(str(error))
         except ProtocolError as error:
             self._fail(f"protocol error: {error}", Reason.PROTOCOL)
-        return False
+        self._closing = True
+        return True
 
     def _move(self) -> bool:
         if self.syncs.error is not None:
@@ -125,7 +129,7 @@ class FileSink(Sink):
             self._take(views)
             self.engine.nudge()
         elif self.half.drained:
-            return self._end()
+            return self._close()
         return True
 
     # --- what comes ---
@@ -159,13 +163,24 @@ class FileSink(Sink):
 
     # --- its end ---
 
-    def _end(self) -> bool:
-        """Everything has come; returns whether a sync has to be waited for."""
+    def _close(self) -> bool:
+        """Nothing more is written; returns whether this has to be called again.
+
+        A sync that is under way is waited for, whatever else has failed: its error is told once.
+        """
         self._closing = True
         if not self.syncs.stop():
             return True
-        if self.syncs.error is not None:
+        if self.syncs.error is not None and not self._unsynced:
             raise Unsynced(self.syncs.error)
+        if not self._failed and self.engine.failure is None:
+            self._end()
+        with contextlib.suppress(OSError):
+            self._kept = self._target.kept
+        return False
+
+    def _end(self) -> None:
+        """Everything has come, and its end."""
         ended = self.engine.reader.ended
         if ended.how is Ended.CUT:
             self._fail("the stream was cut short")
@@ -176,15 +191,13 @@ class FileSink(Sink):
             raise ProtocolError("a stream to a file that ends without its total")
         elif self._finish():
             self.ended()
-        return False
 
     def _finish(self) -> bool:
         """It gets its name, unless the session has failed meanwhile; returns whether it has."""
         try:
-            self._named = self._target.finish(self.at, lambda: self.engine.failure is None)
+            return self._target.finish(self.at, lambda: self.engine.failure is None)
         except OSError as error:
             raise Unsynced(error) from error
-        return self._named
 
     def _broken(self, error: OSError, *, synced: bool) -> None:
         """The disk has failed. What was written, and is not on it, is still read from memory.
@@ -193,24 +206,23 @@ class FileSink(Sink):
         that was written since the last one. If the disk is only full, what lies before that stays.
         """
         target, text = self._target, f"cannot write {self._target.part_path}: {explain(error)}"
+        self._unsynced |= not synced
         if target.named:
             text = f"{target.path} has its name, but perhaps not on the disk: {explain(error)}"
         elif error.errno not in FULL:
-            self._removed = target.remove()
-            text += REMOVED if self._removed else LEFT
+            text += REMOVED if target.remove() else LEFT
         elif not synced:
-            self._removed = not self._cut() and target.remove()
+            self._cut()
             text += CUT
         self._fail(text)
 
-    def _cut(self) -> bool:
-        """Leave what is known to be on the disk; returns whether there is something left."""
+    def _cut(self) -> None:
+        """Leave what is known to be on the disk."""
         try:
             self._target.cut(self.syncs.good)
         except OSError:
-            return False
-        return self.syncs.good > 0
+            self._target.remove()
 
     def _fail(self, why: str, reason: Reason = Reason.LOCAL_ERROR) -> None:
-        self._why = why
+        self._why, self._failed = why, True
         self.give_up(why, reason)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bpipe.ends.disk import Disk
+from bpipe.ends.refusals import refusal
 from bpipe.errors import TargetError, explain
 
 SUFFIX: Final = ".part"
@@ -24,12 +25,6 @@ SUFFIX: Final = ".part"
 _MAKE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _TRIES: Final = 100  # to open a part that somebody else renames or removes meanwhile
 _NO_FOLDER: Final = (errno.ENOENT, errno.ENOTDIR)
-_KINDS: Final = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a terminal, or another device that is no disk",
-}
 
 
 class Target:
@@ -103,10 +98,11 @@ class Target:
     def _look(self) -> None:
         """Refuse what cannot be the target; open what is to be."""
         disk, found = self.disk, self.disk.lstat(self._name, self._folder)
+        self.named = False
         if found is not None and stat.S_ISBLK(found.st_mode):
             self._take_device()
             return
-        self._before, self.device, self.named = None, False, False
+        self._before, self.device = None, False
         if found is not None:
             self._refuse(found, self._name)
             self.old = disk.open(self._name, os.O_RDONLY, self._folder)
@@ -119,17 +115,12 @@ class Target:
 
     def _refuse(self, found: os.stat_result, name: str) -> None:
         """TargetError if this is nothing to write to."""
-        what, kind, user = f"cannot write {self._path_of(name)}", found.st_mode, self.disk.user()
-        if stat.S_ISLNK(kind):
-            goal = self.disk.link(name, self._folder)
-            raise TargetError(f"{what}: it is a link to {goal}: name that itself")
-        if not stat.S_ISREG(kind):
-            raise TargetError(f"{what}: it is {_KINDS.get(stat.S_IFMT(kind), 'no file')}")
-        part = name == self._part_name
-        if found.st_uid != user and (part or user):
-            raise TargetError(f"{what}: it belongs to another user")
-        if part and found.st_nlink > 1:
-            raise TargetError(f"{what}: it has another name, too: remove one of them")
+        if stat.S_ISLNK(found.st_mode):
+            why = f"it is a link to {self.disk.link(name, self._folder)}: name that itself"
+        else:
+            why = refusal(found, self.disk.user(), part=name == self._part_name)
+        if why:
+            raise TargetError(f"cannot write {self._path_of(name)}: {why}")
 
     def _path_of(self, name: str) -> str:
         return self.path if name == self._name else self.path + SUFFIX
@@ -204,7 +195,8 @@ class Target:
         disk = self.disk
         if self.device:
             disk.sync(self.part)
-            return wanted()
+            self.named = wanted()
+            return self.named
         disk.truncate(self.part, length)
         disk.sync_data(self.part)
         self._dress()
@@ -245,6 +237,13 @@ class Target:
             except PermissionError:
                 mode &= 0o707 | (mode & 0o007) << 3
         disk.chmod(self.part, mode)
+
+    @property
+    def kept(self) -> bool:
+        """Whether it has no name, and something lies there to go on from."""
+        if self.named or self.device:
+            return not self.named
+        return self._has_name(self.part) and self.disk.size(self.part) > 0
 
     def remove(self) -> bool:
         """What lies in the part is not to be believed: it goes. Returns whether it has gone.

@@ -191,6 +191,7 @@ def test_a_name_that_is_perhaps_not_on_the_disk_is_told(path: Path) -> None:
     assert failure(outcome, sender) == (
         f"{path} has its name, but perhaps not on the disk: input/output error"
     )
+    assert not outcome.kept
     assert path.read_bytes() == STREAM
 
 

@@ -53,6 +53,10 @@ class Steps:
             assert self.sink.move()
         await ending
 
+    def move_to_the_end(self) -> None:
+        while self.sink.move():
+            assert self.sink.wanted()
+
     async def until_taken(self, sending: asyncio.Future[None]) -> None:
         while not sending.done():
             self.sink.move()
@@ -92,8 +96,7 @@ def test_a_sync_that_is_under_way_in_the_end_is_waited_for(
 
             monkeypatch.setattr(receiver.disk, "sync_data", slow)
             assert not sink.syncs.sync()
-            assert sink.wanted()
-            assert not sink.move()
+            receiver.move_to_the_end()
             assert "input/output error" in sink.outcome.why
             assert not sink.outcome.named
 
@@ -107,7 +110,7 @@ def test_a_sync_that_is_over_is_not_waited_for(path: Path) -> None:
         async with steps(path) as receiver:
             await receiver.send(STREAM)
             receiver.sink.syncs.sync()
-            assert not receiver.sink.move()
+            receiver.move_to_the_end()
             assert receiver.sink.outcome.named
             await receiver.listener.wait_closed()
             assert receiver.listener.failure is None
@@ -124,7 +127,7 @@ def test_the_last_sync_may_find_the_disk_full(path: Path, synced: bool) -> None:
             if synced:
                 receiver.sink.syncs.sync()
             receiver.disk.broken["sync_data"] = errno.ENOSPC
-            assert not receiver.sink.move()
+            receiver.move_to_the_end()
             assert receiver.sink.outcome.kept is synced
             assert "; what it had since the last sync is gone" in receiver.sink.outcome.why
 
@@ -153,3 +156,43 @@ def test_what_is_the_same_is_done_piece_by_piece(
             assert part_of(path).read_bytes() == STREAM[: 3 * BLOCK]
 
     run(check)
+
+
+def test_a_sync_that_fails_is_seen_to_although_the_session_has_failed_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its error is told once: a later run would believe what lies in the part."""
+
+    async def check() -> None:
+        async with steps(path) as receiver:
+            await receiver.send(STREAM)
+            sink = receiver.sink
+
+            def slow(descriptor: int) -> None:
+                receiver.listener.abort(bpipe.Reason.INTERRUPTED, "interrupted")
+                assert sink.move()
+                assert not sink.wanted()
+                raise OSError(errno.EIO, "")
+
+            monkeypatch.setattr(receiver.disk, "sync_data", slow)
+            assert not sink.syncs.sync()
+            receiver.move_to_the_end()
+            assert not sink.outcome.kept
+            assert not sink.outcome.named
+
+    run(check)
+    assert not part_of(path).exists()
+
+
+def test_what_is_kept_is_what_lies_there_in_the_end(path: Path) -> None:
+    async def check() -> None:
+        async with steps(path) as receiver:
+            await receiver.send(b"")
+            path.write_bytes(b"theirs")
+            receiver.move_to_the_end()
+            assert receiver.sink.outcome.why == f"{path} was changed by somebody else meanwhile"
+            assert not receiver.sink.outcome.kept
+
+    part_of(path).write_bytes(b"old")
+    run(check)
+    assert not part_of(path).exists()
