@@ -37,6 +37,7 @@ class Inode:
         self._on_disk = b""
         self._sizes = {0}  # that may be on the disk
         self._touched: set[int] = set()  # sectors of which nobody knows what is on the disk
+        self._lost: set[int] = set()  # that are taken for written, and are not
         self._there: set[int] = set()  # sectors that are no hole
 
     # --- what is seen ---
@@ -94,18 +95,15 @@ class Inode:
     # --- what the disk has ---
 
     def sync(self) -> None:
-        """All that is seen is on the disk."""
-        self._on_disk = bytes(self.data)
+        """All that was written since the last time is on the disk."""
+        self._on_disk = self._mixed(len(self.data), lambda each: each not in self._lost)
         self._touched.clear()
         self._sizes = {len(self.data)}
 
     def fail_to_sync(self, rng: random.Random) -> None:
         """Some sectors are not written, and are taken for written from now on."""
-        lost = {each for each in self._touched if rng.random() < 0.5} or set(self._touched)
-        written = self._touched - lost
-        self._on_disk = self._mixed(len(self.data), lambda each: each in written)
-        self._touched.clear()
-        self._sizes = {len(self.data)}
+        self._lost |= {each for each in self._touched if rng.random() < 0.5} or self._touched
+        self.sync()
         self.haunted = True
 
     @property
@@ -129,6 +127,7 @@ class Inode:
         self._there = set(self._sectors(0, size))
         self.drop_zeros()
         self._touched.clear()
+        self._lost.clear()
         self._sizes = {size}
         self.haunted = False
         self.version += 1
@@ -151,6 +150,7 @@ class Inode:
     def _touch(self, begin: int, end: int) -> None:
         self.version += 1
         self._touched.update(self._sectors(begin, end))
+        self._lost -= self._touched
 
     def _sectors(self, begin: int, end: int) -> range:
         return range(begin // self._sector, -(-end // self._sector))

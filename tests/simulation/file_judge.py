@@ -98,12 +98,39 @@ class FileJudge:
         sender = process if isinstance(process, Sender) else self._partner(process)
         if process.status == 0:
             self._look_whether_right(process, sender)
-        if isinstance(process, Receiver) and process.refused:
-            raise Wrong(f"{process.name}: {process.refused}")
-        if isinstance(process, Receiver) and process.left_behind:
-            raise Wrong(f"{process.name} leaves behind {process.left_behind}")
+        if isinstance(process, Receiver):
+            self._look_at_the_receiver(process, sender)
         if isinstance(process, Sender):
             self._look_what_crossed(process)
+
+    def _look_at_the_receiver(self, receiver: Receiver, sender: Sender | None) -> None:
+        name = receiver.name
+        if receiver.refused:
+            raise Wrong(f"{name}: {receiver.refused}")
+        if receiver.left_behind:
+            raise Wrong(f"{name} leaves behind {receiver.left_behind}")
+        if (receiver.status == 0) is not receiver.system.named:
+            raise Wrong(f"{name} exits {receiver.status}; named: {receiver.system.named}")
+        file = None if receiver.outcome is None else receiver.outcome.file
+        if file is None:
+            raise Wrong(f"{name} tells nothing of its file")
+        if any(each.session.established for each in receiver.sittings):
+            self._look_at_what_is_kept(receiver, kept=file.kept, why=file.why)
+        if not (self._files.secret or self._files.known) and any(
+            each.crossing.bytes[Record.DIGESTS] for each in receiver.sittings
+        ):
+            raise Wrong(f"{name} tells digests to somebody whom it does not know")
+        if receiver.status == 0 and sender is not None:
+            crossed = sender.sittings[0].crossing.bytes[Record.DATA]
+            if file.saved + crossed != len(sender.run.stream):
+                raise Wrong(f"{name} says that {file.saved} bytes were saved; {crossed} crossed")
+
+    def _look_at_what_is_kept(self, receiver: Receiver, *, kept: bool, why: str) -> None:
+        """Something to go on from, or not; but for what is lost in the end itself."""
+        right = kept is bool(self._files.disk.seen(PART))
+        lost = receiver.system.renamed or self.touched or why.startswith("cannot write")
+        if not right and not lost:
+            raise Wrong(f"{receiver.name} says that a part is kept: {kept}")
 
     def _partner(self, process: Process) -> Sender | None:
         """The other end of its session."""

@@ -42,6 +42,8 @@ class System(RealDisk):
         self.disk = disk
         self.opened: dict[int, Opened] = {}
         self.killed = False
+        self.renamed = False  # a file has its name
+        self.named = False  # and that is on the disk
         self._waits = waits
         self._last = 1_000_000  # descriptor
 
@@ -112,6 +114,7 @@ class System(RealDisk):
         if old not in self.disk.names:
             raise _error(errno.ENOENT)
         self.disk.change({new: self.disk.names[old], old: None})
+        self.renamed = True
 
     def unlink(self, name: str, folder: int) -> None:
         self._takes("unlink")
@@ -225,6 +228,7 @@ class System(RealDisk):
         inode = self._of(descriptor)
         if inode is self.disk.root:
             self.disk.sync_names()
+            self.named = self.renamed
         else:
             self.disk.sync(inode)
 

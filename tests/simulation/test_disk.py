@@ -208,6 +208,10 @@ def test_a_sync_that_fails_says_so_once_and_the_disk_has_not_what_is_seen() -> N
         machine.system.sync_data(number)
     machine.system.sync_data(number)
     assert machine.disk.seen("a") == b"new" * 1000
+    assert not machine.disk.safe("a")
+    machine.write(number, b"new" * 1000)  # again
+    machine.system.sync_data(number)
+    assert machine.disk.safe("a")
 
 
 def test_a_sync_that_fails_loses_what_it_was_to_write() -> None:

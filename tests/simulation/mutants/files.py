@@ -6,12 +6,20 @@ import errno
 from collections.abc import Callable
 from typing import Any
 
+from bpipe.comparison import Comparison, _End
 from bpipe.ends.base import BaseFile
 from bpipe.ends.contents import Contents
+from bpipe.ends.file_sink import FileSink
+from bpipe.ends.files import FileEnds
 from bpipe.ends.part import Target
-from bpipe.protocol.assembly import Range
+from bpipe.ends.syncs import Syncs
+from bpipe.protocol.assembly import Assembly, Range
 from bpipe.protocol.block_writer import BlockWriter
+from bpipe.protocol.blocks import Base
 from bpipe.protocol.ring import Views
+from bpipe.protocol.wire import Finish
+from bpipe.run.exits import decide
+from tests.simulation import file_ends
 from tests.simulation.files import PERIOD, PLACE
 from tests.simulation.mutants.registry import Patch, worlds
 from tests.simulation.system import System
@@ -85,6 +93,55 @@ def _cut_after_the_rename(patch: Patch) -> None:
 def _ignore_other_files(patch: Patch) -> None:
     """a base that somebody else has changed meanwhile taken for the old one"""
     patch.setattr(Target, "_require_same", lambda self: None)
+
+
+@file_mutant
+def _deliver_before_the_rename(patch: Patch) -> None:
+    """a stream delivered before it has its name"""
+    finish = FileSink._finish
+
+    def hasty(self: Any) -> bool:
+        self.ended()
+        return finish(self)
+
+    patch.setattr(FileSink, "_finish", hasty)
+
+
+@file_mutant
+def _name_what_has_failed(patch: Patch) -> None:
+    """the stream of a producer that has failed named"""
+    patch.setattr(Finish, "failed", property(lambda self: False))
+    patch.setattr(_End, "whole", property(lambda self: True))
+
+
+@file_mutant
+def _name_what_was_cut(patch: Patch) -> None:
+    """a stream without its total named"""
+    patch.setattr(Finish, "failed", property(lambda self: False))
+    patch.setattr(Assembly, "whole", True, raising=False)
+    init = Assembly.__init__
+
+    def begin(self: Any, base: Base) -> None:
+        init(self, base)
+        self.whole = True
+
+    patch.setattr(Assembly, "__init__", begin)
+
+
+@file_mutant
+def _name_it_after_a_failure(patch: Patch) -> None:
+    """a file named although the session has failed meanwhile, and no success told"""
+    patch.setattr(Target, "finish", _unasked(Target.finish))
+
+
+def _unasked(finish: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda self, length, wanted: finish(self, length, lambda: True) and wanted()
+
+
+@file_mutant
+def _count_what_comes_after_the_name(patch: Patch) -> None:
+    """a file that has its name, and a receiver that fails because its sender does not hear it"""
+    patch.setattr(file_ends, "decide", lambda outcome: decide(outcome._replace(file=None)))
 
 
 # --- what is believed of a base ---
@@ -215,6 +272,47 @@ def _copy_once(patch: Patch) -> None:
 def _keep_what_was_not_written(patch: Patch) -> None:
     """a part kept whose sync has failed"""
     patch.setattr(Target, "remove", lambda self: True)
+
+
+@file_mutant
+def _never_sync_before_the_end(patch: Patch) -> None:
+    """nothing synced before the end of a stream"""
+    patch.setattr(Syncs, "sync", lambda self: not self.wanted())
+
+
+@file_mutant
+def _hold_up_the_loop(patch: Patch) -> None:
+    """what lies there read in the event loop"""
+    begin = FileEnds._begin
+
+    def read(self: Any) -> None:
+        begin(self)
+        if self._sink is not None:
+            self._target.disk.read(self._target.part, memoryview(bytearray(1)), 0)
+
+    patch.setattr(FileEnds, "_begin", read)
+
+
+@file_mutant
+def _wait_in_silence(patch: Patch) -> None:
+    """what is the same not said before a sender waits for its last digest"""
+    patch.setattr(BlockWriter, "pause", lambda self: None)
+
+
+@file_mutant
+def _go_round_after_a_failure(patch: Patch) -> None:
+    """a sender that goes round in circles when its session has failed"""
+
+    def hears(self: Any) -> bool:
+        return bool(not self._heard and self._records.ready and self.half.hungry)
+
+    patch.setattr(Comparison, "_hears", property(hears))
+
+
+@file_mutant
+def _tell_strangers(patch: Patch) -> None:
+    """the digests of what lies there told to whom nobody knows"""
+    patch.setattr(FileEnds, "_may_tell", lambda self: True)
 
 
 @file_mutant
