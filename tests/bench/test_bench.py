@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from tests.bench import addresses, buffers, latency, recovery, ssh, startup, throughput, wire
+from tests.bench import (
+    addresses,
+    buffers,
+    latency,
+    output,
+    recovery,
+    road,
+    ssh,
+    startup,
+    throughput,
+    wire,
+)
 from tests.bench.peers import BPIPE, PEERS
 from tests.bench.rounds import Options
 from tests.bench.table import Column, Table, show_seconds
@@ -112,6 +123,17 @@ def test_one_round_of_ssh() -> None:
         *[["bpipe ssh", "ssh"]] * 3,
         ["after a kill", "after 0.1s of a black hole"],
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(road.missing() != "", reason=road.missing())
+def test_one_round_of_streams_to_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "ROADS", output.ROADS[1:])
+    name = output.BPIPE.name
+    tables = list(output.run(Options(rounds=1, sizes=(8 << 20,), only=(name,))))
+    assert [table.notes for table in tables] == [[], [], []]
+    assert [list(table.samples) for table in tables] == [[name], [name], ["random bytes", "zeros"]]
+    assert 2 << 20 < tables[0].samples[name][0]["crossed"] < 3 << 20
 
 
 def test_what_is_missing_is_said() -> None:
