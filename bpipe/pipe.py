@@ -87,7 +87,8 @@ class BackedPipe:
 
         Bytes count as delivered, and are acknowledged, when this returns them. Raises
         SessionEnded when the session ended before the stream did. Of a far program whose stderr
-        is carried, too, that is left out; ``read_record`` has it.
+        is carried, too, that is left out; ``read_record`` has it. A peer that writes to a file says
+        nothing to anybody: ``b""`` at once.
         """
         while True:
             kind, data = await self.read_record(limit)
@@ -150,7 +151,9 @@ class BackedPipe:
     def finish(self, *, more: bool = False) -> None:
         """End the stream that is written here; what the peer sends goes on (half-close).
 
-        ``more``: the peer takes no more, and there was more.
+        ``more``: the peer takes no more, and there was more. If the peer writes to a file, the end
+        may have to wait until it is known what lies there. Before there was a link this decides,
+        as ``write`` does, that the streams are bytes: no such peer is accepted then.
         """
         self._finished = True
         self._begin_to_write().finish(more=more)

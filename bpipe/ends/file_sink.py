@@ -79,22 +79,8 @@ class FileSink(Sink):
         self._failed = False
         self._unsynced = False  # an error of a sync is seen to
         self._why = ""
-        self._kept = False
-
-    @property
-    def outcome(self) -> FileOutcome:
-        """What has become of it, once the thread has ended."""
-        target, named = self._target, self._target.named and not self._failed
-        return FileOutcome(
-            named=named,
-            kept=self._kept,
-            why=self._why,
-            saved=self._assembly.tally.equal,
-            base=target.base,
-            tail=target.lies - self.at if named and target.device else 0,
-            file=target.path,
-            part=target.part_path,
-        )
+        # What has become of it, once the thread has ended.
+        self.outcome = FileOutcome(file=target.path, part=target.part_path)
 
     def wanted(self) -> bool:
         """Whether there is something to do, or nothing more ever."""
@@ -175,9 +161,22 @@ class FileSink(Sink):
             raise Unsynced(self.syncs.error)
         if not self._failed and self.engine.failure is None:
             self._end()
-        with contextlib.suppress(OSError):
-            self._kept = self._target.kept
+        self.outcome = self._conclude()
         return False
+
+    def _conclude(self) -> FileOutcome:
+        target, kept = self._target, False
+        named = target.named and not self._failed
+        with contextlib.suppress(OSError):
+            kept = target.kept
+        return self.outcome._replace(
+            named=named,
+            kept=kept,
+            why=self._why,
+            saved=self._assembly.tally.equal,
+            base=target.base,
+            tail=target.lies - self.at if named and target.device else 0,
+        )
 
     def _end(self) -> None:
         """Everything has come, and its end."""

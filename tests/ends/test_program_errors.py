@@ -13,7 +13,7 @@ import pytest
 import bpipe
 from bpipe.ends.program_errors import RemoteProgram
 from bpipe.errors import PipeClosed
-from bpipe.protocol.records import Record
+from bpipe.protocol.records import CONTENT, Record
 from bpipe.protocol.wire import Ended, Finish
 from tests.support.pairs import run, until
 from tests.support.programs import alive, folder
@@ -39,7 +39,7 @@ def with_program(test: Test, *argv: str) -> None:
 
 async def told(pipe: bpipe.BackedPipe) -> dict[Record, bytes]:
     """All that comes, by kind."""
-    found = {kind: b"" for kind in Record}
+    found = {kind: b"" for kind in CONTENT}
     while True:
         kind, data = await pipe.read_record()
         if not data:
@@ -175,7 +175,7 @@ def test_it_waits_for_who_does_not_take_what_it_writes() -> None:
         near.finish()
         await until(lambda: far.writer.room <= 8)
         found = await told(near)
-        assert {kind: len(data) for kind, data in found.items()} == dict.fromkeys(Record, 2 << 20)
+        assert {kind: len(data) for kind, data in found.items()} == dict.fromkeys(CONTENT, 2 << 20)
         await ended_well(near, far)
 
     with_program(test, "sh", "-c", f"head -c {2 << 20} /dev/zero | tee /dev/stderr")
