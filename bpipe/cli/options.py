@@ -13,7 +13,6 @@ from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.groups import CONNECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
 from bpipe.errors import AddressError
-from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
@@ -197,6 +196,8 @@ class Tuning(NamedTuple):
 
         ``needs``: what else it has to have, see ``protocol/terms.py``.
         """
+        from bpipe.protocol.terms import SMALLEST_WINDOW  # not for help and TAB
+
         buffer_size = self.buffer or buffer_size
         if needs and buffer_size < SMALLEST_WINDOW:
             raise typer.BadParameter("--output needs a --buffer of at least 1K")
