@@ -129,6 +129,7 @@ def connect(
 
     run = Run(where.calling(address), trust, tuning, report.settings(), listens=False)
     dial = partial(open_pipe, retry_max=tuning.retry_max)
+    direction.require_apart(report.log_json)
     ends = many.ends(direction, context.obj)
     return run.one(dial, ends) if many.from_ is None else run.forward(dial, many)
 
@@ -151,6 +152,7 @@ def listen(
     from bpipe.cli.runs import Run
 
     run = Run(where.listening(address), trust, tuning, report.settings(), listens=True)
+    direction.require_apart(report.log_json)
     ends = many.ends(direction, context.obj)
     return run.serve(ends, many) if many.keep_open else run.one(open_pipe, ends)
 

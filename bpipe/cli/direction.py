@@ -49,6 +49,13 @@ class Direction(NamedTuple):
             raise typer.BadParameter("--whole is about what is sent: no --recv-only")
         return Directions(self.send_only, self.recv_only)
 
+    def require_apart(self, log: str | None) -> None:
+        """Nothing else is to be written to the file."""
+        if log is not None and (output := self.path()) is not None:
+            path = os.path.abspath(log)
+            if path in (os.path.abspath(output), os.path.abspath(f"{output}.part")):
+                raise typer.BadParameter("--log-json needs another file than --output")
+
     def path(self) -> str | None:
         """Where the file is to be, if there is to be one."""
         if self.output is None:

@@ -69,6 +69,7 @@ class There(NamedTuple):
 
         if direction.whole and direction.output is None:
             raise typer.BadParameter("--whole is about a file: name one with --output")
+        direction.require_apart(settings.log)
         directions = direction.directions()._replace(recv_only=not self.reads_stdin)
         output, whole = direction.path(), direction.whole
         wanted = Wanted(directions, host=self.host, output=output, whole=whole)

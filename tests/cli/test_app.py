@@ -95,6 +95,8 @@ WRONG = [
     ("a door and a file", "connect far --from :2 --output a", "--from and --output contradict"),
     ("a file for many", "listen -k --output a --max-sessions 2", "one session at a time: no --max"),
     ("a file in small pieces", "listen --output a --buffer 1023", "a --buffer of at least 1K"),
+    ("a file that is the log", "listen --output a --log-json ./a", "needs another file than"),
+    ("a part that is the log", "connect far --output a --log-json a.part", "another file than"),
     ("all of nothing", "connect far --recv-only --whole", "about what is sent: no --recv-only"),
     ("all of many", "connect far --from :2 --whole", "--whole is about one stream: no --from"),
     ("many of nothing", "listen -k", "-k serves each caller with a program"),

@@ -34,6 +34,7 @@ WRONG = [
     ("ssh far --output f x", "--output: bpipe's own options come before the destination"),
     ("ssh --output f", "a destination is missing"),
     ("ssh --output f --buffer 9 far x", "--output needs a --buffer of at least 1K"),
+    ("ssh --output f --log-json f far x", "--log-json needs another file than --output"),
     ("ssh --whole far x", "--whole is about a file: name one with --output"),
     ("ssh --recv-only far x", "no such option:? '?--recv-only"),
     ("run --via sh --output= -- x", "--output takes the name of a file"),
