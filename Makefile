@@ -7,6 +7,7 @@ TESTS = tests
 SEEDS = 10000
 CUTS = 1000
 KILLS = 1000
+DEATHS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
@@ -14,7 +15,7 @@ SPREAD = -n 4 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
-.PHONY: help style fix types quick all cover smoke portable house sim soak kills fuzz bench clean
+.PHONY: help style fix types quick all cover smoke portable house sim soak kills deaths fuzz bench clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -63,6 +64,9 @@ soak: $(VENV)/made ## cut real connections CUTS times, and compare every byte
 
 kills: $(VENV)/made ## kill bpipe and its programs KILLS times, and see who takes a part for the whole
 	$(BIN)/python -m tests.end_to_end.kills --kills $(KILLS) $(ARGS)
+
+deaths: $(VENV)/made ## kill who makes a file of a stream DEATHS times, cut the power, and go on
+	$(BIN)/python -m tests.end_to_end.output_deaths --deaths $(DEATHS) $(ARGS)
 
 fuzz: $(VENV)/made ## read bytes that nobody would send, for SECONDS
 	$(BIN)/python -m tests.support.fuzz --seconds $(SECONDS) $(ARGS)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.end_to_end.data import MIB, until
 from tests.end_to_end.helpers import Bpipe, Program, Start
-from tests.end_to_end.recipes import Shell, need
+from tests.end_to_end.recipes import need
 from tests.end_to_end.sshd import Near, Sshd
 
 pytestmark = pytest.mark.slow
@@ -248,30 +248,6 @@ def test_a_kill_of_the_near_end_keeps_what_was_there(near: Near, sshd: Sshd, fil
     far.wait_no_process()
     assert file.read_bytes() == OLD
     assert part.read_bytes() == STREAM
-
-
-# --- what is typed twice ---
-
-
-def test_tar_typed_twice_sends_only_what_is_new(start: Start, shell: Shell, path: Path) -> None:
-    need("tar")
-    tree = shell.folder / "tree"
-    tree.mkdir()
-    for number in range(8):
-        (tree / f"{number}").write_bytes(STREAM[number * 100_000 :][: MIB // 2])
-    file = shell.folder / "backup.tar"
-    crossed = []
-    for _ in range(2):
-        listener = receive(start, path, file)
-        line = f"tar c --sort=name tree | bpipe connect unix:{path} --log-json {path}.log {SMALL}"
-        assert shell.enter(line).wait() == 0
-        assert listener.wait() == 0
-        done = path.with_name(f"{path.name}.log").read_text().splitlines()[-1]
-        crossed.append(int(re.findall(r'"sent": (\d+)', done)[0]))
-        (tree / "7").write_bytes(b"one that has changed" * 100)
-    assert crossed[0] > 8 * MIB // 2
-    assert crossed[1] < MIB
-    assert subprocess.run(["tar", "tf", file], capture_output=True).stdout.count(b"\n") == 9
 
 
 # --- disks ---
