@@ -200,7 +200,8 @@ class BlockWriter:
             return
         self._equal += size
         self._draft.drop()
-        if self._draft.same == LONGEST_RUN:
+        idle = self._half.acked == self._half.written  # what is small waits for no more (RFC 896)
+        if idle or self._draft.same == LONGEST_RUN:
             self._draft.write_same()
 
     def _hear_base(self, item: bytes) -> None:

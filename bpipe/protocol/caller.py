@@ -14,6 +14,7 @@ from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected, SessionE
 from bpipe.protocol.ending import Phase, not_connected
 from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
+from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.protocol.wire import FILE, Admission, Hello, Opening, Verdict
 
 BUSY: Final = (
@@ -22,6 +23,7 @@ BUSY: Final = (
 )
 ELSEWHERE: Final = "the peer stands elsewhere in the stream"
 TWO_FILES: Final = "the listener has --output, too, so that nobody sends; or a --buffer below 1K"
+SMALL: Final = "the listener has --output, which needs a --buffer of at least 1K at both ends"
 OTHER_VERSION: Final = "the listener speaks another version of bpipe's protocol"
 FORGOTTEN: Final = "the peer no longer knows this session"
 
@@ -135,5 +137,10 @@ class Caller:
         elif admission is Admission.VERSION:
             self.session.leave(NotConnected(OTHER_VERSION, "version"))
         else:
-            filing = self.session.terms.needs & FILE
-            self.session.leave(NotConnected(TWO_FILES if filing else ELSEWHERE))
+            self.session.leave(NotConnected(self._why_not()))
+
+    def _why_not(self) -> str:
+        """What is known of a listener whom we do not suit, although we begin."""
+        if self.session.terms.needs & FILE:
+            return TWO_FILES
+        return SMALL if self.session.reader.capacity < SMALLEST_WINDOW else ELSEWHERE

@@ -71,6 +71,13 @@ def test_two_receivers_are_told_that_nobody_sends() -> None:
     assert str(caller.session.failure).startswith("the listener has --output, too")
 
 
+def test_a_listener_that_has_anything_else_than_we_need_stands_elsewhere() -> None:
+    caller = Caller(Session(1 << 20), lambda: bytes(16))
+    caller.hello()
+    refuse(caller, Admission.RANGE)
+    assert str(caller.session.failure) == "the peer stands elsewhere in the stream"
+
+
 def test_a_caller_opens_until_it_has_confirmed_and_resumes_from_then_on() -> None:
     caller = numbered()
     nowhere, first = Position(0, 0, 100), bytes([1]) * 16
@@ -123,7 +130,7 @@ UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = list(Admission)[1:]
     ("admission", "before", "failure", "text"),
     [
         (VERSION, never_up, NotConnected, "speaks another version"),
-        (RANGE, never_up, NotConnected, "stands elsewhere"),
+        (RANGE, never_up, NotConnected, "--buffer of at least 1K"),  # so small is ours
         (RANGE, interrupted, SessionLost, "stands elsewhere"),
         (RANGE, all_done, None, ""),
         (RANGE, cut_short, PipeClosed, "stopped reading"),
