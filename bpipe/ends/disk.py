@@ -69,8 +69,15 @@ class Disk:
 
     def lock(self, descriptor: int) -> bool:
         """Keep others out until it is closed; False if somebody else does. Does not wait."""
+        return self._lock(descriptor, fcntl.LOCK_EX)
+
+    def share(self, descriptor: int) -> bool:
+        """The same, but for others who share it."""
+        return self._lock(descriptor, fcntl.LOCK_SH)
+
+    def _lock(self, descriptor: int, how: int) -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

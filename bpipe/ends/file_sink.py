@@ -26,6 +26,7 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what was written befo
 REMOVED: Final = "; it was removed, for what it had is perhaps not on the disk"
 CUT: Final = "; what it had since the last sync is gone, for it is not on the disk"
 LEFT: Final = "; what it has is not to be believed, and was not removed"
+GONE: Final = "; it was renamed or removed by somebody else meanwhile"
 
 
 class FileOutcome(NamedTuple):
@@ -127,6 +128,8 @@ class FileSink(Sink):
             self._contents.put(views, self.at)
             self.at += count
         elif kind is Record.ERRORS:
+            if self._assembly.whole:
+                raise ProtocolError("more of a stream that has ended")
             self._before(views)
             count = self._errors.write(views)
         else:
@@ -208,6 +211,8 @@ class FileSink(Sink):
         self._unsynced |= not synced
         if target.named:
             text = f"{target.path} has its name, but perhaps not on the disk: {explain(error)}"
+        elif not target.there:
+            text += GONE
         elif error.errno not in FULL:
             text += REMOVED if target.remove() else LEFT
         elif not synced:

@@ -3,28 +3,25 @@
 The part of FILE is ``FILE.part``, in the same folder: it is FILE under another name until the whole
 stream lies in it and on the disk. It is locked, and nobody else's; what lies in it from an earlier
 run, and in FILE beyond that, is the *base*. A block device is written in place.
-
-The folder is opened once, and no link is followed in it, so nobody who may write there can make
-this write elsewhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from collections.abc import Callable
 from typing import Final
 
+from bpipe.ends.claim import Claim, in_use
 from bpipe.ends.disk import Disk
+from bpipe.ends.dress import dress, undress
+from bpipe.ends.folder import NONE, Folder
 from bpipe.ends.refusals import refusal
 from bpipe.errors import TargetError, explain
 
 SUFFIX: Final = ".part"
-
-_MAKE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
-_TRIES: Final = 100  # to open a part that somebody else renames or removes meanwhile
-_NO_FOLDER: Final = (errno.ENOENT, errno.ENOTDIR)
 
 
 class Target:
@@ -43,8 +40,7 @@ class Target:
         self.lies = 0  # bytes that the part had in the beginning
         folder, slash, self._name = path.rpartition("/")
         self._part_name = self._name + SUFFIX
-        self._folder_name = folder + slash or "."
-        self._folder = -1
+        self._folder = Folder(folder + slash or ".", disk)
         self._before: os.stat_result | None = None  # FILE, in the beginning
         self._usual_mode = disk.usual_mode()
         self._abandoned = False
@@ -73,63 +69,82 @@ class Target:
     # --- in the beginning ---
 
     def renew(self) -> None:
-        """Look again at what lies there. Raises TargetError."""
+        """Look again at what lies there, and where FILE is by now. Raises TargetError."""
         self._close_old()
-        self._explained(self._look)
+        if not self.device and self._is_elsewhere():
+            self._let_go()
+        self._open()
 
     def _open(self) -> None:
         if self._name in ("", ".", ".."):
-            raise TargetError(f"cannot write {self.path}: it is a folder")
+            raise TargetError(f"cannot write {self.path}: that is the name of a folder")
         try:
-            self._folder = self.disk.open_folder(self._folder_name)
+            self._folder.enter()
         except OSError as error:
-            usage = error.errno in _NO_FOLDER
-            text = f"cannot write {self.path}: its folder: {explain(error)}"
-            raise TargetError(text, usage=usage) from error
-        self._explained(self._look)
+            raise self._without_folder(error) from error
+        self._explained(self._look, self.path)
+        if not self.device:
+            self._explained(self._take_part, self.part_path)
 
-    def _explained(self, action: Callable[[], None]) -> None:
+    def _explained(self, action: Callable[[], None], path: str) -> None:
         try:
             action()
         except OSError as error:
-            text = f"cannot write {self.path}: {explain(error)}"
+            text = f"cannot write {path}: {explain(error)}"
             raise TargetError(text, usage=False) from error
 
+    def _is_elsewhere(self) -> bool:
+        """Whether FILE would be in another folder by now."""
+        try:
+            return self._folder.moved
+        except OSError as error:
+            raise self._without_folder(error) from error
+
+    def _without_folder(self, error: OSError) -> TargetError:
+        text = f"cannot write {self.path}: its folder: {explain(error)}"
+        return TargetError(text, usage=error.errno in NONE)
+
     def _look(self) -> None:
-        """Refuse what cannot be the target; open what is to be."""
-        disk, found = self.disk, self.disk.lstat(self._name, self._folder)
+        """Refuse what cannot be the target; open FILE, if there is one, or the device."""
+        found = self._folder.lstat(self._name)
         self.named = False
         if found is not None and stat.S_ISBLK(found.st_mode):
             self._take_device()
             return
+        if self.part >= 0 and not self._has_part():
+            self._close_part()
         self._before, self.device = None, False
         if found is not None:
-            self._refuse(found, self._name)
-            self.old = disk.open(self._name, os.O_RDONLY, self._folder)
-            self._before = disk.stat(self.old)
-            self._refuse(self._before, self._name)
-        if self.part < 0 or not self._has_name(self.part):
-            self._close_part()
-            self._take_part()
-        self.lies = disk.stat(self.part).st_size
+            self._refuse(found)
+            self.old = self._folder.open(self._name, os.O_RDONLY)
+            self._before = self.disk.stat(self.old)
+            self._refuse(self._before)
+            if self._name.endswith(SUFFIX) and not self.disk.share(self.old):
+                raise in_use(self.path)  # it is the part of another file
 
-    def _refuse(self, found: os.stat_result, name: str) -> None:
-        """TargetError if this is nothing to write to."""
+    def _refuse(self, found: os.stat_result) -> None:
+        """TargetError if this is no FILE to write to."""
+        self._require_file(self._name, found, refusal(found, self.disk.user(), part=False))
+
+    def _refuse_part(self, found: os.stat_result) -> None:
+        """The same for its part, which root gives to the owner of FILE in the end."""
+        heir = -1 if self._before is None else self._before.st_uid
+        why = refusal(found, self.disk.user(), part=True, heir=heir)
+        self._require_file(self._part_name, found, why)
+
+    def _require_file(self, name: str, found: os.stat_result, why: str) -> None:
         if stat.S_ISLNK(found.st_mode):
-            why = f"it is a link to {self.disk.link(name, self._folder)}: name that itself"
-        else:
-            why = refusal(found, self.disk.user(), part=name == self._part_name)
+            why = f"it is a link to {self._folder.link(name)}: name that itself"
         if why:
-            raise TargetError(f"cannot write {self._path_of(name)}: {why}")
-
-    def _path_of(self, name: str) -> str:
-        return self.path if name == self._name else self.path + SUFFIX
+            path = self.path if name == self._name else self.part_path
+            raise TargetError(f"cannot write {path}: {why}")
 
     def _take_device(self) -> None:
-        if self.part >= 0:
+        if self.device:
             return
+        self._close_part()
         try:
-            self.part = self.disk.open(self._name, os.O_RDWR | os.O_EXCL, self._folder)
+            self.part = self._folder.open(self._name, os.O_RDWR | os.O_EXCL)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -141,56 +156,22 @@ class Target:
         self.lies = self.disk.size(self.part)
 
     def _take_part(self) -> None:
-        """Open the part that is there, or make it; it is locked, and still has its name then."""
-        for _ in range(_TRIES):
-            part = self._open_part()
-            if part is None:
-                continue
-            if self._is_mine(part):
-                self.part = part
-                return
-            self.disk.close(part)
-        raise TargetError(f"cannot write {self.part_path}: it keeps changing", usage=False)
+        if self.part < 0:
+            name, path = self._part_name, self.part_path
+            self.part = Claim(self.disk, self._folder, name, path, self._refuse_part).take()
+        self.lies = self.disk.stat(self.part).st_size
 
-    def _open_part(self) -> int | None:
-        """A descriptor of the part; None if it has just gone, or come."""
-        disk, name = self.disk, self._part_name
-        found = disk.lstat(name, self._folder)
-        try:
-            if found is None:
-                return disk.open(name, _MAKE, self._folder)
-            self._refuse(found, name)
-            return disk.open(name, os.O_RDWR, self._folder)
-        except (FileExistsError, FileNotFoundError):
-            return None
-
-    def _is_mine(self, part: int) -> bool:
-        """Lock it; whether it is still what has the name. Who has lost that race tries again."""
-        try:
-            locked = self.disk.lock(part)
-            if not self._has_name(part):
-                return False
-            if not locked:
-                text = f"cannot write {self.part_path}: another bpipe is writing it"
-                raise TargetError(text, usage=False)
-            self._refuse(self.disk.stat(part), self._part_name)
-        except BaseException:
-            self.disk.close(part)
-            raise
-        return True
-
-    def _has_name(self, part: int) -> bool:
-        """Whether this is what has the part's name."""
-        named = self.disk.lstat(self._part_name, self._folder)
-        return named is not None and os.path.samestat(self.disk.stat(part), named)
+    def _has_part(self) -> bool:
+        """Whether what is written is what has the part's name."""
+        return self._folder.has(self._part_name, self.part)
 
     # --- in the end ---
 
     def finish(self, length: int, wanted: Callable[[], bool]) -> bool:
         """The stream is whole, and so long: on the disk under its name when this returns.
 
-        ``wanted`` is asked before it is named; returns what that said. Raises TargetError if FILE
-        is not what it was in the beginning, OSError if the disk fails.
+        ``wanted`` is asked before it is named; returns what that said. Raises TargetError if it
+        cannot have its name, and stays; OSError if a sync fails, or what comes before one.
         """
         disk = self.disk
         if self.device:
@@ -199,51 +180,60 @@ class Target:
             return self.named
         disk.truncate(self.part, length)
         disk.sync_data(self.part)
-        self._dress()
-        disk.sync(self.part)
-        if not wanted():
-            return False
-        self._require_same()
-        disk.rename(self._part_name, self._name, self._folder)
-        self.named = True
-        disk.sync(self._folder)
-        return True
-
-    def _require_same(self) -> None:
-        """TargetError if FILE has changed: the stream may have been put together from it."""
-        before, named = self._before, self.disk.lstat(self._name, self._folder)
-        if before is None or named is None:
-            same = before is named
-        else:
-            now = self.disk.stat(self.old)
-            same = os.path.samestat(before, named) and _content(before) == _content(now)
-        if not same:
-            raise TargetError(f"{self.path} was changed by somebody else meanwhile", usage=False)
+        self._explained(self._require_same, self.path)  # from here on it stays, whatever fails
+        try:
+            self._explained(self._dress, self.part_path)
+            disk.sync(self.part)
+            if wanted():
+                self._explained(self._rename, self.path)
+        finally:
+            if not self.named:
+                with contextlib.suppress(OSError):
+                    undress(disk, self.part)
+        if self.named:
+            self._folder.sync()
+        return self.named
 
     def _dress(self) -> None:
-        """The part gets FILE's mode, and for root its owner; without one, what is usual.
+        dress(self.disk, self.part, self._before, self._usual_mode)
 
-        Without the group of FILE, a group may do what everybody may, and no more.
-        """
-        disk, before = self.disk, self._before
-        if before is None:
-            disk.chmod(self.part, self._usual_mode)
-            return
-        mode, now = before.st_mode & 0o777, disk.stat(self.part)
-        user = before.st_uid if disk.user() == 0 else -1
-        if (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
-            try:
-                disk.chown(self.part, user, before.st_gid)
-            except PermissionError:
-                mode &= 0o707 | (mode & 0o007) << 3
-        disk.chmod(self.part, mode)
+    def _rename(self) -> None:
+        self._require_same()
+        self._folder.rename(self._part_name, self._name)
+        self.named = True
+
+    def _require_same(self) -> None:
+        """TargetError if a rename would not do what it is to do, as somebody else has been here."""
+        if self._is_elsewhere():
+            text = f"the folder of {self.path} was renamed or replaced meanwhile"
+            raise TargetError(text, usage=False)
+        if not self._has_part():
+            text = f"{self.part_path} was renamed or removed by somebody else meanwhile"
+            raise TargetError(text, usage=False)
+        if not self._has_same_base():
+            raise TargetError(f"{self.path} was changed by somebody else meanwhile", usage=False)
+
+    def _has_same_base(self) -> bool:
+        """Whether FILE is what it was: the stream may have been put together from it."""
+        before, named = self._before, self._folder.lstat(self._name)
+        if before is None or named is None:
+            return before is named
+        now = self.disk.stat(self.old)
+        return os.path.samestat(before, named) and _content(before) == _content(now)
 
     @property
     def kept(self) -> bool:
         """Whether it has no name, and something lies there to go on from."""
         if self.named or self.device:
             return not self.named
-        return self._has_name(self.part) and self.disk.size(self.part) > 0
+        return self.there and not self._folder.moved and self.disk.size(self.part) > 0
+
+    @property
+    def there(self) -> bool:
+        """Whether what is written is where it was, as far as is known."""
+        with contextlib.suppress(OSError):
+            return self.device or self._has_part()
+        return True
 
     def remove(self) -> bool:
         """What lies in the part is not to be believed: it goes. Returns whether it has gone.
@@ -253,15 +243,15 @@ class Target:
         if self.device or self.named:
             return False
         try:
-            if self._has_name(self.part):
-                self.disk.unlink(self._part_name, self._folder)
+            if self._has_part():
+                self._folder.unlink(self._part_name)
         except OSError:
             return False
         return True
 
     def cut(self, length: int) -> None:
         """What lies in the part beyond is not to be believed, and goes."""
-        if not self.device and self.disk.size(self.part) > length:
+        if not self.device and self._has_part() and self.disk.size(self.part) > length:
             self.disk.truncate(self.part, length)
 
     def abandon(self) -> None:
@@ -273,13 +263,14 @@ class Target:
         if self._abandoned:
             return
         self._close_old()
-        if self.part >= 0:
-            if not self.device and not self.disk.size(self.part):
-                self.remove()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the part, and of the folder."""
+        if self.part >= 0 and not self.device and not self.disk.size(self.part):
+            self.remove()
         self._close_part()
-        if self._folder >= 0:
-            self.disk.close(self._folder)
-        self._folder = -1
+        self._folder.close()
 
     def _close_part(self) -> None:
         if self.part >= 0:

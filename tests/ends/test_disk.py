@@ -29,6 +29,10 @@ class Folder:
         self._opened.append(self.disk.open(name, flags, self.descriptor))
         return self._opened[-1]
 
+    def forget(self, descriptor: int) -> int:
+        self._opened.remove(descriptor)
+        return descriptor
+
     def close(self) -> None:
         for each in self._opened:
             self.disk.close(each)
@@ -76,6 +80,18 @@ def test_only_one_has_the_lock(folder: Folder) -> None:
     assert disk.lock(first)
     assert not disk.lock(second)
     assert disk.lock(first)
+
+
+def test_who_shares_a_lock_keeps_out_who_does_not(folder: Folder) -> None:
+    disk, first = folder.disk, folder.open("a")
+    second, third = folder.open("a", os.O_RDONLY), folder.open("a", os.O_RDONLY)
+    assert disk.share(second)
+    assert disk.share(third)
+    assert not disk.lock(first)
+    disk.close(folder.forget(second))
+    disk.close(folder.forget(third))
+    assert disk.lock(first)
+    assert not disk.share(folder.open("a", os.O_RDONLY))
 
 
 def test_bytes_lie_where_they_were_put(folder: Folder) -> None:

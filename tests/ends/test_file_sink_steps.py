@@ -196,3 +196,78 @@ def test_what_is_kept_is_what_lies_there_in_the_end(path: Path) -> None:
     part_of(path).write_bytes(b"old")
     run(check)
     assert not part_of(path).exists()
+
+
+def test_what_another_receiver_writes_gets_no_name_by_the_first(path: Path) -> None:
+    async def check() -> None:
+        async with steps(path) as first:
+            await first.send(STREAM)
+            part_of(path).unlink()
+            async with steps(path) as second:
+                await second.send(STREAM[:BLOCK])
+                first.move_to_the_end()
+                why = f"{part_of(path)} was renamed or removed by somebody else meanwhile"
+                assert first.sink.outcome.why == why
+                assert not first.sink.outcome.named
+                assert not first.sink.outcome.kept
+                assert not path.exists()
+                second.move_to_the_end()
+                assert second.sink.outcome.named
+
+    run(check)
+    assert path.read_bytes() == STREAM[:BLOCK]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_part_that_is_not_there_is_not_what_was_removed(path: Path, number: int) -> None:
+    """What is there by now is somebody else's, and what was moved away is his."""
+    moved = path.with_name("moved")
+
+    async def check() -> None:
+        async with steps(path) as receiver:
+            await receiver.send(STREAM)
+            part_of(path).rename(moved)
+            part_of(path).write_bytes(b"theirs")
+            receiver.disk.broken["sync_data"] = number
+            receiver.move_to_the_end()
+            why = receiver.sink.outcome.why
+            assert why.endswith("; it was renamed or removed by somebody else meanwhile")
+
+    run(check)
+    assert moved.read_bytes() == STREAM
+    assert part_of(path).read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("what", ["rename", "lstat"])
+def test_what_is_on_the_disk_stays_if_it_cannot_have_its_name(path: Path, what: str) -> None:
+    async def check() -> None:
+        async with steps(path) as receiver:
+            await receiver.send(STREAM)
+            receiver.disk.broken[what] = errno.EIO
+            receiver.move_to_the_end()
+            outcome = receiver.sink.outcome
+            assert outcome.why == f"cannot write {path}: input/output error"
+            assert outcome.kept
+            receiver.disk.broken.clear()
+
+    run(check)
+    assert part_of(path).read_bytes() == STREAM
+    assert not path.exists()
+
+
+def test_nothing_comes_after_the_total(path: Path) -> None:
+    async def check() -> None:
+        async with steps(path) as receiver:
+            sender = Sender(receiver.caller)
+            await sender.send(b"x")
+            sender.writer.end(whole=True)
+            writer = RecordWriter(receiver.caller.writer)
+            writer.wrote(fill(writer.space(1), b"!"), Record.ERRORS)
+            sender.pipe.engine.drive()
+            while receiver.sink.outcome.why == "":
+                receiver.sink.move()
+                await asyncio.sleep(0)
+            assert receiver.sink.outcome.why.startswith("protocol error: more of a stream")
+
+    run(check)
+    assert not path.exists()

@@ -6,8 +6,7 @@ import errno
 import os
 import pty
 import socket
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,15 @@ import pytest
 from bpipe.ends.disk import Disk
 from bpipe.ends.part import Target
 from bpipe.errors import TargetError
-from tests.support.targets import FailingDisk, device, needs_root
+from tests.support.targets import (
+    FailingDisk,
+    device,
+    finish,
+    needs_root,
+    part_of,
+    refusal,
+    write,
+)
 
 __all__ = ["device"]
 
@@ -27,40 +34,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "file"
 
 
-def part_of(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def write(target: Target, data: bytes) -> None:
-    target.disk.write(target.part, [memoryview(data)], 0)
-
-
-def finish(target: Target, length: int) -> bool:
-    return target.finish(length, lambda: True)
-
-
-@pytest.fixture
-def umask() -> Iterator[None]:
-    before = os.umask(0o027)
-    yield
-    os.umask(before)
-
-
 # --- what is refused ---
-
-
-def refusal(path: Path | str, disk: Disk | None = None) -> tuple[str, bool]:
-    """Why it is refused, and whether it is the wrong thing."""
-    before = sorted(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else []
-    with pytest.raises(TargetError) as caught:
-        Target.open(str(path), disk)
-    after = sorted(os.listdir("/proc/self/fd")) if before else []
-    assert len(before) == len(after), "something is left open"
-    return str(caught.value), caught.value.usage
 
 
 def test_a_link_is_refused(path: Path) -> None:
@@ -73,7 +47,8 @@ def test_a_link_is_refused(path: Path) -> None:
 def test_what_is_no_file_is_refused(path: Path) -> None:
     path.mkdir()
     assert refusal(path) == (f"cannot write {path}: it is a folder", True)
-    assert refusal(f"{path}/")[1]
+    text = f"cannot write {path}/: that is the name of a folder"
+    assert refusal(f"{path}/") == (text, True)
     assert refusal(f"{path}/..")[1]
     assert refusal("")[1]
     path.rmdir()
@@ -103,7 +78,7 @@ def test_a_folder_that_is_missing_is_refused(path: Path) -> None:
 
 def test_what_the_system_refuses_is_no_wrong_thing(path: Path) -> None:
     text, usage = refusal(path.with_name("x" * 252))
-    assert text.endswith("file name too long")
+    assert text.endswith("x.part: file name too long")
     assert not usage
 
 
@@ -145,108 +120,11 @@ def test_root_may_write_another_users_file_but_not_his_part(path: Path) -> None:
     Target.open(str(path)).close()
     path.rename(part_of(path))
     assert refusal(path)[1]
+    path.touch()
+    assert refusal(path)[1]
 
 
-# --- who has the part ---
-
-
-def test_a_second_receiver_is_refused(path: Path) -> None:
-    target = Target.open(str(path))
-    write(target, b"x")
-    text = f"cannot write {part_of(path)}: another bpipe is writing it"
-    assert refusal(path) == (text, False)
-    target.close()
-    again = Target.open(str(path))
-    assert again.base == 1
-    again.close()
-
-
-class Slow(Disk):
-    """Somebody is quicker, once."""
-
-    def __init__(self, action: Callable[[], object], moment: str) -> None:
-        self._actions = [action]
-        self._moment = moment
-
-    def lock(self, descriptor: int) -> bool:
-        if self._moment == "lock" and self._actions:
-            self._actions.pop()()
-        return super().lock(descriptor)
-
-    def open(self, name: str, flags: int, folder: int) -> int:
-        if self._moment == "open" and self._actions and name.endswith(".part"):
-            self._actions.pop()()
-        return super().open(name, flags, folder)
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_part_that_is_renamed_before_it_is_locked_is_let_go(path: Path, there: bool) -> None:
-    if there:
-        part_of(path).write_bytes(b"theirs")
-    disk = Slow(lambda: part_of(path).rename(path), "lock")
-    target = Target.open(str(path), disk)
-    assert target.lies == 0
-    write(target, b"ours")
-    assert part_of(path).read_bytes() == b"ours"
-    assert path.read_bytes() == (b"theirs" if there else b"")
-    target.close()
-
-
-def test_one_that_another_has_just_finished_is_no_reason_to_refuse(path: Path) -> None:
-    other = Target.open(str(path))
-    write(other, b"theirs")
-    disk = Slow(lambda: part_of(path).rename(path), "lock")  # and it has its lock still
-    target = Target.open(str(path), disk)
-    assert target.lies == 0
-    target.close()
-    other.close()
-
-
-@pytest.mark.parametrize("there", [False, True])
-def test_a_part_that_comes_or_goes_meanwhile_is_opened(path: Path, there: bool) -> None:
-    part = part_of(path)
-    if there:
-        part.touch()
-    disk = Slow(part.unlink if there else part.touch, "open")
-    target = Target.open(str(path), disk)
-    assert part.exists()
-    target.close()
-
-
-def test_a_part_that_never_stays_is_given_up(path: Path) -> None:
-    class Restless(Disk):
-        def lock(self, descriptor: int) -> bool:
-            part_of(path).unlink()
-            return super().lock(descriptor)
-
-    assert refusal(path, Restless()) == (f"cannot write {part_of(path)}: it keeps changing", False)
-
-
-def test_nobody_else_can_read_the_part(path: Path) -> None:
-    target = Target.open(str(path))
-    assert mode(part_of(path)) == 0o600
-    target.close()
-
-
-def test_an_empty_part_goes_when_it_is_closed(path: Path) -> None:
-    target = Target.open(str(path))
-    assert part_of(path).exists()
-    target.close()
-    target.close()
-    assert not part_of(path).exists()
-
-
-def test_a_folder_that_is_renamed_is_still_the_same(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    target = Target.open(str(folder / "file"))
-    folder.rename(tmp_path / "moved")
-    folder.mkdir()
-    write(target, b"x")
-    assert finish(target, 1)
-    assert (tmp_path / "moved/file").read_bytes() == b"x"
-    assert not list(folder.iterdir())
-    target.close()
+# --- what lies there ---
 
 
 def test_a_name_alone_is_in_the_folder_where_we_are(
@@ -270,51 +148,6 @@ def test_the_base_is_the_part_and_the_file_beyond_it(path: Path) -> None:
 
 
 # --- how it gets its name ---
-
-
-@pytest.mark.usefixtures("umask")
-def test_a_new_file_has_the_usual_mode(path: Path) -> None:
-    target = Target.open(str(path))
-    write(target, b"12345")
-    assert finish(target, 3)
-    assert path.read_bytes() == b"123"
-    assert mode(path) == 0o640
-    assert not part_of(path).exists()
-    target.close()
-
-
-def test_an_old_file_keeps_its_mode(path: Path) -> None:
-    path.touch()
-    path.chmod(0o4751)
-    target = Target.open(str(path))
-    assert finish(target, 0)
-    assert mode(path) == 0o751  # other content is not what was trusted with the rest
-    target.close()
-
-
-@needs_root
-def test_an_old_file_keeps_its_owner_for_root(path: Path) -> None:
-    path.touch(0o600)
-    os.chown(path, NOBODY, NOBODY)
-    target = Target.open(str(path))
-    assert finish(target, 0)
-    assert (path.stat().st_uid, path.stat().st_gid) == (NOBODY, NOBODY)
-    target.close()
-
-
-@needs_root
-def test_without_its_group_a_file_is_for_no_other_group(path: Path) -> None:
-    class Refusing(Disk):
-        def chown(self, descriptor: int, user: int, group: int) -> None:
-            raise PermissionError
-
-    path.touch()
-    path.chmod(0o674)
-    os.chown(path, -1, NOBODY)
-    target = Target.open(str(path), Refusing())
-    assert finish(target, 0)
-    assert mode(path) == 0o644
-    target.close()
 
 
 def test_a_session_that_has_failed_gives_no_name(path: Path) -> None:
@@ -380,7 +213,7 @@ def test_everything_is_on_the_disk_before_the_name_is(path: Path) -> None:
     target.close()
 
 
-@pytest.mark.parametrize("what", ["truncate", "sync_data", "sync", "rename"])
+@pytest.mark.parametrize("what", ["truncate", "sync_data", "sync"])
 def test_what_fails_before_the_name_is_raised(path: Path, what: str) -> None:
     disk = FailingDisk()
     target = Target.open(str(path), disk)
@@ -390,6 +223,18 @@ def test_what_fails_before_the_name_is_raised(path: Path, what: str) -> None:
         finish(target, 1)
     assert not path.exists()
     target.close()
+
+
+def test_a_rename_that_fails_leaves_the_part(path: Path) -> None:
+    disk = FailingDisk()
+    target = Target.open(str(path), disk)
+    write(target, b"x")
+    disk.broken["rename"] = errno.EACCES
+    with pytest.raises(TargetError) as caught:
+        finish(target, 1)
+    assert (str(caught.value), target.kept) == (f"cannot write {path}: permission denied", True)
+    target.close()
+    assert part_of(path).read_bytes() == b"x"
 
 
 # --- and if it does not ---

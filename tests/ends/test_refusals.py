@@ -34,3 +34,10 @@ def found(kind: int = stat.S_IFREG, user: int = US, names: int = 1) -> os.stat_r
 )
 def test_why_it_is_refused(what: os.stat_result, user: int, part: bool, why: str) -> None:
     assert refusal(what, user, part=part) == why
+
+
+def test_root_may_have_given_a_part_to_its_heir() -> None:
+    part = found(user=OTHER)
+    assert refusal(part, ROOT, part=True, heir=OTHER) == ""
+    assert refusal(part, ROOT, part=True, heir=US) == "it belongs to another user"
+    assert refusal(part, US, part=True, heir=OTHER) == "it belongs to another user"

@@ -111,7 +111,7 @@ class Files:
         """What was there before anybody began."""
         rng = self.rng
         if old is not None:
-            mode = 0o100000 | rng.choice((0o644, 0o600, 0o755))
+            mode = 0o100000 | rng.choice((0o644, 0o600, 0o555))
             self.disk.put(NAME, old, mode, holes=rng.random() < 0.5)
         part = make_base(rng, self.stream) if rng.random() < 0.5 else None
         if part is not None:

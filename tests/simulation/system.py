@@ -93,8 +93,11 @@ class System(RealDisk):
             if not flags & os.O_CREAT:
                 raise _error(errno.ENOENT)
             inode = self.disk.create(name, 0o600)
+            inode.owner = (self.user(), self.user())
         elif flags & os.O_CREAT and flags & os.O_EXCL:
             raise _error(errno.EEXIST)
+        elif flags & os.O_RDWR and not inode.mode & stat.S_IWUSR and self.user():
+            raise _error(errno.EACCES)
         if flags & os.O_TRUNC:
             inode.resize(0)
         return self._add(inode)
@@ -151,6 +154,10 @@ class System(RealDisk):
             return False
         inode.locked_by = opened
         return True
+
+    def share(self, descriptor: int) -> bool:
+        self._takes("lock")
+        return self._of(descriptor).locked_by in (None, self.opened[descriptor])
 
     def settle(self, found: os.stat_result) -> None:
         if self.disk.now / 1e9 - found.st_ctime < TICK:

@@ -17,6 +17,7 @@ from bpipe.ends.disk import Disk
 from bpipe.ends.file_sink import FileOutcome
 from bpipe.ends.files import FileEnds
 from bpipe.ends.part import Target
+from bpipe.errors import TargetError
 from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.records import Record, RecordReader
 from bpipe.protocol.ring import Views
@@ -27,6 +28,31 @@ from tests.support.records import both
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 
 
+def part_of(path: Path) -> Path:
+    """Where its part is."""
+    return path.with_name(path.name + ".part")
+
+
+def write(target: Target, data: bytes) -> None:
+    """As what comes."""
+    target.disk.write(target.part, [memoryview(data)], 0)
+
+
+def finish(target: Target, length: int) -> bool:
+    """It is so long, and wanted."""
+    return target.finish(length, lambda: True)
+
+
+def refusal(path: Path | str, disk: Disk | None = None) -> tuple[str, bool]:
+    """Why it is refused, and whether it is the wrong thing."""
+    before = sorted(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else []
+    with pytest.raises(TargetError) as caught:
+        Target.open(str(path), disk)
+    after = sorted(os.listdir("/proc/self/fd")) if before else []
+    assert len(before) == len(after), "something is left open"
+    return str(caught.value), caught.value.usage
+
+
 class FailingDisk(Disk):
     """Once something is ``broken``, by the name of the method, it fails, each time."""
 
@@ -35,7 +61,8 @@ class FailingDisk(Disk):
         self.called: list[str] = []
 
     def _may_fail(self, name: str) -> None:
-        self.called.append(name)
+        if name != "lstat":
+            self.called.append(name)
         if name in self.broken:
             raise OSError(self.broken[name], os.strerror(self.broken[name]))
 
@@ -62,6 +89,10 @@ class FailingDisk(Disk):
     def truncate(self, descriptor: int, length: int) -> None:
         self._may_fail("truncate")
         super().truncate(descriptor, length)
+
+    def lstat(self, name: str, folder: int) -> os.stat_result | None:
+        self._may_fail("lstat")
+        return super().lstat(name, folder)
 
     def rename(self, old: str, new: str, folder: int) -> None:
         self._may_fail("rename")

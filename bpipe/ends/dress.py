@@ -1,0 +1,39 @@
+"""Whose a part is, and who may use it: ours alone while it is written, then as FILE was."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from bpipe.ends.disk import Disk
+
+BARE: Final = 0o600  # the mode of what is written
+
+
+def dress(disk: Disk, part: int, like: os.stat_result | None, usual: int) -> None:
+    """It gets the mode of the file that looked ``like`` this, and for root its owner.
+
+    Without one, the ``usual`` mode. Without the group of that file, a group may do what everybody
+    may, and no more. Raises OSError.
+    """
+    if like is None:
+        disk.chmod(part, usual)
+        return
+    mode, now = like.st_mode & 0o777, disk.stat(part)
+    user = like.st_uid if disk.user() == 0 else -1
+    if (like.st_uid, like.st_gid) != (now.st_uid, now.st_gid):
+        try:
+            disk.chown(part, user, like.st_gid)
+        except PermissionError:
+            mode &= 0o707 | (mode & 0o007) << 3
+    disk.chmod(part, mode)
+
+
+def undress(disk: Disk, part: int) -> None:
+    """It is ours alone, whatever a run did with it that had no end. Raises OSError."""
+    now = disk.stat(part)
+    if now.st_uid != disk.user():
+        disk.chown(part, disk.user(), -1)
+    if stat.S_IMODE(now.st_mode) != BARE:
+        disk.chmod(part, BARE)
