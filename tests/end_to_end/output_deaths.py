@@ -143,7 +143,7 @@ def draw_death(rng: random.Random, story: Story, differs: int, block: int) -> De
     return Death(victims, at, number, rng.random() < 0.4, cut)
 
 
-WELL: Final = Death((), "nowhere", 0, alone=True, power=False)
+WELL: Final = Death((), "nowhere", 0, alone=True, power=True)  # who exits 0 need not mind
 
 
 class Told(NamedTuple):
