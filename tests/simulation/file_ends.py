@@ -29,7 +29,7 @@ from bpipe.run.exits import decide
 from bpipe.run.join import Join, Outcome
 from bpipe.run.succession import Succession
 from tests.simulation.crossing import Crossing
-from tests.simulation.disk import Disk
+from tests.simulation.disk import Disk, Inode
 from tests.simulation.loop import Loop, World
 from tests.simulation.system import FOLDER, Killed, System
 from tests.simulation.threads import Thread, current
@@ -249,6 +249,10 @@ class Receiver(Process):
     def in_session(self) -> bool:
         """Whether a sender is there, or was."""
         return any(each.session.established and not each.session.over for each in self.sittings)
+
+    def has_open(self, inode: Inode | None) -> bool:
+        """Whether it has a descriptor of this."""
+        return any(each.inode is inode for each in self.system.opened.values())
 
     def began(self, thread: Thread) -> None:
         """It has a thread more."""

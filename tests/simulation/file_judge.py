@@ -58,12 +58,8 @@ class FileJudge:
     def look(self) -> None:
         """After every step. Raises Wrong."""
         self._look_at_the_file()
-        for part, rival in self._files.rivals:
-            if (
-                part is None
-                or part.locked_by is None
-                or self._files.disk.names.get(PART) is not part
-            ):
+        for part, receiver, rival in self._files.rivals:
+            if not receiver.has_open(part) or self._files.disk.names.get(PART) is not part:
                 rival.kill()  # there is nothing to learn from it
             elif rival.sittings or rival.status not in (None, 1):
                 raise Wrong("there are two receivers at once")
@@ -114,8 +110,9 @@ class FileJudge:
         file = None if receiver.outcome is None else receiver.outcome.file
         if file is None:
             raise Wrong(f"{name} tells nothing of its file")
-        if any(each.session.established for each in receiver.sittings):
-            self._look_at_what_is_kept(receiver, kept=file.kept, why=file.why)
+        joined = any(each.session.established for each in receiver.sittings)
+        if joined and file.kept is not bool(self._files.disk.seen(PART)):
+            raise Wrong(f"{name} says that a part is kept: {file.kept}")
         if not (self._files.secret or self._files.known) and any(
             each.crossing.bytes[Record.DIGESTS] for each in receiver.sittings
         ):
@@ -124,13 +121,6 @@ class FileJudge:
             crossed = sender.sittings[0].crossing.bytes[Record.DATA]
             if file.saved + crossed != len(sender.run.stream):
                 raise Wrong(f"{name} says that {file.saved} bytes were saved; {crossed} crossed")
-
-    def _look_at_what_is_kept(self, receiver: Receiver, *, kept: bool, why: str) -> None:
-        """Something to go on from, or not; but for what is lost in the end itself."""
-        right = kept is bool(self._files.disk.seen(PART))
-        lost = receiver.system.renamed or self.touched or why.startswith("cannot write")
-        if not right and not lost:
-            raise Wrong(f"{receiver.name} says that a part is kept: {kept}")
 
     def _partner(self, process: Process) -> Sender | None:
         """The other end of its session."""

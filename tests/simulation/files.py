@@ -81,7 +81,9 @@ class Files:
         self.patience = rng.choice((3.0, 20.0, 200.0))  # seconds
         self.receivers: list[Receiver] = []
         self.senders: list[Sender] = []
-        self.rivals: list[tuple[Inode | None, Receiver]] = []  # and the part that was there
+        self.rivals: list[
+            tuple[Inode | None, Receiver, Receiver]
+        ] = []  # a part, its owner, another
         self.judge = FileJudge(self)
         self._turns = 0
         self._typed: dict[str, float] = {}  # when a command is typed again
@@ -243,7 +245,7 @@ class Files:
         """The command of who has the file is typed twice."""
         order = self._order("rival", listens=False)
         rival = Receiver(99, self.world, order, self.disk, self.fork())
-        self.rivals.append((self.disk.names.get(PART), rival))
+        self.rivals.append((self.disk.names.get(PART), self.receiver, rival))
 
     def _interrupt_all(self) -> None:
         """Somebody waits for whom nobody answers any more."""
@@ -307,7 +309,7 @@ class Files:
 
     def dispose(self) -> None:
         """Let go of everything."""
-        for receiver in (*self.receivers, *(rival for _, rival in self.rivals)):
+        for receiver in (*self.receivers, *(rival for *_, rival in self.rivals)):
             receiver.dispose()
         for sender in self.senders:
             sender.loop.dispose()

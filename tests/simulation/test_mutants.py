@@ -95,6 +95,27 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a half-sent frame finished on the next link": 102,
     "done by greeting numbers": 7,
     "giving up counted from the first outage of all": 105,
+    "a base that somebody else has changed meanwhile taken for the old one": 155_898,
+    "a stream delivered before it has its name": 558,
+    "the stream of a producer that has failed named": 318,
+    "a file that has its name, and a receiver that fails because its sender does not hear it": (
+        11_958
+    ),
+    "a sender that goes round in circles when its session has failed": 19_638,
+    "nothing synced before the end of a stream": 1578,
+    "what is the same not said before a sender waits for its last digest": 1458,
+    "a write that found little room taken for a whole one": 14_178,
+    "the digests of what lies there told to whom nobody knows": 2418,
+    "SAME for a block that differs": 198,
+    "the digests of a base remembered from the run before, when a block was not torn": 798,
+    "the digests of FILE told where the part lies over it": 438,
+    "the digest of so many zeros taken for that of any number of them": 3918,
+    "zeros left out where old bytes lie in the part": 798,
+    "what is the same in FILE not copied into the part": 258,
+    "a copy within the disk that was cut short taken for a whole one": 1038,
+    "a part kept whose sync has failed": 738,
+    "a sync that fails taken for a good one": 738,
+    "a part that somebody else is writing taken all the same": 138,
 }
 
 

@@ -129,16 +129,6 @@ def _name_what_was_cut(patch: Patch) -> None:
 
 
 @file_mutant
-def _name_it_after_a_failure(patch: Patch) -> None:
-    """a file named although the session has failed meanwhile, and no success told"""
-    patch.setattr(Target, "finish", _unasked(Target.finish))
-
-
-def _unasked(finish: Callable[..., bool]) -> Callable[..., bool]:
-    return lambda self, length, wanted: finish(self, length, lambda: True) and wanted()
-
-
-@file_mutant
 def _count_what_comes_after_the_name(patch: Patch) -> None:
     """a file that has its name, and a receiver that fails because its sender does not hear it"""
     patch.setattr(file_ends, "decide", lambda outcome: decide(outcome._replace(file=None)))
@@ -216,7 +206,7 @@ def _keep_the_digest_of_zeros(patch: Patch) -> None:
 @file_mutant
 def _believe_what_is_not_told(patch: Patch) -> None:
     """everything sent although it is there: no digest is waited for"""
-    patch.setattr(BlockWriter, "_can_compare", lambda self, base: False)
+    patch.setattr(Base, "covers", lambda self, offset: False)
 
 
 # --- what is written ---
