@@ -194,6 +194,7 @@ class Disk:
     def __init__(self, rng: random.Random, manners: Manners, clock: Clock) -> None:
         self.manners = manners
         self.faults = Faults()
+        self.unread = 0  # reads that have failed
         self.names: dict[str, Inode] = {}
         self._count = 0
         self.root = self._make(0o40755)
@@ -287,7 +288,9 @@ class Disk:
 
     def read(self, inode: Inode, offset: int, count: int) -> bytes:
         """Raises OSError."""
-        self._fail(self.faults.at(self.faults.reads, offset, count))
+        error = self.faults.at(self.faults.reads, offset, count)
+        self.unread += error != 0
+        self._fail(error)
         return bytes(inode.data[offset : offset + count])
 
     def sync(self, inode: Inode) -> None:

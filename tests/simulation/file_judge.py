@@ -138,14 +138,15 @@ class FileJudge:
             raise Wrong(f"{process.name} exits 0, and the file would not survive a power cut")
 
     def _look_what_crossed(self, sender: Sender) -> None:
-        """At most one block more than what differs."""
+        """At most one block more than what differs, or cannot be read."""
         sitting = self._sitting_opposite(sender) if sender.sittings else None
         base = None if sitting is None else sitting.crossing.base
         if sitting is None or base is None or self.touched or sender.order.whole:
             return
         block = base[1]
         stream = sender.run.stream[: sender.written]
-        allowed = block + _differing(_base_of(sitting)[: base[0]], stream, block)
+        unread = self._files.disk.unread * block  # what cannot be read is like nothing
+        allowed = block + unread + _differing(_base_of(sitting)[: base[0]], stream, block)
         crossed = sender.sittings[0].crossing.bytes[Record.DATA]
         if crossed > allowed:
             raise Wrong(f"{sender.name}: {crossed} bytes crossed, {allowed} would have been enough")
