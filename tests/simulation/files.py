@@ -45,7 +45,7 @@ PLACE: Final = 18  # so it is 18 of 20, in which no other world is special, and 
 
 FINISHED_WITHIN = 400.0  # seconds, once the faults are over
 AGAIN_WITHIN = 40.0  # seconds in which a command is typed again, at most
-STEPS = 250_000  # more than any good world needs
+STEPS = 60_000  # more than any good world needs
 
 Log = Callable[[str, str], None]
 

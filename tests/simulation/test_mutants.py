@@ -107,7 +107,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a write that found little room taken for a whole one": 14_178,
     "the digests of what lies there told to whom nobody knows": 2418,
     "SAME for a block that differs": 198,
-    "the digests of a base remembered from the run before, when a block was not torn": 798,
+    "a torn block of a base believed, because a journal says that it was written": 3498,
     "the digests of FILE told where the part lies over it": 438,
     "the digest of so many zeros taken for that of any number of them": 3918,
     "zeros left out where old bytes lie in the part": 798,

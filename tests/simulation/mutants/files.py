@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 from bpipe.comparison import Comparison, _End
@@ -151,18 +152,29 @@ def _say_same_for_all(patch: Patch) -> None:
 
 
 @file_mutant
-def _remember_digests(patch: Patch) -> None:
-    """the digests of a base remembered from the run before, when a block was not torn"""
-    digest = BaseFile.digest
+def _believe_a_journal(patch: Patch) -> None:
+    """a torn block of a base believed, because a journal says that it was written"""
+    move, digest = FileSink.move, BaseFile.digest
 
-    def remember(self: Any, number: int) -> bytes:
-        memory = self._disk.disk.__dict__.setdefault("memory", {})
-        if self._target.lies == 0:
-            return digest(self, number)
-        found: bytes = memory.setdefault((self._base, number), digest(self, number))
-        return found
+    def note(self: Any) -> bool:
+        moved = move(self)
+        system, block = self._target.disk, self._assembly.base.block
+        journal = system.disk.__dict__.setdefault("journal", {})
+        if self._target.part in system.opened:
+            data = system.opened[self._target.part].inode.data
+            for number in range(self.at // block):
+                journal[block, number] = sha256(data[number * block :][:block]).digest()
+        return moved
 
-    patch.setattr(BaseFile, "digest", remember)
+    def believe(self: Any, number: int) -> bytes:
+        journal = self._disk.disk.__dict__.setdefault("journal", {})
+        block = self._base.block
+        written = (number + 1) * block <= self._target.lies
+        found: bytes | None = journal.get((block, number)) if written else None
+        return digest(self, number) if found is None else found
+
+    patch.setattr(FileSink, "move", note)
+    patch.setattr(BaseFile, "digest", believe)
 
 
 @file_mutant
