@@ -24,7 +24,7 @@ def test_bytes_lines_and_status_come_through_kills_and_a_hole(
     plan = Plan(8 * MIB, kills=3, cuts=3, holes=1, hole=1.5)
     trial = Trial(start, Near(shell, sshd), sshd.far(), plan, random.Random(seed))
     assert trial.run(*QUICK) == [], f"seed {seed}"
-    assert len(trial.stalled["kill"]) > 0
+    assert any(trial.stalled.values())
     assert len(trial.proxy.faults.made) > 0
 
 

@@ -236,6 +236,7 @@ def test_a_disk_that_does_not_answer_holds_up_no_link(path: Path, what: str) -> 
         await sending
         await sender.end()
         await listener.wait_closed()
+        await ends.wait()
         assert ends.outcome.named
 
     session(path, stuck, disk)
