@@ -95,6 +95,7 @@ def test_one_target_is_for_many_sessions(path: Path) -> None:
             await sender.send(data)
             await sender.end()
             await listener.wait_closed()
+            await ends.wait()
         assert (ends.outcome.named, ends.outcome.base) == (True, base)
 
     run(lambda: check(STREAM, 0))
@@ -167,6 +168,7 @@ def test_nobody_is_told_what_lies_there_who_is_to_send_it_all(path: Path) -> Non
         await sender.end()
         await listener.wait_closed()
         assert sender.writer.tally[:3] == (0, 0, len(STREAM))
+        await ends.wait()
         assert ends.outcome[:6] == (True, False, "", 0, len(STREAM), 0)
 
     session(path, all_is_sent, whole=True)

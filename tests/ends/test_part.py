@@ -6,6 +6,7 @@ import errno
 import os
 import pty
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -319,3 +320,20 @@ def test_a_device_is_written_in_place(device: Callable[[int], Path]) -> None:
     target.close()
     assert not part_of(path).exists()
     assert path.read_bytes() == b"12345" + bytes((1 << 20) - 5)
+
+
+def test_a_file_that_is_a_device_by_now_is_none_any_more(path: Path) -> None:
+    class Changing(Disk):
+        def lstat(self, name: str, folder: int) -> os.stat_result | None:
+            found = super().lstat(name, folder)
+            if found is None or name != path.name:
+                return found
+            return os.stat_result((stat.S_IFBLK | 0o600, *found[1:]))
+
+    target = Target.open(str(path), Changing())
+    write(target, b"x")
+    path.write_bytes(b"a device")
+    with pytest.raises(TargetError, match="it has just become another"):
+        target.renew()
+    target.close()
+    assert path.read_bytes() == b"a device"
