@@ -128,11 +128,11 @@ def test_one_round_of_ssh() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(road.missing() != "", reason=road.missing())
 def test_one_round_of_streams_to_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "ROADS", output.ROADS[1:])
+    monkeypatch.setattr(output, "ROADS", ())
     name = output.BPIPE.name
     tables = list(output.run(Options(rounds=1, sizes=(8 << 20,), only=(name,))))
-    assert [table.notes for table in tables] == [[], [], []]
-    assert [list(table.samples) for table in tables] == [[name], [name], ["random bytes", "zeros"]]
+    assert [table.notes for table in tables] == [[], []]
+    assert [list(table.samples) for table in tables] == [[name], ["random bytes", "zeros"]]
     assert 2 << 20 < tables[0].samples[name][0]["crossed"] < 3 << 20
 
 
