@@ -128,8 +128,6 @@ class FileSink(Sink):
             self._contents.put(views, self.at)
             self.at += count
         elif kind is Record.ERRORS:
-            if self._assembly.whole:
-                raise ProtocolError("more of a stream that has ended")
             self._before(views)
             count = self._errors.write(views)
         else:

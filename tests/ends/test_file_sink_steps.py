@@ -253,21 +253,3 @@ def test_what_is_on_the_disk_stays_if_it_cannot_have_its_name(path: Path, what: 
     run(check)
     assert part_of(path).read_bytes() == STREAM
     assert not path.exists()
-
-
-def test_nothing_comes_after_the_total(path: Path) -> None:
-    async def check() -> None:
-        async with steps(path) as receiver:
-            sender = Sender(receiver.caller)
-            await sender.send(b"x")
-            sender.writer.end(whole=True)
-            writer = RecordWriter(receiver.caller.writer)
-            writer.wrote(fill(writer.space(1), b"!"), Record.ERRORS)
-            sender.pipe.engine.drive()
-            while receiver.sink.outcome.why == "":
-                receiver.sink.move()
-                await asyncio.sleep(0)
-            assert receiver.sink.outcome.why.startswith("protocol error: more of a stream")
-
-    run(check)
-    assert not path.exists()
