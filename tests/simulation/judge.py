@@ -233,6 +233,8 @@ class Judge:
         gave_up = "gave up" in str(near.pipe.failure) and not self.paused  # else it is seen late
         if gave_up and not _waited(near, _patience(near)):
             return False
+        if gave_up and near.session.patience.limits.give_up_after < 100:
+            return True  # as one does who holds a command
         if _is_forgotten(near) and not _waited(near, UNKNOWN_FOR):
             return False
         if self.astray and (_is_forgotten(near) or _is_forgotten(far)):
