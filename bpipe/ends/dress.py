@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from bpipe.ends.disk import Disk
 
 BARE: Final = 0o600  # the mode of what is written
+LACKING: Final = (errno.EPERM, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)  # owners, that is
 
 
 def dress(disk: Disk, part: int, like: os.stat_result | None, usual: int) -> None:
@@ -25,7 +27,9 @@ def dress(disk: Disk, part: int, like: os.stat_result | None, usual: int) -> Non
     if (like.st_uid, like.st_gid) != (now.st_uid, now.st_gid):
         try:
             disk.chown(part, user, like.st_gid)
-        except PermissionError:
+        except OSError as error:  # EINVAL: of a group that this namespace does not know
+            if error.errno not in LACKING:
+                raise
             mode &= 0o707 | (mode & 0o007) << 3
     disk.chmod(part, mode)
 

@@ -78,5 +78,9 @@ class Folder:
         self._disk.unlink(name, self._descriptor)
 
     def sync(self) -> None:
-        """Its names are on the disk."""
-        self._disk.sync(self._descriptor)
+        """Its names are on the disk, if its file system knows how to do that."""
+        try:
+            self._disk.sync(self._descriptor)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise

@@ -69,10 +69,11 @@ def test_an_old_file_keeps_its_owner_for_root(path: Path) -> None:
 
 
 @needs_root
-def test_without_its_group_a_file_is_for_no_other_group(path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL])
+def test_without_its_group_a_file_is_for_no_other_group(path: Path, number: int) -> None:
     class Refusing(Disk):
         def chown(self, descriptor: int, user: int, group: int) -> None:
-            raise PermissionError
+            raise OSError(number, "")
 
     path.touch()
     path.chmod(0o674)

@@ -105,3 +105,28 @@ def test_a_folder_in_which_nothing_can_be_made_is_told_at_once() -> None:
     with pytest.raises(TargetError) as caught:
         Target.open("/proc/self/comm")
     assert str(caught.value) == "cannot write /proc/self/comm.part: no such file or directory"
+
+
+@pytest.mark.parametrize(("number", "works"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_folder_that_cannot_be_synced_need_not_be(
+    folder: Path, number: int, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "file"
+    target = Target.open(str(path))
+    sync = target.disk.sync
+
+    def fail(descriptor: int) -> None:
+        if descriptor != target.part:
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(target.disk, "sync", fail)
+    if works:
+        assert finish(target, 0)
+    else:
+        with pytest.raises(OSError, match="Input/output error"):
+            finish(target, 0)
+    assert target.named
+    assert not target.kept
+    target.close()
+    assert path.exists()
