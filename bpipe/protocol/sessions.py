@@ -141,8 +141,9 @@ class Sessions:
 
 
 def _has_sender(session: Session, now: float) -> bool:
-    """Whether who sends what this one receives is there: a link alone may be dead already."""
-    return session.attached and now < session.heard_at + SURE * session.patience.limits.heartbeat
+    """Whether one sends what this one receives: who only has a link may be dead, or done."""
+    sending = session.attached and session.phase is Phase.UP
+    return sending and now < session.heard_at + SURE * session.patience.limits.heartbeat
 
 
 def deserted(session: Session, now: float) -> bool:

@@ -114,6 +114,7 @@ def test_a_receiver_that_is_done_ends_with_its_success() -> None:
     take(session)
     deliver_mark(session)
     assert session.phase is Phase.DONE
+    assert ask(listener, NOW).admission is FULL  # the link is up, and the place soon free
     lose(session)
     assert ask(listener, LATER - 0.1).admission is FULL
     supersede(listener)

@@ -95,11 +95,11 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a half-sent frame finished on the next link": 102,
     "done by greeting numbers": 7,
     "giving up counted from the first outage of all": 105,
-    "a base that somebody else has changed meanwhile taken for the old one": 155_898,
+    "a base that somebody else has changed meanwhile taken for the old one": 479_358,
     "a stream delivered before it has its name": 558,
     "the stream of a producer that has failed named": 318,
     "a file that has its name, and a receiver that fails because its sender does not hear it": (
-        11_958
+        556_458
     ),
     "a sender that goes round in circles when its session has failed": 19_638,
     "nothing synced before the end of a stream": 1578,
