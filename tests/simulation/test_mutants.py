@@ -29,7 +29,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "the end of a program's output told only when nobody has it any more": 446,
     "success although nobody has waited for the end of what the producer writes": 360,
     "bytes of which the program reads the ones before taken for bytes that it lets lie": 180,
-    "a stream begun before its caller was heard, and begun again for the next one": 538,
+    "a stream begun before its caller was heard, and begun again for the next one": 654,
     "a done end that leaves as soon as one listener does not know it": 1120,
     "a header whose tag is wrong taken for one of no importance": 360,
     "an ABORT destroyed by a close with unread input": 357,
@@ -116,6 +116,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a part kept whose sync has failed": 738,
     "a sync that fails taken for a good one": 738,
     "a part that somebody else is writing taken all the same": 138,
+    "a block taken for zeros because its beginning lies in a hole": 3798,
 }
 
 
