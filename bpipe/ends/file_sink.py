@@ -80,8 +80,12 @@ class FileSink(Sink):
         self._failed = False
         self._unsynced = False  # an error of a sync is seen to
         self._why = ""
-        # What has become of it, once the thread has ended.
-        self.outcome = FileOutcome(file=target.path, part=target.part_path)
+        self._outcome: FileOutcome | None = None  # once the thread has ended
+
+    @property
+    def outcome(self) -> FileOutcome:
+        """What has become of it; of a thread that has not ended, what is known."""
+        return self._outcome or self._conclude(kept=False)
 
     def wanted(self) -> bool:
         """Whether there is something to do, or nothing more ever."""
@@ -162,21 +166,24 @@ class FileSink(Sink):
             raise Unsynced(self.syncs.error)
         if not self._failed and self.engine.failure is None:
             self._end()
-        self.outcome = self._conclude()
+        kept = False
+        with contextlib.suppress(OSError):
+            kept = self._target.kept
+        self._outcome = self._conclude(kept=kept)
         return False
 
-    def _conclude(self) -> FileOutcome:
-        target, kept = self._target, False
+    def _conclude(self, *, kept: bool) -> FileOutcome:
+        target = self._target
         named = target.named and not self._failed
-        with contextlib.suppress(OSError):
-            kept = target.kept
-        return self.outcome._replace(
+        return FileOutcome(
             named=named,
             kept=kept,
             why=self._why,
             saved=self._assembly.tally.equal,
             base=target.base,
             tail=target.lies - self.at if named and target.device else 0,
+            file=target.path,
+            part=target.part_path,
         )
 
     def _end(self) -> None:

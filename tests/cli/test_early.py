@@ -22,7 +22,7 @@ import os, select, signal, sys
 from bpipe.cli import early
 assert not {{"asyncio", "typer", "bpipe.engine"}} & set(sys.modules)
 begun = early.begin(["far", "true"])
-while not os.path.exists({called!r}): pass
+while not os.path.exists({called!r}) or not os.path.getsize({called!r}): pass
 os.kill(os.getpid(), signal.{name})
 signal.pause()
 """
