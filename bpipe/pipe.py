@@ -17,7 +17,7 @@ from bpipe.net.clock import clock as system_clock
 from bpipe.net.source import LinkSource
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.records import CONTENT, Record
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
 from bpipe.status import Status
@@ -134,13 +134,11 @@ class BackedPipe:
             if self._finished or self.writer.mark is not None:
                 raise ValueError("write to a finished stream")
             out = self._begin_to_write()
-            views = out.space(len(rest))
-            for view in views:
-                view[:] = rest[: len(view)]
-                rest = rest[len(view) :]
-            out.half.wrote(sum(map(len, views)))
+            count = fill(out.space(len(rest)), rest)
+            rest = rest[count:]
+            out.half.wrote(count)
             self.engine.drive()
-            if not views:
+            if not count:
                 await self.engine.changed()
 
     def _begin_to_write(self) -> Outward:

@@ -10,7 +10,7 @@ from bpipe.engine import Engine
 from bpipe.protocol.assembly import Assembly
 from bpipe.protocol.blocks import DIGEST
 from bpipe.protocol.records import ITEMS, Record, RecordWriter
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 
 AHEAD: Final = 1 << 30  # bytes of the base that are told before the stream comes to them
 PORTION: Final = 4 << 20  # bytes that are read before their digests are told
@@ -81,15 +81,5 @@ class BaseSource(Source):
 
     def _put(self, views: Views, content: bytes, kind: Record) -> None:
         assert isinstance(self.half, RecordWriter)
-        self.half.wrote(_fill(views, content), kind)
+        self.half.wrote(fill(views, content), kind)
         self.engine.nudge()
-
-
-def _fill(views: Views, content: bytes) -> int:
-    """Put it there; returns its size."""
-    done = 0
-    for view in views:
-        part = content[done : done + len(view)]
-        view[: len(part)] = part
-        done += len(part)
-    return done

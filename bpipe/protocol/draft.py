@@ -16,7 +16,7 @@ from typing import Final
 
 from bpipe.protocol.blocks import pack_same
 from bpipe.protocol.records import LARGEST_RECORD, RECORD_HEADER, Record, pack_header
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 from bpipe.protocol.writer import BackedWriter
 
 KEPT: Final = 128  # bytes of the buffer: SAME and TOTAL have room in any case
@@ -30,11 +30,6 @@ def _behind(views: Views, count: int) -> Views:
         count -= len(views[at])
         at += 1
     return [views[at][count:], *views[at + 1 :]] if at < len(views) else []
-
-
-def _put(views: Views, data: bytes) -> None:
-    for view in views:
-        view[:], data = data[: len(view)], data[len(view) :]
 
 
 class Draft:
@@ -70,7 +65,7 @@ class Draft:
         size, self.size = self.size, 0
         for left in range(size, 0, -LARGEST_RECORD):
             count = min(left, LARGEST_RECORD)
-            _put(self._half.space(RECORD_HEADER), pack_header(Record.DATA, count))
+            fill(self._half.space(RECORD_HEADER), pack_header(Record.DATA, count))
             self._half.wrote_record(RECORD_HEADER, count)
 
     def drop(self) -> None:
@@ -86,16 +81,16 @@ class Draft:
 
     def put(self, kind: Record, item: bytes) -> None:
         """A record with this item goes on the stream: there is room where the draft lies."""
-        _put(self._half.space(RECORD_HEADER + len(item)), pack_header(kind, len(item)) + item)
+        fill(self._half.space(RECORD_HEADER + len(item)), pack_header(kind, len(item)) + item)
         self._half.wrote_record(RECORD_HEADER + len(item), 0)
 
     def insert(self, data: bytes, kind: Record) -> None:
         """A record of another kind goes on the stream, and the draft lies behind it."""
         before, place = self._before, self._place(self.size)
         draft = b"".join(_behind(self._half.space(place), before))
-        _put(self._half.space(RECORD_HEADER + len(data)), pack_header(kind, len(data)) + data)
+        fill(self._half.space(RECORD_HEADER + len(data)), pack_header(kind, len(data)) + data)
         self._half.wrote_record(RECORD_HEADER, len(data))
-        _put(_behind(self._half.space(place), before), draft)
+        fill(_behind(self._half.space(place), before), draft)
 
     @property
     def _before(self) -> int:

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 from bpipe.protocol.wire import Ended
 from bpipe.protocol.writer import BackedWriter
 
@@ -82,9 +82,7 @@ class RecordWriter:
     def wrote(self, count: int, kind: Record = Record.DATA) -> None:
         """The producer put ``count`` bytes where ``space`` said; of 0 there is no record."""
         if count:
-            header = pack_header(kind, count)
-            for view in self._header:
-                view[:], header = header[: len(view)], header[len(view) :]
+            fill(self._header, pack_header(kind, count))
             beside = 0 if kind in CONTENT else count
             self._half.wrote_record(RECORD_HEADER + beside, count - beside)
 

@@ -24,6 +24,16 @@ Views = list[memoryview]
 LARGEST_PAGE = 1 << 20
 
 
+def fill(views: Views, data: bytes | memoryview) -> int:
+    """Put ``data`` where these are, as far as there is room; returns how much of it that was."""
+    done = 0
+    for view in views:
+        part = data[done : done + len(view)]
+        view[: len(part)] = part
+        done += len(part)
+    return done
+
+
 class Ring:
     """A bounded FIFO of bytes, addressed by absolute offsets; it lends its memory in pieces.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import os
 import random
 import shlex
@@ -20,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,6 +28,7 @@ from tests.end_to_end import kills_actor
 from tests.end_to_end.data import until
 from tests.end_to_end.helpers import Bpipe, Start
 from tests.end_to_end.kills_actor import STEP, Killer, produce
+from tests.end_to_end.quota import Quota
 
 ENDS_WITHIN: Final = 3.0  # seconds after the other end; an end that knows less may wait for 300
 PATIENCE: Final = 40.0  # seconds
@@ -253,33 +252,14 @@ def judge(run: Run, found: Evidence, statuses: list[int]) -> list[str]:
     return wrong
 
 
-class Tally:
-    """What came of all runs; used by several threads."""
+class Tally(Quota):
+    """What came of all runs; what happens are kills."""
 
     def __init__(self, kills: int, seed: int, sealed: bool) -> None:
-        self.kills: Counter[str] = Counter()
-        self.statuses: Counter[str] = Counter()
+        super().__init__(kills, seed)
         self.kinds: Counter[str] = Counter()  # of consumers, killed or not
-        self.runs = self.whole = self.quiet = self.nudged = 0
-        self.wrong: list[str] = []
-        self.seed = seed
+        self.whole = self.quiet = self.nudged = 0
         self.sealed = sealed
-        self._wanted = kills
-        self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._began = time.monotonic()
-        self._shown = 0
-
-    def next(self) -> int | None:
-        """The number of the next run; None if there were enough kills, or something is wrong."""
-        with self._lock:
-            enough = self.kills.total() >= self._wanted or len(self.wrong) > 5
-            return None if enough else next(self._numbers)
-
-    def fail(self, what: str) -> None:
-        """Something is wrong."""
-        with self._lock:
-            self.wrong.append(what)
 
     def note(self, run: Run, found: Evidence, statuses: list[int]) -> None:
         """A run is over."""
@@ -289,19 +269,16 @@ class Tally:
             self.quiet += not found.kills
             self.nudged += run.nudged
             self.kinds[run.plan.kind] += 1
-            self.kills.update(_words(each) for each in found.kills)
+            self.happened.update(_words(each) for each in found.kills)
             names = zip(("listen", "connect"), statuses, strict=True)
             self.statuses.update(f"{name} {status}" for name, status in names)
-            if self.kills.total() >= self._shown + 100:
-                self._shown = self.kills.total() // 100 * 100
-                print(self.line(), flush=True)
+            self._show()
 
     def line(self) -> str:
         """Where it stands."""
-        seconds = time.monotonic() - self._began
         return (
-            f"{self.kills.total()} kills in {self.runs} runs, {self.quiet} of them without one;"
-            f" {self.whole} ended whole, {self.nudged} were nudged; {seconds:.0f} s"
+            f"{self.happened.total()} kills in {self.runs} runs, {self.quiet} of them without one;"
+            f" {self.whole} ended whole, {self.nudged} were nudged; {self.seconds:.0f} s"
         )
 
 
@@ -334,19 +311,7 @@ def play(number: int, tally: Tally, folder: Path) -> None:
 def kill(tally: Tally, jobs: int, folder: Path, only: int | None = None) -> None:
     """Play until there were enough kills; or one run, again."""
     write_key(folder / "key")
-
-    def work() -> None:
-        while (number := tally.next()) is not None:
-            play(number, tally, folder)
-
-    if only is not None:
-        play(only, tally, folder)
-        return
-    threads = [threading.Thread(target=work) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    tally.play(lambda number: play(number, tally, folder), jobs, only)
 
 
 def main() -> int:

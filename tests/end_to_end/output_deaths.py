@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import random
 import shutil
@@ -21,7 +20,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 from subprocess import PIPE
@@ -32,6 +30,7 @@ from bpipe.protocol.blocks import DIGEST, Base
 from tests.end_to_end import disk_actor, power
 from tests.end_to_end.data import until
 from tests.end_to_end.helpers import Bpipe, Start
+from tests.end_to_end.quota import Quota
 from tests.end_to_end.recipes import free_port
 
 PATIENCE: Final = 40.0  # seconds
@@ -287,33 +286,14 @@ def judge(run: Run, told: list[Told], before: bytes | None, stream: bytes, out: 
     return wrong
 
 
-class Tally:
-    """What came of all stories; used by several threads."""
+class Tally(Quota):
+    """What came of all stories; what happens are deaths."""
 
     def __init__(self, deaths: int, seed: int) -> None:
-        self.deaths: Counter[str] = Counter()
-        self.statuses: Counter[str] = Counter()
+        super().__init__(deaths, seed)
         self.cuts: Counter[str] = Counter()  # of the power, by what was lost
-        self.runs = self.well = self.named = self.exact = 0
+        self.well = self.named = self.exact = 0
         self.length = self.sent = self.differed = 0  # bytes
-        self.wrong: list[str] = []
-        self.seed = seed
-        self._wanted = deaths
-        self._lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._began = time.monotonic()
-        self._shown = 0
-
-    def next(self) -> int | None:
-        """The number of the next story; None if there were enough deaths, or much is wrong."""
-        with self._lock:
-            enough = self.deaths.total() >= self._wanted or len(self.wrong) > 5
-            return None if enough else next(self._numbers)
-
-    def fail(self, what: str) -> None:
-        """Something is wrong."""
-        with self._lock:
-            self.wrong.append(what)
 
     def note(self, run: Run, death: Death, told: list[Told], stream: bytes, out: Path) -> None:
         """A run is over."""
@@ -323,16 +303,14 @@ class Tally:
             self.named += run.hit and contents(out / "F") == stream
             if run.hit:
                 name, _, _ = death.at.partition(":")
-                self.deaths[" and ".join(death.victims) + f" at {name}"] += 1
+                self.happened[" and ".join(death.victims) + f" at {name}"] += 1
             self.statuses.update(f"{each.name} {each.status}" for each in told)
             if told[0].sent is not None and not run.hit:
                 self.exact += told[0].sent == run.differs
                 self.length += len(stream)
                 self.sent += told[0].sent
                 self.differed += run.differs
-            if self.deaths.total() >= self._shown + 100:
-                self._shown = self.deaths.total() // 100 * 100
-                print(self.line(), flush=True)
+            self._show()
 
     def cut(self, lost: str) -> None:
         """The power was cut."""
@@ -341,11 +319,10 @@ class Tally:
 
     def line(self) -> str:
         """Where it stands."""
-        seconds = time.monotonic() - self._began
         return (
-            f"{self.deaths.total()} deaths and {self.cuts.total()} power cuts in {self.runs} runs;"
-            f" {self.named} came after FILE had its name, {self.well} runs ended well;"
-            f" {seconds:.0f} s"
+            f"{self.happened.total()} deaths and {self.cuts.total()} power cuts"
+            f" in {self.runs} runs; {self.named} came after FILE had its name,"
+            f" {self.well} runs ended well; {self.seconds:.0f} s"
         )
 
 
@@ -418,19 +395,7 @@ class Play:
 def die(tally: Tally, jobs: int, folder: Path, only: int | None = None) -> None:
     """Play until there were enough deaths; or one story, again."""
     write_key(folder / "key")
-
-    def work() -> None:
-        while (number := tally.next()) is not None:
-            Play(number, tally, folder).play()
-
-    if only is not None:
-        Play(only, tally, folder).play()
-        return
-    threads = [threading.Thread(target=work) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    tally.play(lambda number: Play(number, tally, folder).play(), jobs, only)
 
 
 def main() -> int:

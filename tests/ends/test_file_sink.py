@@ -19,9 +19,8 @@ from bpipe.ends.part import Target
 from bpipe.errors import LocalAbort
 from bpipe.protocol.blocks import Total, pack_same
 from bpipe.protocol.records import Record, RecordWriter
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
-from tests.support.loopback import fill
 from tests.support.pairs import Files, drain, files, run, until
 from tests.support.targets import FailingDisk, Sender, device, receive, receiving, small_disk
 

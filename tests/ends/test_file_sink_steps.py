@@ -20,8 +20,8 @@ from bpipe.ends.part import Target
 from bpipe.protocol.assembly import Assembly
 from bpipe.protocol.blocks import Base, pack_same
 from bpipe.protocol.records import Record, RecordWriter
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import FILE, RECORDS
-from tests.support.loopback import fill
 from tests.support.pairs import run, until
 from tests.support.records import both
 from tests.support.targets import FailingDisk, Sender

@@ -17,8 +17,8 @@ import pytest
 from bpipe.net import outlet
 from bpipe.net.outlet import LITTLE, Outlet, waiting
 from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import fill as into
 from tests.end_to_end.data import until
-from tests.support.loopback import fill as into
 from tests.support.pairs import Files, files, needs_nowait
 
 __all__ = ["files"]

@@ -11,10 +11,10 @@ from bpipe.errors import ProtocolError
 from bpipe.protocol.block_writer import LONGEST_RUN, MOST_UNREAD, BlockWriter
 from bpipe.protocol.blocks import Base, pack_same
 from bpipe.protocol.records import Record
+from bpipe.protocol.ring import fill
 from bpipe.protocol.writer import BackedWriter
 from bpipe.status import Tally
 from tests.support.blocks import File, cut, digests, on_the_stream, put, tell, total
-from tests.support.loopback import fill
 
 DATA, ERRORS, SAME, TOTAL = Record.DATA, Record.ERRORS, Record.SAME, Record.TOTAL
 BASE, DIGESTS = Record.BASE, Record.DIGESTS

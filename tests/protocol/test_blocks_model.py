@@ -12,9 +12,9 @@ from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.blocks import Base
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.protocol.ring import fill
 from bpipe.protocol.writer import BackedWriter
 from tests.support.blocks import File, cut, digests, put
-from tests.support.loopback import fill
 
 
 class Way:

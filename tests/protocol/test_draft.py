@@ -4,9 +4,9 @@ import pytest
 
 from bpipe.protocol.draft import KEPT, Draft
 from bpipe.protocol.records import LARGEST_RECORD, Record
+from bpipe.protocol.ring import fill
 from bpipe.protocol.writer import BackedWriter
 from tests.support.blocks import on_the_stream
-from tests.support.loopback import fill
 
 DATA, ERRORS, SAME, TOTAL = Record.DATA, Record.ERRORS, Record.SAME, Record.TOTAL
 

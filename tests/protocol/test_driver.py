@@ -9,9 +9,10 @@ import pytest
 
 from bpipe.errors import LinkLost
 from bpipe.protocol.driver import Driver
+from bpipe.protocol.ring import fill
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from tests.support.loopback import CALLER, LISTENER, SIDES, Link, Pair, drain, fill, write
+from tests.support.loopback import CALLER, LISTENER, SIDES, Link, Pair, drain, write
 from tests.support.loopback import SECRET as SHARED
 
 NOW = 100.0

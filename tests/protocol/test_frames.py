@@ -5,8 +5,9 @@ import pytest
 from bpipe.errors import ProtocolError
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.reader import BackedReader
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import HEADER_SIZE, Ended, Header, Kind
-from tests.support.loopback import EVERYTHING, Frame, fill, unpack
+from tests.support.loopback import EVERYTHING, Frame, unpack
 
 
 def joined(capacity: int = 100) -> tuple[Frames, BackedReader]:

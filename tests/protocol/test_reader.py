@@ -6,7 +6,8 @@ import pytest
 
 from bpipe.errors import ProtocolError
 from bpipe.protocol.reader import BackedReader
-from tests.support.loopback import EVERYTHING, fill
+from bpipe.protocol.ring import fill
+from tests.support.loopback import EVERYTHING
 
 
 def make(arrived: bytes = b"", *, capacity: int = 10) -> BackedReader:

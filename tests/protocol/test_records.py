@@ -16,9 +16,10 @@ from bpipe.protocol.records import (
     RecordReader,
     RecordWriter,
 )
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import UNTOLD, Ended, Finish
 from bpipe.protocol.writer import BackedWriter
-from tests.support.loopback import EVERYTHING, fill
+from tests.support.loopback import EVERYTHING
 
 DATA, ERRORS = Record.DATA, Record.ERRORS
 BOTH = CONTENT

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpipe.protocol.ring import LARGEST_PAGE, Ring
-from tests.support.loopback import EVERYTHING, fill
+from bpipe.protocol.ring import LARGEST_PAGE, Ring, fill
+from tests.support.loopback import EVERYTHING
 
 CAPACITIES = [1, 2, 15, 16, 17, 100, 5000]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from bpipe.protocol.ending import Phase
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import UNTOLD, Ended, Finish, Kind, Stop, pack_frame
-from tests.support.loopback import Frame, drain, feed, fill, take
+from tests.support.loopback import Frame, drain, feed, take
 from tests.support.peer import (
     ACK,
     BYE,

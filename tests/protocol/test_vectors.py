@@ -19,13 +19,13 @@ from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.blocks import Base
 from bpipe.protocol.noise import CipherState, NoiseState
 from bpipe.protocol.records import ITEMS, Record, RecordWriter
+from bpipe.protocol.ring import fill
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.wire import Kind
 from bpipe.protocol.writer import BackedWriter
 from tests.support import stranger
 from tests.support.blocks import File, digests, on_the_stream, put, raw
-from tests.support.loopback import fill
 from tests.support.page import PROTOCOL, Said, said, tables, turns, values
 from tests.support.stories import BUFFER_SIZE, SESSION_ID, Story, answer
 

@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpipe.errors import ProtocolError
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import Ended, Kind
 from bpipe.protocol.writer import BackedWriter
-from tests.support.loopback import EVERYTHING, Frame, fill
+from tests.support.loopback import EVERYTHING, Frame
 
 
 def make(written: bytes = b"", *, window: int = 1000, capacity: int = 1000) -> BackedWriter:

@@ -9,8 +9,9 @@ from bpipe.protocol.assembly import Assembly
 from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.blocks import Base, Items, Total, unpack_same
 from bpipe.protocol.records import Record
+from bpipe.protocol.ring import fill
 from bpipe.protocol.writer import BackedWriter
-from tests.support.loopback import EVERYTHING, fill
+from tests.support.loopback import EVERYTHING
 
 
 def cut(data: bytes, block: int) -> list[bytes]:

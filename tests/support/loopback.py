@@ -13,7 +13,7 @@ from bpipe.protocol.channel import Channel
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting, Greeting, begin
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import fill
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
@@ -60,16 +60,6 @@ def decode(data: bytes) -> list[Frame]:
         assert len(payload) == length
         frames.append(Frame(kind, number, payload, how))
     return frames
-
-
-def fill(views: Views, data: bytes) -> int:
-    """Put ``data`` where these views are; returns how much of it found room."""
-    done = 0
-    for view in views:
-        part = data[done : done + len(view)]
-        view[: len(part)] = part
-        done += len(part)
-    return done
 
 
 def feed(driver: Driver, data: bytes, now: float, step: int = EVERYTHING) -> None:

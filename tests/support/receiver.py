@@ -8,6 +8,7 @@ import bpipe
 from bpipe.protocol.assembly import Assembly
 from bpipe.protocol.blocks import Base, Items, Total, unpack_same
 from bpipe.protocol.records import Record, RecordReader, RecordWriter
+from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import FILE, RECORDS
 
 NEEDS = 0, RECORDS | FILE  # of a caller that sends, and of a listener that is such a receiver
@@ -52,9 +53,7 @@ class Receiver:
             piece = data[at : at + 512]
             while self._out.room < len(piece):
                 await self.pipe.engine.changed()
-            for view in self._out.space(len(piece)):
-                view[:], piece = piece[: len(view)], piece[len(view) :]
-            self._out.wrote(len(data[at : at + 512]), kind)
+            self._out.wrote(fill(self._out.space(len(piece)), piece), kind)
             self.pipe.engine.drive()
 
     async def take(self) -> bytes:

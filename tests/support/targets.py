@@ -20,9 +20,8 @@ from bpipe.ends.part import Target
 from bpipe.errors import TargetError
 from bpipe.protocol.block_writer import BlockWriter
 from bpipe.protocol.records import Record, RecordReader
-from bpipe.protocol.ring import Views
+from bpipe.protocol.ring import Views, fill
 from bpipe.protocol.wire import FILE, RECORDS, UNTOLD, Finish
-from tests.support.loopback import fill
 from tests.support.records import both
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
