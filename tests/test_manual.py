@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
@@ -21,6 +21,7 @@ from bpipe.run import exits
 from tests.support.page import PROTOCOL, legends, tables
 
 COMMAND: Final = PROTOCOL.parent / "bpipe.1"
+EVENTS: Final = PROTOCOL.parent / "bpipe-events.5"
 README: Final = PROTOCOL.parent.parent / "README.md"
 
 
@@ -80,75 +81,110 @@ def commands_of_the_program(capsys: pytest.CaptureFixture[str]) -> dict[str, dic
     return commands
 
 
-def options_in_the_synopsis() -> dict[str, set[str]]:
-    section = COMMAND.read_text().partition(".Sh SYNOPSIS\n")[2].partition("\n.Sh")[0]
-    options = {}
-    for form in section.split(".Nm\n")[1:]:
-        command = re.match(r"\.Cm (\w+)", form)
-        options[command[1] if command else ""] = set(long_options(form))
-    return options
+def section(name: str) -> str:
+    return COMMAND.read_text().partition(f".Sh {name}\n")[2].partition("\n.Sh")[0]
 
 
-def options_described() -> dict[str, str]:
-    """What the page says about each option."""
+class Described(NamedTuple):
+    """What the page says about an option."""
+
+    group: str
+    head: str
+    text: str
+
+    def takes_a_value(self) -> bool:
+        return " Ar " in self.head
+
+    def only(self) -> set[str]:
+        """The commands that alone have it; none: listen and connect."""
+        return set(self.head.partition(" Pq Cm ")[2].split(" , ")) - {""}
+
+
+def options_described() -> dict[str, Described]:
     described = {}
-    for item in re.split(r"^\.(?:It|Ss|Sh) ", COMMAND.read_text(), flags=re.MULTILINE):
-        head, _, text = item.partition("\n")
-        if head.startswith("Fl "):
-            described.update(dict.fromkeys(long_options(head), text))
+    for group in section("OPTIONS").split("\n.Ss ")[1:]:
+        title, _, items = group.partition("\n")
+        for item in re.split(r"^\.It ", items, flags=re.MULTILINE)[1:]:
+            head, _, text = item.partition("\n")
+            [option] = long_options(head)
+            assert option not in described
+            described[option] = Described(title, head, text)
     return described
 
 
+def options_of(command: str) -> set[str]:
+    """Those that a command has, as the page says."""
+    described = options_described()
+    own = {option for option, each in described.items() if command in each.only()}
+    if command in ("listen", "connect"):
+        last = described["--help"].group
+        both = {each for each, of in described.items() if not of.only() and of.group != last}
+        return own | both
+    if command in ("ssh", "run"):
+        intro = section("OPTIONS").partition("\n.Ss ")[0]
+        return own | set(long_options(intro.partition("have these of them:\n")[2]))
+    return own
+
+
 def long_options(text: str) -> list[str]:
-    return [f"-{name}" for name in re.findall(r"Fl (-[\w-]+)", text)]
+    return [
+        f"-{name}" for line in text.split("\n") for name in re.findall(r" (-[a-z][\w-]*)", line)
+    ]
 
 
-def test_the_synopsis_has_the_options_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_has_the_options_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     commands = commands_of_the_program(capsys)
     assert set(commands) == {"", "connect", "listen", "ssh", "run", "keygen", "demo"}
-    everywhere = {"--help"}
-    for command, options in options_in_the_synopsis().items():
-        assert options | everywhere == set(commands.pop(command))
+    assert set(options_described()) == set().union(*commands.values())
+    for command, options in commands.items():
+        if command:
+            assert options_of(command) | {"--help"} == set(options), command
+
+
+def test_the_synopsis_names_no_option_that_a_command_does_not_have(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    commands = commands_of_the_program(capsys)
+    for form in section("SYNOPSIS").split(".Nm\n")[1:]:
+        command = re.match(r"\.Cm (\w+)", form)
+        options = commands.pop(command[1] if command else "")
+        assert set(long_options(form)) <= set(options)
     assert not commands
 
 
-def test_an_option_takes_a_value_in_the_synopsis_if_it_does_in_the_program(
+def test_groups_short_forms_and_values_are_those_of_the_program(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    synopsis = COMMAND.read_text().partition(".Sh DESCRIPTION")[0]
-    documented = dict(re.findall(r"Fl (-[\w-]+)(?: (Ar \w+))?", synopsis))
-    for command in ("", *commands_of_the_program(capsys)):
-        run([*command.split(), "--help"])
-        text = capsys.readouterr().out
-        for option, value in re.findall(r"^  (?:-\w, )?-(-[\w-]+)( \S+)?(?:  |$)", text, re.M):
-            if option != "-help":
-                assert bool(documented[option]) == bool(value), option
-
-
-def test_the_short_options_are_those_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
-    program = set()
+    described = options_described()
     for command in ("connect", "listen"):
         run([command, "--help"])
-        program |= set(re.findall(r"^  -(\w), -(-[\w-]+)", capsys.readouterr().out, re.MULTILINE))
-    documented = re.findall(r"^\.It Fl (\w) , Fl (-[\w-]+)", COMMAND.read_text(), re.MULTILINE)
-    assert sorted(documented) == sorted(program)
+        groups = re.findall(
+            r"^([A-Z].+):\n((?:  .*\n|\n(?=  ))+)", capsys.readouterr().out, re.MULTILINE
+        )
+        for group, text in groups:
+            if group in ("Arguments", "Options", "Examples", "Exit status"):
+                continue
+            for short, option, value in re.findall(
+                r"^  (?:(-\w), )?(--[\w-]+)( \S+)?(?:  |$)", text, re.MULTILINE
+            ):
+                each = described[option]
+                assert (each.group, each.takes_a_value()) == (group, bool(value)), option
+                assert re.findall(r"Fl (\w) ,", each.head) == [short[1:]] * bool(short), option
 
 
-def test_every_option_is_described_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_default_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     described = options_described()
-    commands = commands_of_the_program(capsys)
-    assert set(described) == set().union(*commands.values())
-    for options in commands.values():
+    for options in commands_of_the_program(capsys).values():
         for option, help_text in options.items():
             default = re.search(r"\[default: (.+?)\]", help_text)
             if default is not None:
-                assert f"The default is {default[1]}.\n" in described[option], option
+                assert f"The default is {default[1]}.\n" in described[option].text, option
 
 
 # --- both ---
 
 
-@pytest.mark.parametrize("page", [COMMAND, PROTOCOL], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [COMMAND, EVENTS, PROTOCOL], ids=lambda page: page.name)
 def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:
@@ -165,8 +201,9 @@ def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
 
 def test_every_exit_status_is_told_wherever_they_are_listed() -> None:
     numbers = {0} | {number for number in vars(exits).values() if type(number) is int}
-    page = COMMAND.read_text().partition(".Sh EXIT STATUS\n")[2].partition("\n.Sh")[0]
+    table = re.findall(r"^\.It (\d+) Ta ", section("EXIT STATUS"), re.MULTILINE)
+    detail = re.findall(r"^\.It (\d+)$", section("EXIT STATUSES IN DETAIL"), re.MULTILINE)
     readme = README.read_text().partition("**Exit status**: ")[2].partition("\n* ")[0]
-    assert set(map(int, re.findall(r"^\.It (\d+)$", page, re.MULTILINE))) == numbers
+    assert set(map(int, table)) == set(map(int, detail)) == numbers
     for text in (readme, EXIT_STATUS + COMMAND_STATUS):
         assert set(map(int, re.findall(r"\b\d+\b", text))) == numbers

@@ -77,7 +77,7 @@ def test_a_clone_is_told_of_no_cut(start: Start, shell: Shell, key: Path) -> Non
     until(lambda: answers(at), lambda: f"git daemon: {daemon.lines}")
 
     key.rename(shell.folder / "key")  # as the lines call it
-    _, *lines = blocks("Many sessions")[0].splitlines()
+    _, *lines = blocks("MANY SESSIONS")[0].splitlines()
     port, proxy = any_service(start, shell, key, at, CUTS, lines)
     subprocess.run(
         ["git", "clone", "-q", f"git://localhost:{port}/there", here], check=True, timeout=PATIENCE
@@ -88,7 +88,7 @@ def test_a_clone_is_told_of_no_cut(start: Start, shell: Shell, key: Path) -> Non
 
 def test_each_caller_has_a_program(start: Start, shell: Shell, key: Path) -> None:
     key.rename(shell.folder / "key")
-    line, *_ = blocks("Many sessions")[0].splitlines()
+    line, *_ = blocks("MANY SESSIONS")[0].splitlines()
     service = shell.enter(other(line, {":7000": ":0"}))
     port, sums = listening(service), []
     for data in (b"", DATA[:100_000]):

@@ -22,7 +22,7 @@ from bpipe.report.events import (
 )
 from bpipe.report.totals import Done, Totals
 
-MANUAL = Path(__file__).parents[2] / "man" / "bpipe.1"
+MANUAL = Path(__file__).parents[2] / "man" / "bpipe-events.5"
 
 
 CLASSES = [
@@ -35,11 +35,10 @@ CLASSES = [
 
 def schema_in_the_manual() -> dict[str, set[str]]:
     """The fields of each event: what is marked as a variable in the text of its item."""
-    section = MANUAL.read_text().partition(".Ss Events\n")[2].partition("\n.S")[0]
-    texts, _, last = section.partition("\nThese are the totals:\n")
-    totals = variables(last)
+    events, _, last = MANUAL.read_text().partition(".Sh EVENTS\n")[2].partition(".Sh TOTALS\n")
+    totals = variables(last.partition(".Sh ")[0])
     fields = {}
-    for item in re.split(r"^\.It Cm ", texts, flags=re.MULTILINE)[1:]:
+    for item in re.split(r"^\.It Cm ", events, flags=re.MULTILINE)[1:]:
         name, _, text = item.partition("\n")
         fields[name] = variables(text) | (totals if "the totals" in text else set())
     return fields
