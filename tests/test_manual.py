@@ -22,6 +22,7 @@ from tests.support.page import PROTOCOL, legends, tables
 
 COMMAND: Final = PROTOCOL.parent / "bpipe.1"
 EVENTS: Final = PROTOCOL.parent / "bpipe-events.5"
+RECIPES: Final = PROTOCOL.parent / "bpipe-recipes.7"
 README: Final = PROTOCOL.parent.parent / "README.md"
 
 
@@ -184,7 +185,9 @@ def test_every_default_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 # --- both ---
 
 
-@pytest.mark.parametrize("page", [COMMAND, EVENTS, PROTOCOL], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [COMMAND, EVENTS, PROTOCOL, RECIPES], ids=lambda page: page.name
+)
 def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:

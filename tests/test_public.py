@@ -1,4 +1,4 @@
-"""What programs import from bpipe, and the README's examples of it."""
+"""What programs import from bpipe, and the examples of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from bpipe import errors
 from bpipe.cli.keys import write_key
 
 README = Path(__file__).parent.parent / "README.md"
-PROGRAMS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+RECIPES = README.parent / "man" / "bpipe-recipes.7"
+PROGRAMS = re.findall(r"^(import asyncio.*?)^\.Ed", RECIPES.read_text(), re.DOTALL | re.MULTILINE)
 CONNECTS, LISTENS, SERVES = PROGRAMS
 
 
@@ -45,6 +46,10 @@ def test_what_is_not_used_yet_can_be_found() -> None:
 def test_another_name_is_not_there() -> None:
     with pytest.raises(AttributeError, match="no attribute 'listem'"):
         _ = bpipe.listem
+
+
+def test_the_readme_has_the_first_of_them() -> None:
+    assert re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) == [CONNECTS]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=["connects", "listens", "serves"])

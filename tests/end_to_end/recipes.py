@@ -26,22 +26,28 @@ from tests.end_to_end.helpers import File, Program, Proxy, Start
 
 README: Final = Path(__file__).parents[2] / "README.md"
 MANUAL: Final = Path(__file__).parents[2] / "man" / "bpipe.1"
+RECIPES: Final = MANUAL.with_name("bpipe-recipes.7")
 
 _PLACES: Final = "/usr/bin:/bin:/usr/sbin:/sbin"
 _PORTS: Final = range(20_000, 32_000)  # not those that the system gives to whoever asks for any
 
 
 def recipe(title: str) -> list[str]:
-    """The lines below the README's recipe with this title; one that goes on in the next is one."""
+    """The lines of the recipe with this title, of the README or of the page of recipes.
+
+    One that goes on in the next is one. In the README those for this machine have no prompt.
+    """
     expression = rf"^\*\*{re.escape(title)}\*\*(?:.+\n)+\n((?: {{4}}.+\n)+)"
     found = re.search(expression, README.read_text(), re.MULTILINE)
-    assert found is not None
-    return re.sub(r"\\\n +", "", found[1]).replace("\n    ", "\n").strip().splitlines()
+    if found is not None:
+        return re.sub(r"\\\n +", "", found[1]).replace("\n    ", "\n").strip().splitlines()
+    block = blocks(title, RECIPES)[0].replace(r"\e", "\\")
+    return block.strip().splitlines()
 
 
-def blocks(section: str) -> list[str]:
-    """What is shown literally in this section of the manual."""
-    manual = re.split(r"^\.S[sh] (.*)\n", MANUAL.read_text(), flags=re.MULTILINE)
+def blocks(section: str, page: Path = MANUAL) -> list[str]:
+    """What is shown literally in this section of a manual page."""
+    manual = re.split(r"^\.S[sh] (.*)\n", page.read_text(), flags=re.MULTILINE)
     text = re.sub(r"\\e\n +", "", manual[manual.index(section) + 1])
     return re.findall(r"^\.Bd -literal.*\n((?:.*\n)*?)\.Ed$", text, re.MULTILINE)
 
@@ -175,5 +181,5 @@ def any_service(
     secret = {"BPIPE_SECRET_FILE": str(key)}
     far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{port}"})
     proxy = start.proxy(f"127.0.0.1:{listening(shell.enter(far, secret))}", cuts)
-    near = other(re.sub(r"\S+:7022", proxy.address, near), {":2222": ":0"})
+    near = other(re.sub(r"\S+:7022", proxy.address, typed(near)), {":2222": ":0"})
     return listening(shell.enter(near, secret)), proxy

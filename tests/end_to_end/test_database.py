@@ -1,4 +1,4 @@
-"""The README's recipes for a database, against a real PostgreSQL: whole, or nothing of it."""
+"""The recipes for a database, against a real PostgreSQL: whole, or nothing of it."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def server() -> Iterator[Postgres]:
 
 
 def test_a_copy_and_its_clients_are_told_of_no_cut(
-    server: Postgres, start: Start, shell: Shell
+    server: Postgres, start: Start, shell: Shell, key: Path
 ) -> None:
-    far, near, backup = recipe("A database's copy")
-    far = other(typed(far), {"localhost:7000": "localhost:0", "5432": str(server.port)})
-    listener = shell.enter(far)
+    far, near, backup = map(typed, recipe("A copy of a database server"))
+    secret = {"BPIPE_SECRET_FILE": str(key)}
+    listener = shell.enter(other(far, {":7000": ":0", "5432": str(server.port)}), secret)
     proxy = start.proxy(f"127.0.0.1:{listening(listener)}", resets(8, 2 * MIB, upward=False))
-    near = other(near, {"localhost:7000": proxy.address, "5433": "0"})
-    port = listening(shell.enter(near))
+    near = other(near, {"far.example:7000": proxy.address, "5433": "0"})
+    port = listening(shell.enter(near, secret))
 
     question = "-XAtqc", f"copy ({ROWS}) to stdout"
     through = server.run("psql", "-h", "localhost", "-p", port, *question)
@@ -69,7 +69,7 @@ class Move:
         port: int,
         cuts: Iterable[Cut] = (),
     ) -> None:
-        far, near = lines
+        far, near = map(typed, lines)
         self.far = shell.enter(other(far, {":7000": ":0", "=1 shop": "=1 copy"}), environment)
         self.proxy: Proxy = start.proxy(f"127.0.0.1:{listening(self.far)}", cuts)
         near = re.sub(r"\S+:7000", self.proxy.address, near)
@@ -94,15 +94,15 @@ def test_all_of_it_goes_in_or_nothing(
 
     silent = start.proxy(f"127.0.0.1:{server.port}", [Cut(Fault.SILENCE, False, 2 * MIB)])
     port = int(silent.address.rpartition(":")[2])
-    cut_short = Move(start, shell, server.environment, recipe("A database"), port)
+    environment = server.environment | {"BPIPE_SECRET_FILE": str(key)}
+    cut_short = Move(start, shell, environment, recipe("A database into another"), port)
     cut_short.proxy.wait_relayed(MIB)  # and all of it does not come
     cut_short.kill("pg_dump")
     assert finish(cut_short.far, cut_short.near) == [128 + signal.SIGKILL] * 2
     assert server.query(there, "copy") == "0"
 
-    environment = server.environment | {"BPIPE_SECRET_FILE": str(key)}
     cuts = resets(4, MIB, upward=True)
-    for lines in (recipe("A database"), example("shop")):
+    for lines in (recipe("A database into another"), example("shop")):
         whole = Move(start, shell, environment, lines, server.port, cuts)
         assert finish(whole.near, whole.far) == [0, 0]
         assert server.query("table goods", "copy") == server.query("table goods", "shop")

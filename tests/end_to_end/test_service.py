@@ -1,4 +1,4 @@
-"""The README's service, as systemd runs it: backups of many senders, and never a part of one."""
+"""The recipe of a service, as systemd runs it: backups of many senders, and never a part of one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Unit:
 
     def __init__(self, shell: Shell) -> None:
         folder = shell.folder
-        section, *lines = recipe("A service")
+        section, *lines = recipe("A systemd service")
         assert section == "[Service]"
         self.settings = dict(line.split("=", 1) for line in lines)
         assert self.settings["RuntimeDirectory"] == "bpipe"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import subprocess
 from pathlib import Path
 from subprocess import PIPE
@@ -14,7 +13,6 @@ import pytest
 from tests.end_to_end.data import MIB, pattern, until
 from tests.end_to_end.helpers import Start
 from tests.end_to_end.recipes import (
-    MANUAL,
     Shell,
     answers,
     any_service,
@@ -84,13 +82,11 @@ def ssh(start: Start, shell: Shell) -> Ssh:
 
 def test_ssh_survives(start: Start, shell: Shell, key: Path, ssh: Ssh) -> None:
     far, near = recipe("ssh that survives")
-    for line in (far, near.replace("far.example", "far")):
-        assert re.sub("^ssh", "$ ssh", line) + "\n" in MANUAL.read_text()
     secret = {"BPIPE_SECRET_FILE": str(key)}
     far = other(typed(far), {":7022": ":0", "localhost:22": f"localhost:{ssh.port}"})
     listener = shell.enter(far, secret)
     proxy = start.proxy(f"127.0.0.1:{listening(listener)}", resets(4, MIB // 2))
-    near = other(near, {"%h:7022": f"%h:{proxy.address.rpartition(':')[2]}"})
+    near = other(typed(near), {"%h:7022": f"%h:{proxy.address.rpartition(':')[2]}"})
 
     client = shell.enter(f"{near} 'cat; exit 7'", secret, stdin=PIPE, stdout=PIPE)
     producer, consumer = client.feed(SIZE), client.drain()
@@ -106,7 +102,7 @@ def test_sftp_through_any_service(start: Start, shell: Shell, key: Path, ssh: Ss
     data = b"".join(pattern(n * MIB, 1_000_000) for n in range(4))
     (shell.folder / "up").write_bytes(data)
     *_, line = recipe("Any service")
-    client = shell.enter(other(line, {"2222": port}), stdin=PIPE, stdout=PIPE)
+    client = shell.enter(other(typed(line), {"2222": port}), stdin=PIPE, stdout=PIPE)
     there = shell.folder / "there"
     client.stdin.write(f"put up {there}\nget {there} down\n".encode())
     client.stdin.close()
