@@ -185,9 +185,7 @@ def test_every_default_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 # --- both ---
 
 
-@pytest.mark.parametrize(
-    "page", [COMMAND, EVENTS, PROTOCOL, RECIPES], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [COMMAND, EVENTS, PROTOCOL, RECIPES], ids=lambda page: page.name)
 def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
     mandoc = shutil.which("mandoc")
     if mandoc is None:

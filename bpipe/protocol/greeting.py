@@ -93,7 +93,7 @@ class Greeting:
     def tick(self, now: float) -> None:
         """Look at the clock. Raises LinkLost when the peer has taken too long."""
         if now >= self.deadline():
-            raise LinkLost("no answer to the greeting")
+            raise LinkLost("no answer to the greeting", "silent")
 
     def _attach(self, session: Session, position: Position, frames: Frames, now: float) -> None:
         channel = Channel(session, frames, now)

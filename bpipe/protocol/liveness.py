@@ -68,9 +68,9 @@ class Liveness:
         Raises LinkLost when the peer was silent for too long, or a frame does not end.
         """
         if now >= self.heard_at + SILENCE * self._heartbeat:
-            raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s")
+            raise LinkLost(f"nothing was heard for {now - self.heard_at:.1f} s", "silent")
         if now >= self._verified_at + max(UNVERIFIED * self._heartbeat, UNVERIFIED_FOR):
-            raise LinkLost(f"nothing whole was heard for {now - self._verified_at:.1f} s")
+            raise LinkLost(f"nothing whole was heard for {now - self._verified_at:.1f} s", "silent")
         if now >= max(min(self._sent_at, self.heard_at), self._pinged_at) + self._heartbeat:
             self.ping_due = True
             self._pinged_at = now

@@ -147,8 +147,9 @@ def test_whoever_calls_and_says_nothing_is_given_up() -> None:
     greeting = Listener().knock()
     assert greeting.deadline() == NOW + GREETING_TIMEOUT
     greeting.tick(NOW + GREETING_TIMEOUT - 0.1)
-    with pytest.raises(LinkLost, match="no answer to the greeting"):
+    with pytest.raises(LinkLost, match="no answer to the greeting") as caught:
         greeting.tick(NOW + GREETING_TIMEOUT)
+    assert caught.value.code == "silent"
 
 
 def test_a_caller_that_is_refused_is_told_so_and_nothing_of_the_session() -> None:

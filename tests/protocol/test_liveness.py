@@ -55,8 +55,9 @@ def test_a_peer_that_is_silent_for_three_heartbeats_is_dead_and_not_before() -> 
     liveness.heard(START + 1)
     liveness.sent(START + 6)
     liveness.tick(START + 6.99)
-    with pytest.raises(LinkLost, match=r"nothing was heard for 6\.0 s"):
+    with pytest.raises(LinkLost, match=r"nothing was heard for 6\.0 s") as caught:
         liveness.tick(START + 7)
+    assert caught.value.code == "silent"
 
 
 @pytest.mark.parametrize(("heartbeat", "seconds"), [(2, UNVERIFIED_FOR), (5, 50)])
@@ -77,8 +78,9 @@ def test_bytes_that_never_make_a_frame_do_not_keep_a_link_for_ever(
         if verified:
             liveness.verified(now)
     liveness.heard(now + heartbeat)
-    with pytest.raises(LinkLost, match="nothing whole was heard"):
+    with pytest.raises(LinkLost, match="nothing whole was heard") as caught:
         liveness.tick(now + heartbeat)
+    assert caught.value.code == "silent"
 
 
 def test_it_is_the_heartbeat_of_this_end_that_counts() -> None:
