@@ -1,14 +1,13 @@
-"""The events: what people are told of them, and that the manual has their schema."""
+"""The events: what people are told of them. That the manual has them: ``test_manual_events.py``."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
-from bpipe.report import command, events, files, oddities, totals
+from bpipe.report import events
 from bpipe.report.events import (
     Crowded,
     Draining,
@@ -21,41 +20,6 @@ from bpipe.report.events import (
     to_json,
 )
 from bpipe.report.totals import Done, Totals
-
-MANUAL = Path(__file__).parents[2] / "man" / "bpipe-events.5"
-
-
-CLASSES = [
-    each
-    for module in (events, totals, oddities, command, files)
-    for each in vars(module).values()
-    if hasattr(each, "_fields") and hasattr(each, "words") and each is not OfSession
-]
-
-
-def schema_in_the_manual() -> dict[str, set[str]]:
-    """The fields of each event: what is marked as a variable in the text of its item."""
-    events, _, last = MANUAL.read_text().partition(".Sh EVENTS\n")[2].partition(".Sh TOTALS\n")
-    totals = variables(last.partition(".Sh ")[0])
-    fields = {}
-    for item in re.split(r"^\.It Cm ", events, flags=re.MULTILINE)[1:]:
-        name, _, text = item.partition("\n")
-        fields[name] = variables(text) | (totals if "the totals" in text else set())
-    return fields
-
-
-def variables(text: str) -> set[str]:
-    return set(re.findall(r"^\.(?:It )?Va (\w+)", text, re.MULTILINE))
-
-
-def test_the_manual_has_every_event_with_every_field() -> None:
-    program = {}
-    for each in CLASSES:
-        fields = set(each._fields) - {"advice"}  # which is only for people
-        if "totals" in fields:
-            fields = fields - {"totals"} | set(Totals._fields)
-        program[events.name(each)] = {field.rstrip("_") for field in fields}
-    assert schema_in_the_manual() == program
 
 
 def test_the_json_is_one_line_with_the_fields_the_time_and_the_name() -> None:
