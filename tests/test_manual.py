@@ -197,6 +197,27 @@ def test_mandoc_has_nothing_to_complain_of(page: Path) -> None:
     assert lint.returncode == 0
 
 
+@pytest.mark.parametrize("page", [COMMAND, EVENTS, PROTOCOL, RECIPES], ids=lambda page: page.name)
+def test_what_a_page_refers_to_is_there(page: Path) -> None:
+    headings = re.findall(r"^\.S[hs] \"?(.*?)\"?$", page.read_text(), re.MULTILINE)
+    text = page.read_text()
+    assert {each for each in re.findall(r"^\.Sx \"?(.*?)\"?(?: [.,:)])*$", text, re.M)} <= set(
+        headings
+    )
+    pages = {f"{each.stem} {each.suffix[1:]}" for each in COMMAND.parent.glob("*.[1-8]")}
+    ours = set(re.findall(r"^\.Xr (bpipe\S*) (\d)", text, re.MULTILINE))
+    assert {" ".join(each) for each in ours} <= pages
+
+
+def test_the_examples_are_recipes() -> None:
+    """So each of them is tried where those are."""
+    assert set(displays(section("EXAMPLES"))) <= set(displays(RECIPES.read_text()))
+
+
+def displays(text: str) -> list[str]:
+    return re.findall(r"^\.Bd -literal.*\n((?:.*\n)*?)\.Ed$", text, re.MULTILINE)
+
+
 # --- exit statuses ---
 
 

@@ -52,15 +52,6 @@ def blocks(section: str, page: Path = MANUAL) -> list[str]:
     return re.findall(r"^\.Bd -literal.*\n((?:.*\n)*?)\.Ed$", text, re.MULTILINE)
 
 
-def example(name: str) -> tuple[str, str]:
-    """What is typed on the far machine, and on the near one, in the example of this name."""
-    [block] = [block for block in blocks("EXAMPLES") if f"--name {name} " in block]
-    commands = re.sub(r"\n +", " ", block).splitlines()
-    there = [typed(line) for line in commands if line.startswith("far")]
-    here = [typed(line) for line in commands if not line.startswith("far")]
-    return "\n".join(there), "\n".join(here)
-
-
 def typed(line: str) -> str:
     """What is typed of a line that begins with the prompt of some machine."""
     return re.sub(r"^(far)?[$#] ", "", line)
