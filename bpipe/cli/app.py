@@ -14,7 +14,7 @@ from bpipe.cli.complain import complain, say
 from bpipe.cli.completion import complete_host
 from bpipe.cli.direction import Direction
 from bpipe.cli.far import Via, by, execute, over_ssh
-from bpipe.cli.groups import grouped
+from bpipe.cli.groups import flag, grouped
 from bpipe.cli.layout import Command, Group, SshCommand, argument
 from bpipe.cli.many import Many
 from bpipe.cli.options import Report, Trust, Tuning, Where
@@ -103,7 +103,11 @@ def _bpipe(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+            "-V",
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -158,7 +162,7 @@ def listen(
 
 
 @app.command(cls=SshCommand, epilog=examples.SSH)
-@grouped(without=("send_only", "recv_only", "retry_max"))
+@grouped(without=("send_only", "recv_only", "retry_max", "-o"))
 def ssh(
     context: typer.Context,
     *,
@@ -181,7 +185,7 @@ def ssh(
 
 
 @app.command("run", cls=Command, epilog=examples.RUN)
-@grouped(without=("send_only", "recv_only", "retry_max"))
+@grouped(without=("send_only", "recv_only", "retry_max", "-o"))
 def run_by(
     context: typer.Context, via: Via, direction: Direction, tuning: Tuning, report: Report
 ) -> int:
@@ -194,7 +198,11 @@ def keygen(
     path: Annotated[Path, argument("FILE", "Where it goes; a new file.")],
     words: Annotated[
         bool,
-        typer.Option("--words", help="A key that can be read aloud, and typed at --ask-secret."),
+        flag(
+            "--words",
+            help="A key that can be read aloud, and typed at --ask-secret.",
+            panel="Options",
+        ),
     ] = False,
 ) -> int:
     """Make a key for --secret; the same file belongs on both machines."""

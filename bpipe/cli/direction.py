@@ -17,14 +17,15 @@ class Direction(NamedTuple):
     """Which of the two streams is not wanted, and the file that may take the place of stdout."""
 
     send_only: Annotated[
-        bool, flag("--send-only", help="Take nothing from the peer.", panel=DIRECTION)
+        bool, flag("-S", "--send-only", help="Take nothing from the peer.", panel=DIRECTION)
     ] = False
-    recv_only: Annotated[bool, flag("--recv-only", help="Do not read stdin.", panel=DIRECTION)] = (
-        False
-    )
+    recv_only: Annotated[
+        bool, flag("-R", "--recv-only", help="Do not read stdin.", panel=DIRECTION)
+    ] = False
     output: Annotated[
         str | None,
         text(
+            "-o",
             "--output",
             metavar="FILE",
             help="Write what comes to FILE.part, which becomes FILE when all of it is on the disk;"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Collection
@@ -51,8 +52,9 @@ def flag(*names: str, help: str, panel: str, **more: Any) -> Any:
 def grouped(*, without: Collection[str] = ()) -> Callable[[_Command], _Command]:
     """For a command: a parameter whose type is a NamedTuple of options stands for these.
 
-    ``without``: those that this command does not have; the fields keep their defaults. The
-    options are in the order of the panels, and in one panel in the order of the groups.
+    ``without``: those that this command does not have; the fields keep their defaults. So does an
+    option that has only its short name less, as ``-o``. The options are in the order of the panels,
+    and in one panel in the order of the groups.
     """
 
     def decorate(command: _Command) -> _Command:
@@ -82,7 +84,8 @@ def _expand(
     for name, parameter in inspect.signature(command).parameters.items():
         if hasattr(hints[name], "_fields"):
             groups[name] = hints[name]
-            parameters += [each for each in _options(hints[name]) if each.name not in without]
+            mine = [each for each in _options(hints[name]) if each.name not in without]
+            parameters += [_shorn(each, without) for each in mine]
         else:
             parameters.append(_parameter(name, hints[name], parameter.default))
     return sorted(parameters, key=_panel), groups
@@ -92,6 +95,16 @@ def _expand(
 def _options(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     return [_parameter(name, hints[name], group._field_defaults[name]) for name in group._fields]
+
+
+def _shorn(parameter: inspect.Parameter, without: Collection[str]) -> inspect.Parameter:
+    """The same without the short names that this command does not have."""
+    kind, option = get_args(parameter.annotation)
+    if option.default not in without:  # the first name: typer looks there for it, too
+        return parameter
+    option = copy.copy(option)
+    option.default, *option.param_decls = option.param_decls
+    return parameter.replace(annotation=Annotated[kind, option])
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

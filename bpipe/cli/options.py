@@ -100,6 +100,7 @@ class Trust(NamedTuple):
     secret: Annotated[
         Path | None,
         text(
+            "-s",
             "--secret",
             metavar="FILE",
             help="Encrypt, and let in only who has the same secret: what `bpipe keygen` made, or"

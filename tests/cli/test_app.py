@@ -34,7 +34,7 @@ WRONG = [
     ("no pause", "connect localhost --retry-max 0", "a pause of 0 is too short: at least 10ms"),
     ("a key on stdout", "keygen -", "a key is written to a new file"),
     ("a key nowhere", "keygen ", "a key is written to a new file"),
-    ("no file", "connect far --secret ", "--secret takes the file of a secret: name one"),
+    ("no file", "connect far -s ", "--secret takes the file of a secret: name one"),
     ("an empty name", "listen --ask-secret --name ", "the name is empty: choose one, or leave"),
     ("a long name", "listen --name " + "x" * 256, "'--name': the name is longer than 255 bytes"),
     ("not UTF-8 in a name", "connect far --name \udcff", "'--name': the name is not text"),
@@ -77,7 +77,7 @@ WRONG = [
     ("bad expectation", "listen --size much", "'much' is not a size"),
     ("no such time to draw", "listen --status often", "--status': 'often' is not one of"),
     ("nothing to do", "connect localhost --send-only --recv-only", "leave nothing to do"),
-    ("nothing to do, listening", "listen --recv-only --send-only", "leave nothing to do"),
+    ("nothing to do, listening", "listen -RS", "leave nothing to do"),
     ("no program", "listen --", "-- is followed by a program"),
     ("no name of one", "connect localhost --  x", "-- is followed by a program"),
     ("no such program", "listen -- /nowhere/x", "/nowhere/x: there is no such program"),
@@ -88,7 +88,7 @@ WRONG = [
     ("a program and a service", "listen --to :22 -- cat", "-- and --to contradict each other"),
     ("a program and a door", "connect far --from :2 -- cat", "-- and --from contradict each other"),
     ("a file without a name", "listen --output=", "--output takes the name of a file"),
-    ("a file that is stdout", "connect far --output -", "--output takes the name of a file"),
+    ("a file that is stdout", "connect far -o -", "--output takes the name of a file"),
     ("a file of what is sent", "listen --send-only --output a", "for what comes: no --send-only"),
     ("a program and a file", "listen --output a -- cat", "-- and --output contradict each other"),
     ("a service and a file", "listen --output a --to :22", "--to and --output contradict each"),
@@ -316,7 +316,7 @@ def test_a_unix_socket_in_use_is_one_line(tmp_path: Path, abstract: bool) -> Non
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["--version"]) == 0
+    assert run(["-V"]) == 0
     assert capsys.readouterr() == (f"bpipe {bpipe.__version__}\n", "")
 
 

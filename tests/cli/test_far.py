@@ -40,6 +40,7 @@ WRONG = [
     ("run --via sh --output= -- x", "--output takes the name of a file"),
     ("run", "--via is missing: what starts a command elsewhere"),
     ("run -- x", "--via is missing"),
+    ("run -o a --via sh -- x", "no such option:? '?-o"),
     ("run --via sh", "-- is followed by the command"),
     ("run --via sh --", "-- is followed by the command"),
     ("run --via sh --  x", "-- is followed by the command"),
