@@ -15,7 +15,7 @@ at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from bpipe.engine import Engine
 from bpipe.errors import ProtocolError, explain
@@ -23,6 +23,9 @@ from bpipe.halves import inward, outward
 from bpipe.protocol.records import Record, RecordReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import Finish, Reason
+
+if TYPE_CHECKING:
+    from bpipe.ends.file_sink import FileOutcome
 
 
 class End:
@@ -139,6 +142,10 @@ class Ends(Protocol):
     @property
     def result(self) -> Finish | None:
         """How the program behind them has ended, if they are one."""
+
+    @property
+    def outcome(self) -> FileOutcome | None:
+        """What has become of the file behind them, if they are one. It is final after ``wait``."""
 
     def start(self, engine: Engine) -> None:
         """The pipe is up: from now on its bytes are moved.

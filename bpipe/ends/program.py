@@ -47,6 +47,7 @@ class Program:
 
     sends: Final = True
     receives: Final = True
+    outcome: Final = None
 
     def __init__(
         self, argv: Sequence[str], guard: Guard | None = None, launch: Launch = Child

@@ -134,6 +134,7 @@ class Connected:
     sends: Final = True
     receives: Final = True
     result: Final = None
+    outcome: Final = None
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         self._sock = sock
@@ -177,6 +178,7 @@ class Dialled:
     sends: Final = True
     receives: Final = True
     result: Final = None
+    outcome: Final = None
 
     def __init__(self, address: Address, limit: float = DIAL_TIMEOUT) -> None:
         self._address = address

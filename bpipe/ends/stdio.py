@@ -35,6 +35,7 @@ class Stdio:
         self._stderr = stderr
 
     result: Final = None  # nobody knows what is behind them
+    outcome: Final = None
 
     def hurry(self) -> bool:
         """There is nothing."""

@@ -54,10 +54,9 @@ class Join:
                     engine.abort(Reason.LOCAL_ERROR, describe(error))
             await self._pipe.wait_closed()
             await self._ends.wait()
-        reader, near = self._pipe.reader, self._ends.result or UNTOLD
-        file = getattr(self._ends, "outcome", None)  # only those of a file have one
-        left_early = reader.left_early
-        return Outcome(engine.failure, engine.status(), reader.finish, near, left_early, file)
+        reader, ends = self._pipe.reader, self._ends
+        far, near, left_early = reader.finish, ends.result or UNTOLD, reader.left_early
+        return Outcome(engine.failure, engine.status(), far, near, left_early, ends.outcome)
 
     def _say_what_is_not_used(self) -> None:
         """With records nobody is asked to stop: the ends take them, and drop the data."""

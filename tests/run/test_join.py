@@ -12,6 +12,7 @@ import pytest
 
 import bpipe
 from bpipe.ends import scheduling
+from bpipe.ends.file_sink import FileOutcome
 from bpipe.ends.local import Sink, Source
 from bpipe.ends.pumps import Pump
 from bpipe.ends.scheduling import LoopScheduling
@@ -42,6 +43,7 @@ class Nothing:
         self.sends = sends
         self.receives = receives
         self.started = 0
+        self.outcome: FileOutcome | None = None
         self._error = error
         self._silent = silent
 
@@ -70,10 +72,13 @@ def test_both_ends_have_the_same_outcome() -> None:
     async def check() -> None:
         async with pair() as pipes:
             ends = [Nothing(), Nothing()]
+            ends[0].outcome = FileOutcome(named=True)
             joins = [
                 Join(pipe, each, LoopScheduling()) for pipe, each in zip(pipes, ends, strict=True)
             ]
-            for outcome in await asyncio.gather(*(join.run() for join in joins)):
+            outcomes = await asyncio.gather(*(join.run() for join in joins))
+            assert [each.file for each in outcomes] == [FileOutcome(named=True), None]
+            for outcome in outcomes:
                 assert outcome.failure is None
                 assert outcome.status.state is bpipe.State.OVER
                 assert outcome.status.peer_finished

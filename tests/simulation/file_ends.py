@@ -295,6 +295,7 @@ class Producer:
 
     sends = True
     receives = False
+    outcome = None
 
     def __init__(self, begin: Callable[[Engine], None], result: Finish) -> None:
         self.result: Finish | None = result

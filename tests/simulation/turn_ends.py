@@ -140,13 +140,12 @@ class Taker:
     """The ends of one session of the receiver: they take what comes, and have had nothing."""
 
     sends, receives = True, True
-    result = None
+    result = outcome = None
 
     def __init__(self) -> None:
         self.taken = b""
         self.whole = False
         self.session: Session | None = None
-        self.outcome: Outcome | None = None
 
     def start(self, engine: Engine) -> None:
         """The pipe is up."""
