@@ -71,7 +71,7 @@ class Contents:
         target = self._target
         if target.device and end > target.lies:
             text = f"what comes is longer than {target.path}, which holds {target.lies} bytes"
-            raise TargetError(text, usage=False)
+            raise TargetError(text)
 
     def _leave_hole(self, at: int, count: int, zeros: Views) -> None:
         """The zeros are not written, as far as that can be."""

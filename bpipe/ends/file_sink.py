@@ -40,6 +40,7 @@ class FileOutcome(NamedTuple):
     tail: int = 0  # bytes of a device that lie behind the stream's end
     file: str = ""  # its path
     part: str = ""  # that of what is written until it is named
+    hopeless: bool = False  # the same stream would fail again
 
 
 class Unsynced(Exception):
@@ -80,6 +81,7 @@ class FileSink(Sink):
         self._failed = False
         self._unsynced = False  # an error of a sync is seen to
         self._why = ""
+        self._hopeless = False
         self._outcome: FileOutcome | None = None  # once the thread has ended
 
     @property
@@ -105,8 +107,10 @@ class FileSink(Sink):
         except Unsynced as failed:
             self._broken(failed.error, synced=False)
         except TargetError as error:
+            self._hopeless = error.usage
             self._fail(str(error))
         except ProtocolError as error:
+            self._hopeless = True
             self._fail(f"protocol error: {error}", Reason.PROTOCOL)
         self._closing = True
         return True
@@ -184,6 +188,7 @@ class FileSink(Sink):
             tail=target.lies - self.at if named and target.device else 0,
             file=target.path,
             part=target.part_path,
+            hopeless=self._hopeless,
         )
 
     def _end(self) -> None:

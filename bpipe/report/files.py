@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from bpipe.errors import NotConnected, SessionEnded, SessionLost
+from bpipe.errors import NotConnected, PeerAborted, SessionEnded, SessionLost
 from bpipe.report.format import format_duration, format_size
 from bpipe.report.totals import Done, count, exactly
 from bpipe.status import Status, Tally
@@ -79,7 +79,10 @@ def _place(filed: FileOutcome) -> str:
 def _after(
     failure: SessionEnded, status: Status, filed: FileOutcome | None, ends: str
 ) -> list[str]:
-    """How far a session got that has failed, and what to do."""
+    """How far a session got that has failed, and what to do.
+
+    Of a failure at the other end, only its words tell whether anything is left there.
+    """
     parts = []
     if filed is not None:
         parts.append(
@@ -87,6 +90,14 @@ def _after(
         )
     elif status.written and (not ends or not isinstance(failure, SessionLost)):  # which says it
         parts.append(f"{count(status.confirmed, 'byte')} confirmed, {status.unconfirmed} more not")
-    if ends and (filed is None or filed.kept):
+    again = not _of_protocol(failure)
+    if ends and filed is None and (isinstance(failure, PeerAborted) or not again):
+        parts.append("what the other end keeps is not sent again")
+    elif ends and (filed is None or (again and filed.kept and not filed.hopeless)):
         parts.append(f"the same command{' goes' if ends == 'it' else 's go'} on from there")
     return parts
+
+
+def _of_protocol(failure: SessionEnded) -> bool:
+    """Whether one of both would misunderstand the other again."""
+    return str(failure).removeprefix('the other end: "').startswith("protocol error: ")

@@ -291,7 +291,9 @@ def test_a_stream_that_is_longer_than_the_disk_fails(
     image = tmp_path / "image"
     image.write_bytes(bytes(MIB))
     with loop(image) as disk:
-        receiver = receive(start, path, disk)
-        assert send(start, path, source).wait() == 1
-        assert receiver.wait() == 1
-        assert f"longer than {disk}, which holds {MIB} bytes" in receiver.lines[-1]
+        receiver, sender = receive(start, path, disk), send(start, path, source)
+        assert sender.wait() == receiver.wait() == 1
+    why = f"longer than {disk}, which holds {MIB} bytes"
+    assert receiver.lines[-1].endswith(f"{why}; what has come stays in {disk}")
+    assert why in sender.lines[-1]
+    assert sender.lines[-1].endswith("; what the other end keeps is not sent again")

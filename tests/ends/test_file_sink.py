@@ -209,7 +209,7 @@ def test_a_base_that_changes_is_no_base(path: Path) -> None:
 
     outcome = session(path, change)
     assert outcome.why == f"{path} was changed by somebody else meanwhile"
-    assert outcome.kept
+    assert (outcome.kept, outcome.hopeless) == (True, False)
     assert path.read_bytes() == b"theirs" + STREAM[6:]
     assert receive(path, STREAM)[0].named
     assert path.read_bytes() == STREAM
@@ -262,6 +262,7 @@ def test_a_stream_without_its_total_is_not_named(path: Path, how: Finish) -> Non
 
     outcome = session(path, end)
     assert outcome.why == "protocol error: a stream to a file that ends without its total"
+    assert outcome.hopeless
     assert not path.exists()
 
 
@@ -345,5 +346,7 @@ def test_a_device_keeps_its_tail_and_says_so(device: Callable[[int], Path]) -> N
     assert outcome[:6] == (True, False, "", 2 * MIB, 4 * MIB, MIB)
     assert sender.writer.tally.moved == MIB
     assert path.read_bytes() == STREAM[: 3 * MIB] + bytes(MIB)
+    assert not outcome.hopeless
     outcome, sender = receive(path, STREAM + STREAM)
     assert "longer than" in failure(outcome, sender)
+    assert outcome.hopeless

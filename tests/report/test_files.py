@@ -20,7 +20,7 @@ from bpipe.errors import (
 from bpipe.report.files import Writing, told
 from bpipe.report.totals import Done, Totals, advice
 from bpipe.status import Status, Tally
-from tests.support.statuses import COMPARING, FILING, MIB
+from tests.support.statuses import BEFORE, COMPARING, FILING, MIB
 
 NAMED = FileOutcome(named=True, kept=False, file="a.tar", part="a.tar.part")
 KEPT = NAMED._replace(named=False, kept=True)
@@ -100,13 +100,17 @@ def test_what_was_expected_is_compared_with_all_of_it() -> None:
 CONFIRMED = "524288000 bytes confirmed, 20971520 more not"
 STAYS = "what has come stays in a.tar.part"
 GOES_ON = "the same commands go on from there"
+NOT_AGAIN = "what the other end keeps is not sent again"
 
 
 @pytest.mark.parametrize(
     ("failure", "status", "filed", "ends", "said"),
     [
         (SessionLost("gave up"), COMPARING, None, "both ends", GOES_ON),
-        (PeerAborted("full"), COMPARING, None, "both ends", f"{CONFIRMED}; {GOES_ON}"),
+        (PeerAborted("it was removed"), COMPARING, None, "both ends", f"{CONFIRMED}; {NOT_AGAIN}"),
+        (LocalAbort("stdin"), COMPARING, None, "both ends", f"{CONFIRMED}; {GOES_ON}"),
+        (LocalAbort("protocol error: x"), BEFORE, None, "both ends", NOT_AGAIN),
+        (PeerAborted("^C"), COMPARING, None, "", CONFIRMED),
         (LocalAbort("^C"), COMPARING, None, "", CONFIRMED),
         (
             SessionLost("gave up"),
@@ -116,7 +120,10 @@ GOES_ON = "the same commands go on from there"
             f"{STAYS}; {GOES_ON}",
         ),
         (LocalAbort("^C"), FILING, KEPT, "", STAYS),
+        (PeerAborted("stdin"), FILING, KEPT, "both ends", f"{STAYS}; {GOES_ON}"),
+        (PeerAborted('the other end: "protocol error: x"'), FILING, KEPT, "both ends", STAYS),
         (LocalAbort("it is full"), FILING, GONE, "both ends", "a.tar is not written"),
+        (LocalAbort("too long"), FILING, KEPT._replace(hopeless=True), "both ends", STAYS),
         (
             ProgramFailed("status 3"),
             FILING,
