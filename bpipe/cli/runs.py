@@ -55,7 +55,13 @@ class Run:
         def opened(hear: Hear) -> Awaitable[BackedPipe]:
             return open_pipe(self._where(hear), **trusted, **terms)
 
-        return run_session(opened, wanted, self._told, str(self.place), listens=self._listens)
+        wanted, name = self._known(wanted), str(self.place)
+        return run_session(opened, wanted, self._told, name, listens=self._listens)
+
+    def _known(self, wanted: Wanted) -> Wanted:
+        """The same, with what is known of who is going to be at the other end."""
+        over_tcp = isinstance(self.place, Address) and self.place.path is None
+        return wanted._replace(anybody=self._trust.insecure and over_tcp)
 
     def _where(self, hear: Hear) -> Address | Command:
         """What one session connects to, or listens at; ``hear`` is told what a command says."""
@@ -88,8 +94,8 @@ class Run:
 
             return serve(address, handle, max_sessions=most, **trusted, **terms)
 
-        drain, target, whole = many.drain or 0.0, wanted.target, wanted.whole
-        plan = Plan(opened, str(address), most, drain, target=target, whole=whole)
+        drain, wanted = many.drain or 0.0, self._known(wanted)
+        plan = Plan(opened, str(address), most, drain, target=wanted.target, tells=wanted.tells)
         return run_service(plan, self._told)
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:

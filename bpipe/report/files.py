@@ -22,15 +22,18 @@ class Writing(NamedTuple):
     file: str
     base: int  # bytes that lie there, or in its part
     in_place: bool  # a disk, whose content is overwritten
-    told: bool  # the other end hears what lies there, and need not send it
+    # The other end hears what lies there, and need not send it; None: if it is a process of ours.
+    told: bool | None
 
     def words(self) -> str:
         if self.in_place:
             return f"{self.file} is written in place: what differs is overwritten"
         if not self.base:
             return f"{self.file}: nothing of it is here yet"
-        sent = "what is equal is not sent" if self.told else "all of it is sent again"
-        return f"{self.file}: {format_size(self.base)} are here already; {sent}"
+        here = f"{self.file}: {format_size(self.base)} are here already"
+        if self.told is None:
+            return here
+        return f"{here}; {'what is equal is not sent' if self.told else 'all of it is sent again'}"
 
 
 def told(

@@ -74,10 +74,10 @@ class Watch(ABC):
 
         self._reporter.tell(oddity(what, process, command))
 
-    def tell_of_file(self, file: str, base: int, *, in_place: bool, told: bool) -> None:
+    def tell_of_file(self, file: str, base: int, *, in_place: bool, told: bool | None) -> None:
         """What comes goes there, where so many bytes lie already; or over what is on a disk.
 
-        ``told``: the other end hears what lies there.
+        ``told``: the other end hears what lies there; None if that is not known yet.
         """
         from bpipe.report.files import Writing  # most streams become no file
 

@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     drain: float  # seconds that those who are served have to end, after SIGTERM
     peer: str | None = None  # the address to which it connects; None: its callers are the peers
     target: Callable[[], Targets] = contextlib.nullcontext
-    whole: bool = False  # nobody hears what lies there
+    tells: Callable[..., bool | None] = lambda *, exposed: True  # see ``Wanted``
 
 
 def run_service(plan: Plan, settings: Settings) -> int:
@@ -114,7 +114,7 @@ class Service:
 
     def _tell_of_file(self, target: Target) -> None:
         sessions, base, device = self._sessions, target.base, target.device
-        told = not self._plan.whole and (sessions.sealed or not sessions.reachable)
+        told = self._plan.tells(exposed=sessions.reachable and not sessions.sealed)
         self._watch.tell_of_file(target.path, base, in_place=device, told=told)
 
     async def _serve(self, pipe: BackedPipe, ends: Ends) -> None:

@@ -48,6 +48,7 @@ class Wanted(NamedTuple):
     host: str = ""  # stdin, stdout and stderr are those of a command there, as under ssh
     output: str | None = None  # the path of a file that takes what comes
     whole: bool = False  # of what goes to a file: all, also what lies there already
+    anybody: bool = False  # may be at the other end, and it is not asked who is
 
     @property
     def needs(self) -> int:
@@ -65,6 +66,15 @@ class Wanted(NamedTuple):
     def writes_stdout(self) -> bool:
         """Whether our own stdout carries data."""
         return self._ours and not self.directions.send_only
+
+    def tells(self, *, exposed: bool) -> bool | None:
+        """Whether the other end hears what lies in the file; None: that depends on who it is.
+
+        ``exposed``: it may be on another machine, and nothing tells who it is.
+        """
+        if self.whole or exposed:
+            return False
+        return None if self.anybody else True
 
     @property
     def _ours(self) -> bool:
@@ -166,7 +176,7 @@ class Only:
             join = self._join(pipe, ends, target)
             watch.begin(pipe.engine, listens=listens)
             if target is not None:
-                told = not (self._wanted.whole or pipe.engine.exposed)
+                told = self._wanted.tells(exposed=pipe.exposed)
                 base, device = target.base, target.device
                 watch.tell_of_file(target.path, base, in_place=device, told=told)
             if listens:

@@ -8,6 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from bpipe.cli.many import Many
+from bpipe.cli.options import Trust, Tuning
+from bpipe.cli.runs import Run
+from bpipe.ends.streams import Directions
+from bpipe.net.address import parse
+from bpipe.report.settings import Settings
+from bpipe.run.service import Plan
+from bpipe.run.session import Wanted
+
 PROGRAM = """
 import sys
 from bpipe.cli import app
@@ -52,3 +61,33 @@ def test_what_is_no_file_is_told_before_anything_else(tmp_path: Path) -> None:
         loaded = modules_after(f"{arguments}, '--output', '{tmp_path}'")
         assert "2" in loaded
         assert "bpipe.ends.part" in loaded
+
+
+@pytest.mark.parametrize("options", [(), ("--insecure",)])
+def test_what_is_told_of_a_file_before_there_is_anybody(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Who is behind an address without a secret is known when there is a link."""
+    file = tmp_path / "file"
+    file.write_bytes(b"old")
+    arguments = "localhost:1", "--connect-timeout", "0", "--output", str(file), *options
+    command = [sys.executable, "-m", "bpipe", "connect", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    here = f"bpipe: {file}: 3 B are here already"
+    told = [here] if options else [f"{here}; what is equal is not sent"]
+    assert done.stderr.splitlines()[:-1] == told
+
+
+@pytest.mark.parametrize(
+    ("place", "insecure", "tells"),
+    [("localhost:0", False, True), ("localhost:0", True, None), ("unix:s", True, True)],
+)
+def test_who_serves_many_knows_as_much(
+    place: str, insecure: bool, tells: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr("bpipe.run.service.run_service", lambda plan, settings: plans.append(plan))
+    run = Run(parse(place), Trust(insecure=insecure), Tuning(), Settings(), listens=True)
+    run.serve(Wanted(Directions(), output="file"), Many())
+    assert plans[0].tells(exposed=False) is tells

@@ -42,6 +42,7 @@ MOVED = "500.0 MiB (524,288,000 bytes)"
             Writing("a", 12 << 30, False, False),
             "a: 12.0 GiB are here already; all of it is sent again",
         ),
+        (Writing("a", 12 << 30, False, None), "a: 12.0 GiB are here already"),
         (
             Writing("/dev/x", 9, True, True),
             "/dev/x is written in place: what differs is overwritten",

@@ -42,6 +42,21 @@ def test_a_program_takes_the_place_of_stdin_and_stdout(
     assert wanted.writes_stdout is writes_stdout
 
 
+@pytest.mark.parametrize(
+    ("wanted", "exposed", "tells"),
+    [
+        (Wanted(Directions(), output="file"), False, True),
+        (Wanted(Directions(), output="file"), True, False),
+        (Wanted(Directions(), output="file", whole=True), False, False),
+        (Wanted(Directions(), output="file", anybody=True), False, None),
+        (Wanted(Directions(), output="file", anybody=True, whole=True), False, False),
+        (Wanted(Directions(), output="file", anybody=True), True, False),
+    ],
+)
+def test_who_hears_what_lies_in_the_file(wanted: Wanted, exposed: bool, tells: bool | None) -> None:
+    assert wanted.tells(exposed=exposed) is tells
+
+
 def test_an_address_that_is_taken_is_told_with_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
