@@ -83,7 +83,7 @@ class Run:
         ) -> AbstractAsyncContextManager[Sessions]:
             ends: Callable[[], Ends]
             if target is not None:
-                ends = partial(wanted.ends_at, target)
+                ends = partial(wanted.ends_at, target, more=True)
             else:
                 ends = wanted.apart(Guard(), told.program)
 

@@ -9,6 +9,7 @@ may not be there, and end with it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -36,7 +37,8 @@ class FileEnds:
 
     Of a far program ``stderr``, a descriptor, gets what that says, and ``before`` is called with it
     first. ``whole``: nobody is told what lies there. The target stays open when all is over, for
-    the next session, or for its owner to close.
+    the next session, or for its owner to close; ``more``: there is going to be one, and nobody else
+    writes there before it.
     """
 
     sends: Final = True
@@ -50,11 +52,13 @@ class FileEnds:
         before: Callable[[Views], None] = lambda data: None,
         *,
         whole: bool = False,
+        more: bool = False,
     ) -> None:
         self._target = target
         self._errors = Errors(stderr)
         self._before = before
         self._whole = whole
+        self._more = more
         self._engine: Engine
         self._sink: FileSink | None = None
         self._asked = False  # to begin
@@ -145,5 +149,16 @@ class FileEnds:
 
     def _ended(self) -> None:
         self._threads -= 1
-        if not self._threads:
+        if self._threads:
+            return
+        if self._more:
+            self._more = False
+            self._run(End(self._engine, self._target.path), lambda: True, self._claim)
+        else:
             self._over.set()
+
+    def _claim(self) -> bool:
+        """What was written may have its name, and so there is no part any more: make the next."""
+        with contextlib.suppress(TargetError, OSError):  # the next session will tell
+            self._target.renew()
+        return False

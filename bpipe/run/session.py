@@ -101,14 +101,21 @@ class Wanted(NamedTuple):
             return self.ends_at(target, watch.make_way_for_errors)
         return self.apart(tell=watch.tell_of_program)()
 
-    def ends_at(self, target: Target, before: Callable[[Views], None] = lambda data: None) -> Ends:
+    def ends_at(
+        self,
+        target: Target,
+        before: Callable[[Views], None] = lambda data: None,
+        *,
+        more: bool = False,
+    ) -> Ends:
         """Those of one session that writes to this, which stays open.
 
-        ``before`` is called with what a far program says, and what is about to be said.
+        ``before`` is called with what a far program says, and what is about to be said. ``more``:
+        there is always going to be another session.
         """
         from bpipe.ends.files import FileEnds
 
-        return FileEnds(target, before=before, whole=self.whole)
+        return FileEnds(target, before=before, whole=self.whole, more=more)
 
     def apart(self, guard: Guard | None = None, tell: Tell = lambda *_: None) -> Callable[[], Ends]:
         """What makes these ends, which are not our own stdin and stdout, as often as it is called.

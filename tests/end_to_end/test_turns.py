@@ -14,6 +14,7 @@ import pytest
 
 from tests.end_to_end.data import until
 from tests.end_to_end.helpers import Program, Start
+from tests.support.targets import refusal
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +85,9 @@ def test_a_listener_for_one_after_the_other_has_one_at_a_time(start: Start, tmp_
     assert place.send().wait() == 0
     assert place.file.read_bytes() == STREAM
     place.listener.wait_line("^bpipe: session 1: .*: another sender has begun anew")
+    until(place.part.exists, "the place of the next stream")
+    assert "another bpipe is writing it" in refusal(place.file)[0]
     place.listener.signal(signal.SIGTERM)
     assert place.listener.wait() == 0
+    assert not place.part.exists()
     place.listener.wait_line("^bpipe: served 2 sessions, 1 failed; ")

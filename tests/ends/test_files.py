@@ -7,6 +7,7 @@ import os
 import random
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from bpipe.ends.pumps import Pump
 from bpipe.errors import LocalAbort, PeerAborted
 from bpipe.net.link import Link
 from tests.support.pairs import run, until
-from tests.support.targets import Sender, receive, receiving
+from tests.support.targets import Sender, receive, receiving, refusal
 
 MIB = 1 << 20
 BLOCK = MIB // 4
@@ -104,6 +105,34 @@ def test_one_target_is_for_many_sessions(path: Path) -> None:
     run(lambda: check(STREAM[:5], len(STREAM)))
     assert path.read_bytes() == STREAM[:5]
     target.close()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_between_two_sessions_nobody_else_writes_there(path: Path, named: bool) -> None:
+    path.write_bytes(b"old")
+    target = Target.open(str(path))
+
+    async def check(data: bytes) -> None:
+        async with receiving(target, more=True) as (sender, ends, listener):
+            await sender.send(data)
+            if named:
+                await sender.end()
+            else:
+                await sender.decide()
+                await until(lambda: part_of(path).stat().st_size == len(data))
+                sender.pipe.abort(bpipe.Reason.INTERRUPTED, "interrupted")
+            await listener.wait_closed()
+            await ends.wait()
+        assert (ends.outcome.named, ends.outcome.kept) == (named, not named)
+        text = f"cannot write {part_of(path)}: another bpipe is writing it"
+        assert refusal(path) == (text, False)
+        assert path.read_bytes() == (data if named else b"old")
+        assert part_of(path).stat().st_size == (0 if named else len(data))
+
+    for data in (STREAM[:MIB], STREAM[: 2 * MIB]):
+        run(partial(check, data))
+    target.close()
+    assert part_of(path).exists() is not named
 
 
 def test_what_a_lost_session_has_written_is_the_base_of_the_next(path: Path) -> None:

@@ -154,11 +154,12 @@ async def receiving(
     stderr: int = 2,
     before: Callable[[Views], None] = lambda data: None,
     whole: bool = False,
+    more: bool = False,
     sends_whole: bool = False,
 ) -> AsyncIterator[tuple[Sender, FileEnds, bpipe.BackedPipe]]:
     """A sender, and a receiver that writes to this target."""
     async with both((0, RECORDS | FILE), secret) as (caller, listener):
-        ends = FileEnds(target, stderr, before, whole=whole)
+        ends = FileEnds(target, stderr, before, whole=whole, more=more)
         listener.engine.begin()
         ends.start(listener.engine)
         yield Sender(caller, whole=sends_whole), ends, listener
