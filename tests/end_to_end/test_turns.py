@@ -34,25 +34,26 @@ sys.exit(run(sys.argv[1:]))
 class Place:
     """Where a file is received."""
 
-    def __init__(self, start: Start, folder: Path, *more: str) -> None:
+    def __init__(self, start: Start, folder: Path, *more: str, secret: Path | None = None) -> None:
         self.file, self.part = folder / "file", folder / "file.part"
         self._start = start
         self._address = f"unix:{folder}/s"
-        options = ["--output", str(self.file), *more]
+        self._sealed = [] if secret is None else ["--secret", str(secret)]
+        options = ["--output", str(self.file), *self._sealed, *more]
         command = sys.executable, "-c", IMPATIENT, "listen", self._address, *options
         self.listener = start.program(*command)
         self.listener.wait_line("listening on ")
 
-    def send(self, *more: str) -> Program:
+    def send(self) -> Program:
         """All of the stream."""
         source = self.file.with_name("stream")
         source.write_bytes(STREAM)
         with source.open("rb") as stream:
-            return self._start.bpipe("connect", self._address, *more, stdin=stream)
+            return self._start.bpipe("connect", self._address, *self._sealed, stdin=stream)
 
     def send_half(self) -> Program:
         """As far as that it has come, and is not at its end."""
-        sender = self._start.bpipe("connect", self._address, stdin=PIPE)
+        sender = self._start.bpipe("connect", self._address, *self._sealed, stdin=PIPE)
         sender.stdin.write(STREAM[:HALF])
         until(lambda: self.part.exists() and self.part.stat().st_size == HALF, lambda: sender.text)
         return sender
@@ -75,8 +76,10 @@ def test_a_sender_that_is_killed_is_typed_again(start: Start, tmp_path: Path) ->
     ]
 
 
-def test_a_listener_for_one_after_the_other_has_one_at_a_time(start: Start, tmp_path: Path) -> None:
-    place = Place(start, tmp_path, "-k")
+def test_a_sealed_listener_for_one_after_the_other_has_one_at_a_time(
+    start: Start, tmp_path: Path, key: Path
+) -> None:
+    place = Place(start, tmp_path, "-k", secret=key)
     first = place.send_half()
     busy = place.send()
     assert busy.wait() == 3
