@@ -9,10 +9,9 @@ from typing import Final
 
 from bpipe.ends.disk import Disk
 from bpipe.ends.dress import BARE, undress
-from bpipe.ends.folder import Folder
+from bpipe.ends.folder import MAKE, Folder
 from bpipe.errors import TargetError, explain
 
-_MAKE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _TRIES: Final = 100  # to open a part that somebody else renames or removes meanwhile
 
 
@@ -61,7 +60,7 @@ class Claim:
 
     def _make(self) -> int | None:
         try:
-            made = self._folder.open(self._name, _MAKE)
+            made = self._folder.open(self._name, MAKE)
         except FileNotFoundError as error:  # as in a folder that was removed: never
             raise TargetError(
                 f"cannot write {self._path}: {explain(error)}", usage=False

@@ -5,13 +5,16 @@ No link is followed in it, so nobody who may write there can make this write els
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
 from typing import Final
 
 from bpipe.ends.disk import Disk
 
 NONE: Final = (errno.ENOENT, errno.ENOTDIR)  # errors of a folder that is not there
+MAKE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL
 
 
 class Folder:
@@ -64,6 +67,22 @@ class Folder:
     def open(self, name: str, flags: int) -> int:
         """A descriptor of this file; one that is made is 0600."""
         return self._disk.open(name, flags, self._descriptor)
+
+    def gives_to(self, user: int) -> bool:
+        """Whether what we make here belongs to this user, as far as that can be tried.
+
+        Mostly that is ourselves. But a file system that is somewhere else may know us by another
+        number, or all of us by one.
+        """
+        name = f".bpipe-{secrets.token_hex(8)}"
+        with contextlib.suppress(OSError):
+            made = self.open(name, MAKE)
+            try:
+                return self._disk.stat(made).st_uid == user
+            finally:
+                self._disk.close(made)
+                self.unlink(name)
+        return False
 
     def link(self, name: str) -> str:
         """Where this link leads."""

@@ -18,7 +18,7 @@ from bpipe.ends.claim import Claim, in_use
 from bpipe.ends.disk import Disk
 from bpipe.ends.dress import dress, undress
 from bpipe.ends.folder import NONE, Folder
-from bpipe.ends.refusals import refusal
+from bpipe.ends.refusals import FOREIGN, refusal
 from bpipe.errors import TargetError, explain
 
 SUFFIX: Final = ".part"
@@ -124,13 +124,19 @@ class Target:
 
     def _refuse(self, found: os.stat_result) -> None:
         """TargetError if this is no FILE to write to."""
-        self._require_file(self._name, found, refusal(found, self.disk.user(), part=False))
+        self._require_file(self._name, found, self._why_not(found, part=False))
 
     def _refuse_part(self, found: os.stat_result) -> None:
         """The same for its part, which root gives to the owner of FILE in the end."""
         heir = -1 if self._before is None else self._before.st_uid
-        why = refusal(found, self.disk.user(), part=True, heir=heir)
-        self._require_file(self._part_name, found, why)
+        self._require_file(self._part_name, found, self._why_not(found, part=True, heir=heir))
+
+    def _why_not(self, found: os.stat_result, *, part: bool, heir: int = -1) -> str:
+        """As ``refusal``; what belongs to the same user as all that we make here is ours."""
+        why = refusal(found, self.disk.user(), part=part, heir=heir)
+        if why == FOREIGN and self._folder.gives_to(found.st_uid):
+            return refusal(found, found.st_uid, part=part)
+        return why
 
     def _require_file(self, name: str, found: os.stat_result, why: str) -> None:
         if stat.S_ISLNK(found.st_mode):

@@ -6,6 +6,8 @@ import os
 import stat
 from typing import Final
 
+FOREIGN: Final = "it belongs to another user"
+
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -23,7 +25,7 @@ def refusal(found: os.stat_result, user: int, *, part: bool, heir: int = -1) -> 
     if not stat.S_ISREG(found.st_mode):
         return f"it is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}"
     if found.st_uid != user and (user or (part and found.st_uid != heir)):
-        return "it belongs to another user"
+        return FOREIGN
     if part and found.st_nlink > 1:
         return "it has another name, too: remove one of them"
     return ""

@@ -17,6 +17,7 @@ from bpipe.ends.part import Target
 from bpipe.errors import TargetError
 from tests.support.targets import (
     FailingDisk,
+    Mapped,
     device,
     finish,
     needs_root,
@@ -99,19 +100,33 @@ def test_a_part_with_another_name_is_refused(path: Path) -> None:
     assert refusal(path) == (text, True)
 
 
-class Somebody(Disk):
-    """We are somebody else than the owner of what is there."""
-
-    def user(self) -> int:
-        return os.geteuid() + 1
-
-
-def test_what_belongs_to_another_user_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("number", [1000, 4242])
+def test_what_belongs_to_another_user_is_refused(path: Path, number: int) -> None:
     path.touch()
-    assert refusal(path, Somebody()) == (f"cannot write {path}: it belongs to another user", True)
+    disk = Mapped(1000, number, path.stat().st_ino)
+    assert refusal(path, disk) == (f"cannot write {path}: it belongs to another user", True)
     path.rename(part_of(path))
     text = f"cannot write {part_of(path)}: it belongs to another user"
-    assert refusal(path, Somebody()) == (text, True)
+    assert refusal(path, disk) == (text, True)
+    assert os.listdir(path.parent) == ["file.part"]
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_a_file_system_may_know_us_by_another_number(path: Path, user: int) -> None:
+    disk = Mapped(user, 4242)
+    for data in (b"first", b"second"):
+        target = Target.open(str(path), disk)
+        write(target, data)
+        assert finish(target, len(data))
+        target.close()
+        assert path.read_bytes() == data
+    target = Target.open(str(path), disk)
+    write(target, b"third")
+    target.close()
+    target = Target.open(str(path), disk)
+    assert target.lies == 5
+    target.close()
+    assert sorted(os.listdir(path.parent)) == ["file", "file.part"]
 
 
 @needs_root

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -96,6 +99,41 @@ class FailingDisk(Disk):
     def rename(self, old: str, new: str, folder: int) -> None:
         self._may_fail("rename")
         super().rename(old, new, folder)
+
+
+class Mapped(Disk):
+    """Of a file system that knows whoever makes a file by one number, and lets nobody change that.
+
+    The file with the inode ``foreign`` belongs to somebody else.
+    """
+
+    def __init__(self, user: int, number: int, foreign: int = -1) -> None:
+        self._user = user
+        self._number = number
+        self._foreign = foreign
+
+    def user(self) -> int:
+        return self._user
+
+    def stat(self, descriptor: int) -> os.stat_result:
+        return self._seen(super().stat(descriptor))
+
+    def lstat(self, name: str, folder: int) -> os.stat_result | None:
+        found = super().lstat(name, folder)
+        return None if found is None else self._seen(found)
+
+    def _seen(self, found: os.stat_result) -> os.stat_result:
+        seen: Any = SimpleNamespace(
+            **{name: getattr(found, name) for name in dir(found) if name.startswith("st_")}
+        )
+        seen.st_uid = self._number + (found.st_ino == self._foreign)
+        return cast(os.stat_result, seen)
+
+    def chown(self, descriptor: int, user: int, group: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def chmod(self, descriptor: int, mode: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 class Sender:
