@@ -12,6 +12,8 @@ import signal
 import stat
 from typing import Final, NamedTuple
 
+from bpipe.net.outlet import waiting
+
 PIPE_SIZE: Final = 1 << 20  # bytes: the most that the kernel allows everybody by default
 
 
@@ -100,6 +102,19 @@ def remaining(descriptor: int) -> int | None:
     end = os.lseek(descriptor, 0, os.SEEK_END)
     os.lseek(descriptor, place, os.SEEK_SET)
     return max(0, end - place)
+
+
+def holds_something(descriptor: int) -> bool:
+    """Whether there are bytes to be read already: in a pipe, or of a file that is not at its end.
+
+    Of what a person or the system may be behind, a terminal or a device, nothing is said.
+    """
+    with contextlib.suppress(OSError):
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return waiting(descriptor) > 0
+        return stat.S_ISREG(mode) and bool(remaining(descriptor))
+    return False
 
 
 def leave_signals_to_the_main_thread() -> None:

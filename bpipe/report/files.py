@@ -36,6 +36,13 @@ class Writing(NamedTuple):
         return f"{here}; {'what is equal is not sent' if self.told else 'all of it is sent again'}"
 
 
+class StdinUnread(NamedTuple):
+    """There is something on stdin, which nobody reads where what comes goes to a file."""
+
+    def words(self) -> str:
+        return "stdin is not read with --output, although there is something on it"
+
+
 def told(
     done: Done, failure: SessionEnded | None, status: Status, filed: FileOutcome | None, ends: str
 ) -> Done:

@@ -95,6 +95,12 @@ class PipeWatch(Watch):
     def _tell_of_stdin(self) -> None:
         self._reporter.tell(WaitingForStdin(self._stdin_is_terminal))
 
+    def tell_of_stdin_unread(self) -> None:
+        """There is something on stdin, and what comes goes to a file."""
+        from bpipe.report.files import StdinUnread  # most streams become no file
+
+        self._reporter.tell(StdinUnread())
+
     # --- the status line ---
 
     def _draw(self) -> None:

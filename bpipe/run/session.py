@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bpipe.ends.local import Ends
 from bpipe.ends.stdio import Stdio
-from bpipe.ends.streams import Directions, Streams, silence_stderr_within_data, take_streams
+from bpipe.ends.streams import (
+    Directions,
+    Streams,
+    holds_something,
+    silence_stderr_within_data,
+    take_streams,
+)
 from bpipe.net.address import Address
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.wire import FILE, RECORDS
@@ -95,6 +101,9 @@ class Wanted(NamedTuple):
         """The same as ends."""
         if self._ours:
             return Stdio(streams, self.directions, watch.make_way)
+        unread = self.output is not None and not self.directions.recv_only
+        if unread and holds_something(streams.stdin):
+            watch.tell_of_stdin_unread()
         for descriptor in streams[:2]:
             os.close(descriptor)
         if target is not None:

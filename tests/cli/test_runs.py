@@ -63,7 +63,7 @@ def test_what_is_no_file_is_told_before_anything_else(tmp_path: Path) -> None:
         assert "bpipe.ends.part" in loaded
 
 
-@pytest.mark.parametrize("options", [(), ("--insecure",)])
+@pytest.mark.parametrize("options", [(), ("--insecure", "--recv-only")])
 def test_what_is_told_of_a_file_before_there_is_anybody(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -72,10 +72,11 @@ def test_what_is_told_of_a_file_before_there_is_anybody(
     file.write_bytes(b"old")
     arguments = "localhost:1", "--connect-timeout", "0", "--output", str(file), *options
     command = [sys.executable, "-m", "bpipe", "connect", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, input="not read", capture_output=True, text=True)
     assert done.returncode == 3
+    unread = "bpipe: stdin is not read with --output, although there is something on it"
     here = f"bpipe: {file}: 3 B are here already"
-    told = [here] if options else [f"{here}; what is equal is not sent"]
+    told = [here] if options else [unread, f"{here}; what is equal is not sent"]
     assert done.stderr.splitlines()[:-1] == told
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from bpipe.ends.streams import Directions, Streams, reads_stdin, remaining
+from bpipe.ends.streams import Directions, Streams, holds_something, reads_stdin, remaining
 
 PROGRAM = """
 import fcntl, os, sys
@@ -207,3 +207,27 @@ def test_when_stdin_is_read(
 ) -> None:
     streams = Streams(0, 1, stdin_is_terminal, stdout_is_terminal)
     assert reads_stdin(streams, Directions(send_only, recv_only)) == read
+
+
+def test_whether_something_is_there_to_be_read(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    assert not holds_something(reader)
+    os.write(writer, b"x")
+    os.close(writer)
+    assert holds_something(reader)
+    os.read(reader, 1)
+    assert not holds_something(reader)
+    os.close(reader)
+    assert not holds_something(reader)
+    near, far = socket.socketpair()
+    with near, far:
+        assert not holds_something(near.fileno())
+        far.send(b"x")
+        assert holds_something(near.fileno())
+    (tmp_path / "file").write_bytes(b"12")
+    with (tmp_path / "file").open("rb", buffering=0) as file:
+        assert holds_something(file.fileno())
+        file.seek(2)
+        assert not holds_something(file.fileno())
+    with Path("/dev/zero").open("rb") as zeros:
+        assert not holds_something(zeros.fileno())
