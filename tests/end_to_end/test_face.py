@@ -312,6 +312,28 @@ def test_a_percentage_and_the_time_that_is_left(terminal: Open, far: Far) -> Non
     screen.wait_last(r"\$")
 
 
+def test_a_stream_to_a_file_has_three_numbers(
+    terminal: Open, start: Start, path: Path, tmp_path: Path
+) -> None:
+    """At both ends, in eighty columns."""
+    content = bytearray(bytes(pattern(0, MIB)) * 12)
+    (tmp_path / "FILE").write_bytes(content)
+    content[5 * MIB] ^= 1
+    os.mkfifo(tmp_path / "data")
+    receiver, sender = terminal(80), terminal(80)
+    receiver.enter(f"bpipe listen {path} --output {tmp_path / 'FILE'}")
+    until(path.exists, "a listener")
+    sender.enter(f"bpipe connect {path} < {tmp_path / 'data'}")
+    with (tmp_path / "data").open("wb", buffering=0) as stdin:
+        stdin.write(content)
+        for screen, verb in ((sender, "sent"), (receiver, "received")):
+            numbers = rf"12\.0 MiB compared, 11\.8 equal, 0\.2 {verb}"
+            line = screen.wait_last(rf"connected( to \S+)?  {numbers}(  .*)?")
+            assert len(line) < 80
+    receiver.wait_last(r"\$")
+    assert (tmp_path / "FILE").read_bytes() == content
+
+
 def test_more_than_the_size_is_no_percentage(terminal: Open, far: Far) -> None:
     screen = terminal(200)
     screen.enter(far.command.replace(" <", " --size 600K <"))
