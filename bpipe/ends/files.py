@@ -3,7 +3,7 @@
 Three threads do what a disk may hold up: one writes what comes (``file_sink.py``), one hashes and
 tells what lies there already (``base_source.py``), and one brings to the disk what was written
 (``syncs.py``). They begin when the session is established, so that nothing is told to somebody who
-may not be there, and end with it.
+may not be there, after another one has seen what lies there; and end with it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from bpipe.protocol.assembly import Assembly
 from bpipe.protocol.blocks import Base
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.ring import Views
-from bpipe.protocol.wire import Reason
 
 
 class FileEnds:
@@ -101,16 +100,25 @@ class FileEnds:
             self._engine.call(self._begin)
 
     def _begin(self) -> None:
+        """First see what lies there by now: who listens may have waited for days."""
+        if self._engine.session.phase is Phase.UP:  # it has not ended meanwhile
+            end = End(self._engine, self._target.path)
+            self._run(end, lambda: True, partial(self._renew, end, self._may_tell()))
+
+    def _renew(self, end: End, tells: bool) -> bool:
+        try:
+            self._target.renew()
+            self._engine.call(partial(self._go_on, tells))
+        except TargetError as error:
+            end.give_up(str(error))
+        return False
+
+    def _go_on(self, tells: bool) -> None:
         engine, target = self._engine, self._target
         if engine.session.phase is not Phase.UP:
-            return  # it has ended meanwhile
-        try:
-            target.renew()
-        except TargetError as error:
-            engine.abort(Reason.LOCAL_ERROR, str(error))
             return
         window = min(engine.reader.capacity, engine.writer.window)
-        assembly = Assembly(Base.of(target.base if self._may_tell() else 0, window))
+        assembly = Assembly(Base.of(target.base if tells else 0, window))
         source = BaseSource(engine, assembly, BaseFile(target, assembly.base))
         engine.use_tally(lambda: assembly.tally)
         self._sink = FileSink(engine, target, assembly, self._errors, self._before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
 import threading
@@ -237,25 +238,29 @@ def test_who_has_the_secret_is_told(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 class Stuck(Disk):
-    """A method does not return until that is allowed."""
+    """A method does not return until that is allowed, but ``so_far`` times before."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, so_far: int = 0) -> None:
         self.at = threading.Event()
         self.go_on = threading.Event()
         method = getattr(self, name)
+        calls = itertools.count()
 
         def wait(*arguments: object) -> object:
-            self.at.set()
-            self.go_on.wait(20)
+            if next(calls) >= so_far:
+                self.at.set()
+                self.go_on.wait(20)
             return method(*arguments)
 
         setattr(self, name, wait)
 
 
-@pytest.mark.parametrize("what", ["write", "read", "sync_data"])
-def test_a_disk_that_does_not_answer_holds_up_no_link(path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "so_far"), [("write", 0), ("read", 0), ("sync_data", 0), ("open_folder", 1)]
+)
+def test_a_disk_that_does_not_answer_holds_up_no_link(path: Path, what: str, so_far: int) -> None:
     path.write_bytes(STREAM)
-    disk = Stuck(what)
+    disk = Stuck(what, so_far)
 
     async def stuck(sender: Sender, ends: FileEnds, listener: bpipe.BackedPipe) -> None:
         sending = asyncio.ensure_future(sender.send(b"?" + STREAM))

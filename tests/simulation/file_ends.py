@@ -36,7 +36,6 @@ from tests.simulation.threads import Thread, current
 
 NAME: Final = "file"
 PART: Final = "file.part"
-AT_ONCE: Final = {"open", "lstat", "stat", "size", "lock", "seek", "unlink"}  # allowed in the loop
 
 
 @dataclass
@@ -265,7 +264,7 @@ class Receiver(Process):
         if thread is not None:
             if seconds or self._rng.random() < 0.2:
                 thread.sleep(seconds)
-        elif self.in_session and what not in AT_ONCE:
+        elif self.in_session:
             self.wrong = self.wrong or f"{self.name}: the disk holds up the loop: {what}"
 
     def kill(self) -> None:
