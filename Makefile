@@ -15,7 +15,7 @@ SPREAD = -n 4 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
 
-.PHONY: help style fix types quick all cover smoke portable house sim soak kills deaths fuzz bench clean
+.PHONY: help style fix types quick all cover smoke portable house sim soak kills deaths fuzz bench pyz clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | \
@@ -73,6 +73,10 @@ fuzz: $(VENV)/made ## read bytes that nobody would send, for SECONDS
 
 bench: $(VENV)/made ## measure beside other tools: make bench BENCH=throughput ARGS=--sealed
 	$(BIN)/python -m tests.bench $(BENCH) $(ARGS)
+
+pyz: ## make bpipe a single file, dist/bpipe.pyz; for one machine only: make pyz ARGS='--machine x86_64'
+	$(PYTHON) -m venv build/pip
+	build/pip/bin/python pack/single.py $(ARGS)
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -72,3 +72,10 @@ def test_every_module_can_be_imported(python: str) -> None:
 
 def test_a_session_survives_a_cut(python: str) -> None:
     run(python, str(HERE / "support/far_side.py"))
+
+
+def test_the_single_file_tells_it_that_it_is_too_old(python: str) -> None:
+    start = HERE.parent / "pack" / "start.py"
+    done = subprocess.run([python, "-S", start], capture_output=True, text=True, timeout=60)
+    told = "bpipe: needs Python 3.11 or later, and this is 3.9\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)

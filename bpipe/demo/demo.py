@@ -154,6 +154,7 @@ def _spawn(
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bpipe", *arguments, "--heartbeat", str(HEARTBEAT)]
     environment = {name: os.environ[name] for name in os.environ if not name.startswith("BPIPE_")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # wherever we were loaded from
     return subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=environment)
 
 

@@ -12,7 +12,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 import bpipe
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
