@@ -16,6 +16,7 @@ from tests.end_to_end.screen import DRAWN, Open, Screen
 
 pytestmark = pytest.mark.slow
 
+COMPLETION = Path(__file__).parents[2] / "pack" / "completion"
 ASK = 'eval "$(bpipe --show-completion)"'
 SHELLS = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], ASK),
@@ -99,6 +100,19 @@ def test_the_tab_key_offers_sockets_and_runs_nothing(
     screen.press("\x15echo do''ne\n")
     screen.wait_line("done")
     assert not list(tmp_path.rglob("PWNED"))
+
+
+def test_the_first_tab_loads_what_is_installed_for_zsh(terminal: Open, tmp_path: Path) -> None:
+    command, _ = SHELLS["zsh"]
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    screen: Screen = terminal(100, shell=command, PATH=program(tmp_path), HOME=str(tmp_path))
+    screen.enter(
+        f"fpath=({COMPLETION} $fpath); autoload -Uz compinit; compinit -D -u; echo rea''dy"
+    )
+    screen.wait_line("ready")
+    screen.press("bpipe keyg\t")
+    screen.wait_last(r"\$ bpipe keygen ?")
 
 
 def test_a_question_that_is_asked_in_the_background_and_stopped(

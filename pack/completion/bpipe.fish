@@ -1,0 +1,1 @@
+complete --command bpipe --no-files --arguments "(env _BPIPE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) bpipe)" --condition "env _BPIPE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) bpipe"
