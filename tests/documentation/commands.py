@@ -20,7 +20,7 @@ MANUAL: Final = ROOT / "man" / "bpipe.1"
 
 _PROMPT: Final = re.compile(r"(far)?([$#]) ")
 _FILE: Final = re.compile(r"\[\w+\]\n|bpipe: ")  # the file of a unit; what bpipe says
-_WHEN: Final = re.compile(r"((?:[\d*]\S* ){5})(?=\S)")
+_WHEN: Final = re.compile(r"(?:[\d*]\S* ){5}(?=\S)")
 _ESCAPES: Final = {  # of roff
     **{r"\e": "\\", r"\-": "-", r"\&": "", r"\(aq": "'"},
     **{r"\(dq": '"', r"\(ti": "~", r"\(ha": "^", r"\(ga": "`"},
@@ -33,17 +33,6 @@ class Line(NamedTuple):
     text: str
     far: bool = False  # typed on the other machine
     root: bool = False  # by root
-
-    @property
-    def when(self) -> str:
-        """The five fields, if it is a line of a crontab(5); else empty."""
-        found = _WHEN.match(self.text)
-        return found[1].strip() if found else ""
-
-    @property
-    def command(self) -> str:
-        """What a shell is given."""
-        return _WHEN.sub("", self.text, count=1) if self.when else self.text
 
 
 class Recipe(NamedTuple):
@@ -59,12 +48,27 @@ class Recipe(NamedTuple):
 
 
 def documented() -> list[Recipe]:
-    """All recipes of all documents that exist. Of two that have the same lines, the first."""
-    found = [*readme(README.read_text())]
-    if RECIPES.exists():
-        found += page(RECIPES.name, RECIPES.read_text())
+    """All recipes of all documents. Of two that have the same commands, the first."""
+    found = [*page(RECIPES.name, RECIPES.read_text())]
     found += page(MANUAL.name, section(MANUAL.read_text(), "EXAMPLES"))
-    return list({each[2:]: each for each in reversed(found)}.values())[::-1]
+    found += readme(README.read_text())
+    distinct: dict[object, Recipe] = {}
+    for each in found:
+        lines = [line._replace(text=one_row(line.text)) for line in each.lines]
+        distinct.setdefault((*lines, *each.files), each)
+    return [*distinct.values()]
+
+
+def one_row(text: str) -> str:
+    """The same in one row, for people, and to compare it."""
+    return " ".join(text.replace("\\\n", " ").split())
+
+
+def crontab(text: str) -> tuple[list[str], list[str]]:
+    """The variables and the commands of such a file; no commands: it is no such file."""
+    rows = text.splitlines()
+    variables = [row for row in rows if re.match(r"[A-Z_]+=", row)]
+    return variables, [_WHEN.sub("", row, count=1) for row in rows if _WHEN.match(row)]
 
 
 def readme(text: str, document: str = README.name) -> Iterator[Recipe]:
@@ -113,7 +117,7 @@ def _displays(text: str) -> Iterator[tuple[str, list[Line], list[str]]]:
     heading = ""
     for before, block in zip(parts[::2], parts[1::2], strict=False):
         for found in re.finditer(r"^\.S([hs]) (.*)$", before, re.MULTILINE):
-            heading = found[2].strip('"') if found[1] == "s" else ""
+            heading = _plain(found[2].strip('"')) if found[1] == "s" else ""
         block = _plain(block)
         if not _PROMPT.match(block):
             yield heading or _beginning(before), [], [block.strip()]

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.documentation.commands import Line, Recipe, documented, page, readme, section
+from tests.documentation.commands import (
+    Line,
+    Recipe,
+    crontab,
+    documented,
+    one_row,
+    page,
+    readme,
+    section,
+)
 
 MARKDOWN = r"""
 # bpipe
@@ -19,13 +28,10 @@ It says:
 
 ## More
 
-**A night**, in a
-crontab:
+**A unit** has
+a file:
 
-    0 3 * * 1-5 bpipe listen > backup.tar
-    */5 3 * * * true
-
-and a unit:
+    pgrep x
 
     [Service]
     Type=notify
@@ -55,7 +61,7 @@ far# bpipe listen \e
 done &
 $ tar c \(aq.\(aq
 .Ed
-.Ss "A file"
+.Ss \&In a file
 .Bd -literal -compact
 Host far
     Port 7000
@@ -65,7 +71,7 @@ Host far
 
 
 def test_markdown() -> None:
-    first, night = readme(MARKDOWN, "x.md")
+    first, unit = readme(MARKDOWN, "x.md")
     assert first == Recipe(
         "x.md",
         "bpipe",
@@ -75,10 +81,9 @@ def test_markdown() -> None:
         ),
         ("bpipe: sent 1 MiB",),
     )
-    assert str(night) == "x.md: A night"
-    assert [line.when for line in night.lines] == ["0 3 * * 1-5", "*/5 3 * * *"]
-    assert [line.command for line in night.lines] == ["bpipe listen > backup.tar", "true"]
-    assert night.files == ("[Service]\nType=notify",)
+    assert str(unit) == "x.md: A unit"
+    assert unit.lines == (Line("pgrep x"),)
+    assert unit.files == ("[Service]\nType=notify",)
 
 
 def test_a_page() -> None:
@@ -92,14 +97,22 @@ def test_a_page() -> None:
             Line("tar c '.'"),
         ),
     )
-    assert file == Recipe("x.1", "A file", (), ("Host far\n    Port 7000",))
+    assert file == Recipe("x.1", "In a file", (), ("Host far\n    Port 7000",))
     assert section(PAGE, "OPTIONS") == ""
 
 
-def test_what_is_no_line_of_a_crontab() -> None:
-    for text in ("bpipe listen 1 2 3 4 5", "7 8 9 bpipe", "0 3 * * *"):
-        assert Line(text).when == ""
-        assert Line(text).command == text
+def test_a_crontab() -> None:
+    text = "PATH=/bin:/x=y\n# every night\n0 3 * * 1-5 tar c . > 1 2 3\n*/5 3 * * * true"
+    assert crontab(text) == (["PATH=/bin:/x=y"], ["tar c . > 1 2 3", "true"])
+    for text in ("bpipe listen 1 2 3 4 5", "7 8 9 bpipe", "0 3 * * *", "[Service]"):
+        assert crontab(text) == ([], [])
+
+
+def test_rows() -> None:
+    assert (
+        one_row("tar c . |\n        bpipe connect \\\n --name x")
+        == "tar c . | bpipe connect --name x"
+    )
 
 
 def test_the_documents_have_recipes_and_none_twice() -> None:

@@ -158,7 +158,7 @@ class Sshd:
         shutil.copy("/etc/passwd", self.folder / "passwd")
         PRIVILEGES.mkdir(mode=0o755, exist_ok=True)
         self.port = free_port()
-        known = _without_unknown(SSHD.format(address=address, port=self.port) + options)
+        known = known_to_sshd(SSHD.format(address=address, port=self.port) + options)
         (self.folder / "sshd.conf").write_text(known)
         enter = [*within, "unshare", "-m", "sh", "-c", ENTER, "sh", str(self.folder)]
         sshd = ["/usr/sbin/sshd", "-De", "-f", str(THERE / "sshd.conf")]
@@ -220,7 +220,7 @@ def _below(pid: int) -> list[int]:
     return [*found, *(one for each in found for one in _below(each))]
 
 
-def _without_unknown(conf: str) -> str:
+def known_to_sshd(conf: str) -> str:
     """An older sshd has no penalties, and does not start with an option that it does not know."""
     test = ["/usr/sbin/sshd", "-G", "-o", "PerSourcePenalties=no", "-f", "/dev/null"]
     known = subprocess.run(test, capture_output=True, timeout=PATIENCE).returncode == 0

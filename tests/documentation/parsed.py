@@ -1,0 +1,43 @@
+"""What no machine of a test has: of such a command only bpipe's own words are looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tests.documentation.commands import Line
+
+# No other programs: a kernel module, a daemon, a cluster, and what brings packages.
+PROGRAMS: Final = ("zfs", "docker", "kubectl", "pipx", "uv")
+
+_RECORD: Final = """#!{python} -IS
+import json, sys
+with open({file!r}, "a") as file:
+    print(json.dumps(sys.argv[1:]), file=file)
+"""
+
+
+def is_parsed(line: Line) -> bool:
+    """Whether it needs one of these programs."""
+    return any(re.search(rf"(?<![\w/]){name} ", line.text) for name in PROGRAMS)
+
+
+def words(line: Line, folder: Path) -> list[list[str]]:
+    """The words of each bpipe that a shell starts, where no other program does anything."""
+    called = folder / "called"
+    called.touch()
+    names = {"bpipe": _RECORD.format(python=sys.executable, file=str(called))}
+    for name in PROGRAMS:
+        names[name] = "#!/bin/sh\n"
+    for name, text in names.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o700)
+    (folder / "dump").touch()
+    environment = {"PATH": f"{folder}:{os.defpath}"}
+    subprocess.run(["sh", "-c", line.text], check=True, cwd=folder, env=environment, timeout=20)
+    return [json.loads(row) for row in called.read_text().splitlines()]
