@@ -182,6 +182,19 @@ def test_every_default_is_told(capsys: pytest.CaptureFixture[str]) -> None:
                 assert f"The default is {default[1]}.\n" in described[option].text, option
 
 
+def test_the_variables_that_are_named_are_those_of_options(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = set().union(*commands_of_the_program(capsys).values())
+    known = {f"BPIPE_{option[2:].replace('-', '_').upper()}" for option in options}
+    known |= {"BPIPE_", "BPIPE_SECRET_FILE", "BPIPE_PEER", "BPIPE_SESSION", "BPIPE_CARRIER"}
+    named = set(re.findall(r"BPIPE_[A-Z_]*", section("ENVIRONMENT VARIABLES")))
+    assert named <= known
+    assert "BPIPE_GIVE_UP_AFTER" in named
+    run(["listen", "--help"])
+    assert "BPIPE_GIVE_UP_AFTER for --give-up-after" in capsys.readouterr().out
+
+
 # --- both ---
 
 

@@ -14,6 +14,7 @@ from bpipe.cli.complain import complain, say
 from bpipe.cli.completion import complete_host
 from bpipe.cli.direction import Direction
 from bpipe.cli.far import Via, by, execute, over_ssh
+from bpipe.cli.given import said
 from bpipe.cli.groups import flag, grouped
 from bpipe.cli.layout import Command, Group, SshCommand, argument
 from bpipe.cli.many import Many
@@ -87,9 +88,8 @@ def _explain_usage(error: Any, arguments: list[str]) -> None:
     if not arguments:
         say(error.ctx.get_help())
         return
-    message = " ".join(error.format_message().split()).rstrip(".").removeprefix("Invalid value: ")
     command = error.ctx.command_path if error.ctx else "bpipe"
-    complain(f"{message[:1].lower()}{message[1:]} ({command} --help explains)")
+    complain(f"{said(error)} ({command} --help explains)")
 
 
 def _show_version(wanted: bool) -> None:

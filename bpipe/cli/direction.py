@@ -42,12 +42,6 @@ class Direction(NamedTuple):
         """The same for those who start the ends."""
         from bpipe.ends.streams import Directions
 
-        if self.send_only and self.recv_only:
-            raise typer.BadParameter("--send-only and --recv-only leave nothing to do")
-        if self.send_only and self.output is not None:
-            raise typer.BadParameter("--output is for what comes: no --send-only")
-        if self.whole and self.recv_only and self.output is None:
-            raise typer.BadParameter("--whole is about what is sent: no --recv-only")
         return Directions(self.send_only, self.recv_only)
 
     def require_apart(self, log: str | None) -> None:

@@ -11,18 +11,19 @@ from bpipe.cli.ssh import Call, NotSsh, read
 from bpipe.net.launch import Launched
 from bpipe.remote import PYTHON
 
+_NO_OPTIONS: Final = {"BPIPE_PEER", "BPIPE_SESSION", "BPIPE_CARRIER", "BPIPE_SECRET_FILE"}
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def begin(words: Sequence[str]) -> Launched | None:
     """The ssh that these words ask for, with what it starts on the far side.
 
-    None if they have an option that is not ssh's, or may not be right: that is looked at, and
-    explained, in its time. Until it is taken a signal that ends us ends it, too.
+    None if they, or the environment, have an option that is not ssh's, or may not be right: that is
+    looked at, and explained, in its time. Until it is taken a signal that ends us ends it, too.
     """
     try:
         call = read(words)
-        if not isinstance(call, Call) or call.ours:
+        if not isinstance(call, Call) or call.ours or any(map(_is_option, os.environ)):
             return None
         for descriptor in range(3):  # if one is closed, its number is not for what is opened here
             os.fstat(descriptor)
@@ -39,3 +40,8 @@ def begin(words: Sequence[str]) -> Launched | None:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
     return launched
+
+
+def _is_option(name: str) -> bool:
+    """Whether this variable may stand for an option."""
+    return name.startswith("BPIPE_") and name not in _NO_OPTIONS and os.environ[name] != ""

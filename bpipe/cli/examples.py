@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-EXIT_STATUS: Final = """\
+ENVIRONMENT: Final = """\
+Environment:
+  each option has its variable, as BPIPE_GIVE_UP_AFTER for --give-up-after;
+  what is typed wins
+"""
+EXIT_STATUS: Final = f"""\
 Exit status:
   0 all delivered, 1 failed, 2 usage, 3 never connected, 4 lost after it was up,
   141 a consumer closed its pipe; with -- PROGRAM, that of the program
 
+{ENVIRONMENT}
 The manual: man bpipe
 """
-COMMAND_STATUS: Final = """\
+COMMAND_STATUS: Final = f"""\
 Exit status:
   that of the command; 255 failed otherwise, 141 the reader of stdout has left
 
+{ENVIRONMENT}
 The manual: man bpipe
 """
 SSH: Final = f"""\

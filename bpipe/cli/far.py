@@ -67,8 +67,6 @@ class There(NamedTuple):
         from bpipe.protocol.patience import Limits
         from bpipe.run.session import Wanted, run_session
 
-        if direction.whole and direction.output is None:
-            raise typer.BadParameter("--whole is about a file: name one with --output")
         direction.require_apart(settings.log)
         directions = direction.directions()._replace(recv_only=not self.reads_stdin)
         output, whole = direction.path(), direction.whole

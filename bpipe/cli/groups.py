@@ -10,6 +10,8 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_typ
 
 import typer
 
+from bpipe.errors import AddressError
+
 _Value = TypeVar("_Value")
 _Command = Callable[..., int]
 
@@ -26,27 +28,33 @@ PANELS: Final = (DIRECTION, FILES, MANY, SECRET, CONNECTION, SHOWN)
 def option(
     parse: Callable[[str], _Value], name: str, metavar: str, help: str, *, panel: str, **more: Any
 ) -> Any:
-    """An option whose text is parsed by this function; its ValueError becomes a usage error."""
+    """An option whose text is parsed by this function. A ValueError or AddressError is told."""
 
     def convert(text: str | _Value) -> _Value:
         if type(text) is not str:
             return text  # type: ignore[return-value]  # the default
         try:
             return parse(text)
-        except ValueError as error:
+        except (ValueError, AddressError) as error:
             raise typer.BadParameter(str(error)) from None
 
     return text(name, metavar=metavar, help=help, panel=panel, parser=convert, **more)
 
 
 def text(*names: str, help: str, panel: str, **more: Any) -> Any:
-    """An option whose value is what is written there."""
-    return typer.Option(*names, help=help, show_default=False, rich_help_panel=panel, **more)
+    """An option whose value is what is written there, or in the environment."""
+    more = {"envvar": variable(names[-1]), "rich_help_panel": panel, **more}
+    return typer.Option(*names, help=help, show_default=False, show_envvar=False, **more)
 
 
 def flag(*names: str, help: str, panel: str, **more: Any) -> Any:
     """An option without a value."""
     return text(*names, help=help, panel=panel, **more)
+
+
+def variable(name: str) -> str:
+    """What the environment calls the option with this long name."""
+    return f"BPIPE_{name[2:].upper().replace('-', '_')}"
 
 
 def grouped(*, without: Collection[str] = ()) -> Callable[[_Command], _Command]:

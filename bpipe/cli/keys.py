@@ -25,24 +25,21 @@ from bpipe.report.settings import Level, Settings
 if TYPE_CHECKING:
     from bpipe.cli.options import Trust
 
-VARIABLE: Final = "BPIPE_SECRET_FILE"  # in the environment: names the secret's file
 LARGEST: Final = 4096  # bytes of a secret's file
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def choose_secret(trust: Trust, settings: Settings) -> Secret | None:
-    """The secret that these options mean, or else the environment; None if there is none.
+    """The secret that these options mean; None if there is none.
 
     It is that of the pipe with the name that was given. A passphrase is warned of, where that is
     to be said.
     """
-    path = _file_of(trust)
+    path = trust.secret
+    if path == Path():
+        raise typer.BadParameter("--secret takes the file of a secret: name one")
     if path is None and not trust.ask_secret:
-        if trust.name:
-            raise typer.BadParameter(
-                f"--name is only with a secret: --secret FILE, --ask-secret or {VARIABLE}"
-            )
         return None
     keep_out_of_dumps()
     name = trust.name or ""
@@ -54,22 +51,6 @@ def choose_secret(trust: Trust, settings: Settings) -> Secret | None:
             " make words, which cannot, and use them on both ends"
         )
     return secret
-
-
-def _file_of(trust: Trust) -> Path | None:
-    """The file of the secret that is meant."""
-    path, variable = trust.secret, os.environ.get(VARIABLE)
-    if path is None and variable and not trust.ask_secret and not trust.insecure:
-        path = Path(variable)
-    if path is not None and trust.ask_secret:
-        raise typer.BadParameter("--secret and --ask-secret contradict each other")
-    if path == Path():
-        raise typer.BadParameter("--secret takes the file of a secret: name one")
-    given = {"--secret": path, "--ask-secret": trust.ask_secret, "--name": trust.name}
-    for option in given:
-        if trust.insecure and given[option]:
-            raise typer.BadParameter(f"--insecure and {option} contradict each other")
-    return path
 
 
 def credentials(trust: Trust) -> str:
@@ -85,7 +66,7 @@ def credentials(trust: Trust) -> str:
 
 def _file_option(trust: Trust) -> str:
     """How the other end is told the file of the secret; nothing if there is none."""
-    name = str(trust.secret or os.environ.get(VARIABLE) or "")
+    name = str(trust.secret or "")
     if name.startswith(("/dev/", "/proc/")):
         return "--secret FILE"  # <(...)
     home = os.path.expanduser("~/")

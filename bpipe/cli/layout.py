@@ -7,6 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from bpipe.cli.given import settle
+
 _ARGUMENTS: dict[str, str] = {}  # by metavar: some typers with some clicks forget what is said
 
 
@@ -65,7 +67,12 @@ def _row(param: Any, *, short: bool) -> tuple[str, str]:
 
 
 class Command(_Layout, TyperCommand):
-    """A command with groups of options."""
+    """A command with groups of options, which go together when it is called."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Do what it is for."""
+        settle(ctx)
+        return super().invoke(ctx)
 
 
 class SshCommand(Command):

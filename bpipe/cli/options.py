@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bpipe.net.command import Via
     from bpipe.protocol.patience import Limits
 
+VARIABLE: Final = "BPIPE_SECRET_FILE"  # the environment's name for --secret
 DEFAULT: Final = ":27473"  # where a listener listens
 
 
@@ -63,24 +64,21 @@ class Where(NamedTuple):
 
         from bpipe.net.address import parse
 
-        if self.ipv4 and self.ipv6:
-            raise typer.BadParameter("--ipv4 and --ipv6 contradict each other")
         one = socket.AF_INET if self.ipv4 else socket.AF_INET6
         return parse(address, self.port, one if self.ipv4 or self.ipv6 else socket.AF_UNSPEC)
 
     def calling(self, address: str | None) -> Address | Via:
         """Where to connect. Raises AddressError."""
-        if self.via is None:
-            if address is None:
-                raise typer.BadParameter("name an ADDRESS, or a command with --via")
-            return self.parse(address)
         if address is not None:
-            raise typer.BadParameter(f"--via takes the place of the address: no {address}")
-        if self.ipv4 or self.ipv6:
-            raise typer.BadParameter("--via has no address: no --ipv4, no --ipv6")
+            return self.parse(address)
+        if self.via is None:
+            raise typer.BadParameter("name an ADDRESS, or a command with --via")
         from bpipe.net.command import Via
 
-        return Via(self.via)
+        try:
+            return Via(self.via)
+        except AddressError as error:
+            raise typer.BadParameter(f"--via: {error}") from None
 
     def listening(self, address: str | None) -> Address:
         """Where to listen: the same, or the socket that this process was given. AddressError."""
@@ -102,6 +100,7 @@ class Trust(NamedTuple):
         text(
             "-s",
             "--secret",
+            envvar=VARIABLE,
             metavar="FILE",
             help="Encrypt, and let in only who has the same secret: what `bpipe keygen` made, or"
             " a passphrase. [default: the file that BPIPE_SECRET_FILE names]",
@@ -252,7 +251,9 @@ class Report(NamedTuple):
     ] = None
     verbose: Annotated[
         int,
-        flag("-v", "--verbose", count=True, help="Say more; twice: every frame.", panel=SHOWN),
+        flag(
+            "-v", "--verbose", count=True, min=0, help="Say more; twice: every frame.", panel=SHOWN
+        ),
     ] = 0
     quiet: Annotated[bool, flag("-q", "--quiet", help="Say nothing but errors.", panel=SHOWN)] = (
         False
@@ -260,8 +261,6 @@ class Report(NamedTuple):
 
     def settings(self) -> Settings:
         """The same for those who tell it."""
-        if self.verbose and self.quiet:
-            raise typer.BadParameter("--verbose and --quiet contradict each other")
         loud = Level(min(Level.NORMAL + self.verbose, Level.TRACE))
         level = Level.QUIET if self.quiet else loud
         return Settings(level, self.status, self.size, self.log_json, self.log_interval)

@@ -103,7 +103,8 @@ class Run:
         from bpipe.run.forward import Forwarder
         from bpipe.run.service import Plan, Serve, Sessions, Told, run_service
 
-        local = many.local()
+        local = many.from_
+        assert local is not None
         if str(local) == str(self.place):
             raise typer.BadParameter(f"{local} is both ends: what comes there would go there")
         terms = {**self._trusted(), **self._terms_of_many()}

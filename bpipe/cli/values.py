@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.report.settings import When
+
+if TYPE_CHECKING:
+    from bpipe.net.address import Address
 
 _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DECIMAL_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -66,6 +69,22 @@ def name(text: str) -> str:
     if not data:
         raise ValueError("the name is empty: choose one, or leave --name out")
     return text
+
+
+def address(text: str) -> Address:
+    """Where to listen; AddressError for anything else."""
+    from bpipe.net.address import parse
+
+    return parse(text)
+
+
+def service(text: str) -> Address:
+    """Who can be called; AddressError for anybody else."""
+    from bpipe.net.address import require_callable
+
+    found = address(text)
+    require_callable(found)
+    return found
 
 
 def pause(text: str) -> float:

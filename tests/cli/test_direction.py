@@ -17,19 +17,6 @@ def test_which_directions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "said"),
-    [
-        (Direction(send_only=True, recv_only=True), "leave nothing to do"),
-        (Direction(send_only=True, output="a"), "no --send-only"),
-        (Direction(recv_only=True, whole=True), "no --recv-only"),
-    ],
-)
-def test_what_contradicts_itself(direction: Direction, said: str) -> None:
-    with pytest.raises(typer.BadParameter, match=said):
-        direction.directions()
-
-
-@pytest.mark.parametrize(
     ("output", "path"),
     [(None, None), ("a", "a"), ("./-", "./-"), ("~/a", "/home/me/a"), ("~me", "~me")],
 )

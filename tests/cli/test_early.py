@@ -55,6 +55,25 @@ def test_what_has_to_be_looked_at_first_starts_nothing(called: Path, words: list
     assert early.begin(words) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "at_once"),
+    [
+        ("BPIPE_STATUS", "never", False),
+        ("BPIPE_STATUS", "", True),
+        ("BPIPE_SECRET_FILE", "/key", True),
+        ("BPIPE_SESSION", "1", True),
+    ],
+)
+def test_an_option_in_the_environment_has_to_be_looked_at_first(
+    called: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, at_once: bool
+) -> None:
+    monkeypatch.setenv(name, value)
+    begun = early.begin(["far", "true"])
+    assert (begun is not None) == at_once
+    if begun is not None:
+        begun.abandon()
+
+
 def test_where_there_is_no_ssh_that_is_said_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert early.begin(["far", "true"]) is None

@@ -35,7 +35,7 @@ WRONG = [
     ("ssh --output f", "a destination is missing"),
     ("ssh --output f --buffer 9 far x", "--output needs a --buffer of at least 1K"),
     ("ssh --output f --log-json f far x", "--log-json needs another file than --output"),
-    ("ssh --whole far x", "--whole is about a file: name one with --output"),
+    ("ssh --whole far x", "--whole is about what is sent, or a file .* neither"),
     ("ssh --recv-only far x", "no such option:? '?--recv-only"),
     ("run --via sh --output= -- x", "--output takes the name of a file"),
     ("run", "--via is missing: what starts a command elsewhere"),
@@ -72,7 +72,8 @@ def test_help_has_what_belongs_to_it(capsys: pytest.CaptureFixture[str], words: 
     assert f"bpipe {command}" in examples
     assert rest == (
         "Exit status:\n  that of the command; 255 failed otherwise, 141 the reader of stdout has"
-        " left\n\nThe manual: man bpipe\n"
+        " left\n\nEnvironment:\n  each option has its variable, as BPIPE_GIVE_UP_AFTER for"
+        " --give-up-after;\n  what is typed wins\n\nThe manual: man bpipe\n"
     )
     assert max(map(len, text.splitlines())) <= 80
     short = re.findall(r"^  (-\w), --", text, re.MULTILINE)

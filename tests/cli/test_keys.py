@@ -13,10 +13,9 @@ import typer
 
 from bpipe.cli import keys
 from bpipe.cli.app import run
-from bpipe.cli.keys import VARIABLE, choose_secret, credentials, load_secret, write_key
-from bpipe.cli.options import Trust
+from bpipe.cli.keys import choose_secret, credentials, load_secret, write_key
+from bpipe.cli.options import VARIABLE, Trust
 from bpipe.errors import SecretError
-from bpipe.protocol.secret import Secret
 from bpipe.report.settings import Level, Settings
 from bpipe.run.exits import FAILED, USAGE
 
@@ -52,32 +51,11 @@ def test_none_is_meant_where_none_is_named() -> None:
     assert choose_secret(Trust(insecure=True), Settings()) is None
 
 
-def test_the_option_wins_over_the_environment(
-    key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_key(tmp_path / "other")
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "other"))
-    for trust, file in ((Trust(key), "key"), (Trust(), "other")):
-        chosen = choose_secret(trust, Settings())
-        assert chosen is not None
-        assert chosen.key == load_secret(tmp_path / file).key
-    assert choose_secret(Trust(insecure=True), Settings()) is None
-
-
-def test_a_question_wins_over_the_environment(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, str(key))
-    asked = Secret(bytes(32))
-    monkeypatch.setattr(keys, "ask_secret", lambda name: asked)
-    assert choose_secret(Trust(ask_secret=True), Settings()) is asked
-
-
-@pytest.mark.parametrize("way", ["option", "environment", "terminal"])
+@pytest.mark.parametrize("way", ["option", "terminal"])
 def test_a_name_makes_another_secret_of_the_same_file(
     key: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     monkeypatch.setattr("bpipe.cli.prompt.ask", lambda question: key.read_bytes())
-    if way == "environment":
-        monkeypatch.setenv(VARIABLE, str(key))
     trust = Trust(key if way == "option" else None, ask_secret=way == "terminal")
     names = ["disk", "etc", "e\u0301", "\u00e9"]
     chosen = [choose_secret(trust._replace(name=name), Settings()) for name in (None, *names)]
@@ -86,25 +64,9 @@ def test_a_name_makes_another_secret_of_the_same_file(
     assert len(set(made)) == len(names)  # the last two are one
 
 
-@pytest.mark.parametrize("trust", [Trust(name="disk"), Trust(insecure=True, name="disk")])
-def test_a_name_is_nothing_without_a_secret(monkeypatch: pytest.MonkeyPatch, trust: Trust) -> None:
-    monkeypatch.setenv(VARIABLE, "/no/such/file" if trust.insecure else "")
-    with pytest.raises(typer.BadParameter, match="--name"):
-        choose_secret(trust, Settings())
-
-
-@pytest.mark.parametrize(
-    ("trust", "said"),
-    [
-        (Trust(Path("k"), ask_secret=True), "--secret and --ask-secret contradict"),
-        (Trust(Path("k"), insecure=True), "--insecure and --secret contradict"),
-        (Trust(ask_secret=True, insecure=True), "--insecure and --ask-secret contradict"),
-        (Trust(Path()), "takes the file of a secret: name one"),
-    ],
-)
-def test_what_contradicts_itself(trust: Trust, said: str) -> None:
-    with pytest.raises(typer.BadParameter, match=said):
-        choose_secret(trust, Settings())
+def test_a_file_is_named() -> None:
+    with pytest.raises(typer.BadParameter, match="takes the file of a secret: name one"):
+        choose_secret(Trust(Path()), Settings())
 
 
 @pytest.mark.parametrize(
@@ -129,34 +91,27 @@ def test_a_key_is_not_warned_of(capsys: pytest.CaptureFixture[str], key: Path) -
 
 
 @pytest.mark.parametrize(
-    ("trust", "named", "said"),
+    ("trust", "said"),
     [
-        (Trust(), "", ""),
-        (Trust(insecure=True), "/k", "--insecure"),
-        (Trust(ask_secret=True), "/k", "--ask-secret"),
-        (Trust(Path("/k")), "/other", "--secret /k"),
-        (Trust(), "/k", "--secret /k"),
-        (Trust(Path("/a b")), "", "--secret '/a b'"),
-        (Trust(Path("/home/me/k")), "", "--secret ~/k"),
-        (Trust(Path("~/k")), "", "--secret ~/k"),
-        (Trust(Path("/dev/fd/63")), "", "--secret FILE"),
-        (Trust(Path("/k"), name="disk"), "", "--secret /k --name disk"),
-        (Trust(name="my disk's"), "/k", "--secret /k --name 'my disk'\"'\"'s'"),
-        (
-            Trust(ask_secret=True, name="d\u00e9p\u00f4t"),
-            "",
-            "--ask-secret --name 'd\u00e9p\u00f4t'",
-        ),
-        (Trust(Path("/dev/fd/63"), name="~"), "", "--secret FILE --name '~'"),
-        (Trust(Path("/k"), name="a\x1bb\n"), "", "--secret /k --name TEXT"),
+        (Trust(), ""),
+        (Trust(insecure=True), "--insecure"),
+        (Trust(ask_secret=True), "--ask-secret"),
+        (Trust(Path("/k")), "--secret /k"),
+        (Trust(Path("/a b")), "--secret '/a b'"),
+        (Trust(Path("/home/me/k")), "--secret ~/k"),
+        (Trust(Path("~/k")), "--secret ~/k"),
+        (Trust(Path("/dev/fd/63")), "--secret FILE"),
+        (Trust(Path("/k"), name="disk"), "--secret /k --name disk"),
+        (Trust(Path("/k"), name="my disk's"), "--secret /k --name 'my disk'\"'\"'s'"),
+        (Trust(ask_secret=True, name="d\u00e9p\u00f4t"), "--ask-secret --name 'd\u00e9p\u00f4t'"),
+        (Trust(Path("/dev/fd/63"), name="~"), "--secret FILE --name '~'"),
+        (Trust(Path("/k"), name="a\x1bb\n"), "--secret /k --name TEXT"),
     ],
 )
 def test_what_the_other_end_has_to_be_given(
-    monkeypatch: pytest.MonkeyPatch, trust: Trust, named: str, said: str
+    monkeypatch: pytest.MonkeyPatch, trust: Trust, said: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    if named:
-        monkeypatch.setenv(VARIABLE, named)
     assert credentials(trust) == said
 
 

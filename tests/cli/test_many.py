@@ -1,4 +1,4 @@
-"""What takes the place of stdin and stdout; tests/cli/test_app.py has what contradicts itself."""
+"""What takes the place of stdin and stdout; tests/cli/test_given.py has what contradicts itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from bpipe.run.session import Wanted
         (Many(), None, Wanted(Directions())),
         (Many(), ["cat", "-n"], Wanted(Directions(), ["cat", "-n"])),
         (Many(keep_open=True), ["cat"], Wanted(Directions(), ["cat"])),
-        (Many(to="far:22"), None, Wanted(Directions(), None, Address("far", 22))),
-        (Many(keep_open=True, to=":22"), None, Wanted(Directions(), None, Address("", 22))),
-        (Many(from_=":22"), None, Wanted(Directions())),
+        (Many(to=Address("far", 22)), None, Wanted(Directions(), None, Address("far", 22))),
+        (Many(from_=Address("", 22)), None, Wanted(Directions())),
     ],
 )
 def test_what_is_joined(many: Many, program: list[str] | None, wanted: Wanted) -> None:
@@ -34,7 +33,6 @@ def test_what_goes_to_a_file(many: Many) -> None:
     assert many.ends(Direction(recv_only=True, output="a"), None).needs == RECORDS | FILE
 
 
-def test_how_many_and_from_where() -> None:
+def test_how_many() -> None:
     assert Many().most == 64
     assert Many(max_sessions=3).most == 3
-    assert Many(from_="localhost:2222").local() == Address("localhost", 2222)

@@ -87,16 +87,3 @@ def test_the_level(report: Report, level: Level) -> None:
 def test_what_is_told() -> None:
     report = Report(When.NEVER, 5, "log", 2.0)
     assert report.settings() == Settings(Level.NORMAL, When.NEVER, 5, "log", 2.0)
-
-
-@pytest.mark.parametrize(
-    ("ask", "said"),
-    [
-        (lambda: Where(ipv4=True, ipv6=True).parse("far"), "--ipv4 and --ipv6 contradict"),
-        (lambda: Report(verbose=1, quiet=True).settings(), "--verbose and --quiet contradict"),
-    ],
-)
-def test_what_contradicts_itself(ask: object, said: str) -> None:
-    assert callable(ask)
-    with pytest.raises(typer.BadParameter, match=said):
-        ask()

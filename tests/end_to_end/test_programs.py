@@ -201,6 +201,7 @@ def test_its_environment_tells_who_calls_and_nothing_that_is_ours(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BPIPE_SECRET_FILE", "")
+    monkeypatch.setenv("BPIPE_HEARTBEAT", "1")
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     service = Service(start, "sh", "-c", "env | grep -E '^(BPIPE|LISTEN|NOTIFY)' | sort")
     caller = service.call()

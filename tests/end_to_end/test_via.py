@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("BPIPE_TEST", str(os.getpid()))
+    monkeypatch.setenv("TEST_OF_BPIPE", str(os.getpid()))
     yield
     until(lambda: not list(carriers()), lambda: f"{list(carriers())} left")
 

@@ -33,7 +33,7 @@ DATA = random.Random(18).randbytes(4_000_000)
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("BPIPE_TEST", str(os.getpid()))
+    monkeypatch.setenv("TEST_OF_BPIPE", str(os.getpid()))
     yield
     assert list(carriers()) == []
 

@@ -30,6 +30,17 @@ def test_it_runs_on_a_connection_and_has_a_mark(apart: bool) -> None:
     launched.abandon()
 
 
+def test_our_options_are_not_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BPIPE_OUTPUT", "BPIPE_SECRET_FILE", "BPIPE_SESSION", "BPIPE_PEER", MARK):
+        monkeypatch.setenv(name, "x")
+    launched = Launched(["sh", "-c", "env | grep ^BPIPE_ | sort; cat"], apart=True)
+    launched.sock.setblocking(True)
+    said = launched.sock.makefile()
+    lines = [f"{MARK}={launched.value}\n", "BPIPE_PEER=x\n", "BPIPE_SESSION=x\n"]
+    assert [said.readline() for _ in lines] == lines
+    launched.abandon()
+
+
 def test_one_that_is_not_there_is_told() -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):

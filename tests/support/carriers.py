@@ -79,5 +79,5 @@ def _has(number: int, mark: bytes) -> bool:
             found = file.read().split(b"\0")
     except OSError:
         return False
-    ours = f"BPIPE_TEST={os.getpid()}".encode()
+    ours = f"TEST_OF_BPIPE={os.getpid()}".encode()
     return ours in found and any(each.startswith(mark) for each in found)
