@@ -71,6 +71,6 @@ def inward(engine: Engine, kinds: Collection[Record]) -> Inward:
         nothing = BackedReader(1)
         nothing.receive_mark(0)
         return Inward(nothing, nothing, nothing.close)
-    if engine.session.records:
+    if engine.session.terms.records:
         return Inward(RecordReader(engine.reader, kinds), engine.reader, engine.delivered_end)
     return Inward(engine.reader, engine.reader, engine.delivered_end)

@@ -110,7 +110,7 @@ class BackedPipe:
         return kind, data
 
     def _readable(self, limit: int) -> Views:
-        if self._in is None and self.engine.session.records is not None:
+        if self._in is None and self.engine.session.terms.records is not None:
             self._in = inward(self.engine, CONTENT)
         try:
             return [] if self._in is None else self._in.half.readable(limit)

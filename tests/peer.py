@@ -69,6 +69,7 @@ class End:
         self.caller, self.keys, self.now = args.role == "connect", keys, time.monotonic()
         inc = Incoming(fds[1], args.window, args.slow, args.send_only)
         self.session = Session(self.caller, Outgoing(fds[0]), inc)
+        self.session.allowed = args.allow
         self.conns: set[Conn] = set()
         self.link: Conn | None = None
         self.errors, self.bound, self.next_try = 0, 0.05, 0.0
@@ -456,6 +457,7 @@ def main() -> int:
     parser.add_argument("--records", action="store_true", help="need records")
     parser.add_argument("--errors", default="", help="what to say on stderr first; with --records")
     parser.add_argument("--output", default="", help="write a file")
+    parser.add_argument("--allow", type=int, default=0, help="bytes a second for the peer")
     args = parser.parse_args()
     keys = None
     if args.secret_file:

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-DATA, FIN, ACK, STOP, PING, PONG, BYE, ABORT, CONFIRM, READY = range(1, 11)
+DATA, FIN, ACK, STOP, PING, PONG, BYE, ABORT, CONFIRM, READY, RATE = range(1, 12)
 OK, UNKNOWN, STALE, RANGE, BUSY, VERSION, FULL = range(7)
 OPEN, RESUME, ACCEPT, REFUSE = 1, 2, 1, 2
 CUT, RUNNING = 3, 4

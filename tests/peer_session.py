@@ -30,6 +30,7 @@ from tests.peer_seal import (
     PING,
     PONG,
     PROTOCOL,
+    RATE,
     READY,
     RUNNING,
     STOP,
@@ -52,6 +53,7 @@ class Outgoing:
         self.stop: int | None = None
         self.answer_by: float | None = None
         self.untaken = self.records = False
+        self.rate, self.next_at = 0, 0.0  # what the peer allows, and when the next frame may leave
         self.file: Sender | None = None  # if it goes to one
 
     @property
@@ -124,9 +126,13 @@ class Outgoing:
         self.untaken = self.total > number and not self.records
         self.cut()
 
-    def frame(self, window: int) -> tuple[Frame, bytes] | None:
+    def frame(self, window: int, now: float) -> tuple[Frame, bytes] | None:
         """Return the next frame of the stream."""
-        size = min(self.total, self.acked + window, self.sent + CHUNK) - self.sent
+        if self.rate and now < self.next_at:
+            return None
+        most = max(1, min(CHUNK, self.rate // 25 - 48)) if self.rate else CHUNK
+        size = min(self.total, self.acked + window, self.sent + most) - self.sent
+        self.next_at = now + (max(size, 0) + 48) / (self.rate or 1)
         if size > 0:
             start = self.sent - self.acked
             made = Frame(DATA, length=size, number=self.sent), bytes(self.buf[start : start + size])
@@ -284,6 +290,7 @@ class Session:
         self.row = self.links = self.reason = self.status = 0
         self.confirmed = self.bye_heard = self.settled = False
         self.leave: int | None = None
+        self.allowed = 0  # bytes a second for the peer
 
     def begin(self, ident: bytes) -> None:
         """Start a session of that identifier in the place of one that was never heard."""
@@ -339,7 +346,7 @@ class Session:
     def check(self, f: Frame) -> None:
         """Raise LinkLost if the header is an error of protocol."""
         inc, out, n = self.inc, self.out, f.number
-        _bad(f.kind not in range(1, 11), f"a frame of kind {f.kind}")
+        _bad(f.kind not in range(1, 12), f"a frame of kind {f.kind}")
         if f.kind == FIN or (f.kind == BYE and inc.fin and inc.how in (CUT, RUNNING)):
             right = f.how <= (2 if f.kind == BYE else RUNNING)
             right = right and (f.how in (1, 2) or not f.status) and (f.how != 2 or f.status > 0)
@@ -361,6 +368,8 @@ class Session:
         elif f.kind == BYE:
             _bad(self.state in ("new", "open"), f"BYE to an end that is {self.state}")
             _bad(n != 0, "BYE with a number")
+        elif f.kind == RATE:
+            _bad(0 < n < 1024, f"RATE {n}")
         else:
             _bad(f.kind in (CONFIRM, READY), "a greeting on an attached link")
 
@@ -379,6 +388,7 @@ class Session:
         inc, out, n = self.inc, self.out, f.number
         before = inc.received, out.acked
         self.hear(link, now)
+        out.rate = n if f.kind == RATE else out.rate
         if f.kind in (DATA, FIN):
             inc.how, inc.status = f.how, f.status
             inc.take(payload, f.kind == FIN)
@@ -417,7 +427,9 @@ class Session:
     def next_frame(self, link: Conn, now: float) -> tuple[Frame, bytes] | None:
         """Return what is to be said next over the link."""
         f, payload, silent = None, b"", min(link.sent_at, link.heard_at)
-        if self.inc.unwanted and not self.bye_heard and STOP not in link.said:
+        if self.allowed and RATE not in link.said:
+            f = Frame(RATE, number=self.allowed)
+        elif self.inc.unwanted and not self.bye_heard and STOP not in link.said:
             f = Frame(STOP)
         elif self._due(link, now):
             link.ack_said, link.ack_by, link.unanswered = self.inc.delivered, None, None
@@ -434,7 +446,7 @@ class Session:
         elif self.state in ("done", "answering") and BYE not in link.said:
             f = Frame(BYE)
         elif self.state == "open":
-            return self.out.frame(self.window)
+            return self.out.frame(self.window, now)
         if f is not None:
             link.said.add(f.kind)
         return None if f is None else (f, payload)

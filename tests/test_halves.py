@@ -58,6 +58,6 @@ def test_an_end_that_begins_before_there_was_a_link_is_joined_to_bytes() -> None
     async def check() -> None:
         async with pair() as (caller, _):
             assert outward(caller.engine).half is caller.writer
-            assert caller.engine.session.records is False
+            assert caller.engine.session.terms.records is False
 
     run(check)

@@ -77,10 +77,10 @@ def test_what_an_end_needs_is_said_when_it_is_made(needs: tuple[int, int]) -> No
         there = await bpipe.listen("127.0.0.1:0", needs=needs[0])
         caller = await bpipe.connect(there.status().peer, needs=needs[1])
         await asyncio.gather(caller.connect(), there.connect())
-        assert caller.engine.session.records is there.engine.session.records is True
+        assert caller.engine.session.terms.records is there.engine.session.terms.records is True
         await asyncio.gather(caller.close(), there.close())
         async with bpipe.serve("127.0.0.1:0", taken, needs=needs[0]) as server:
             async with await bpipe.connect(server.address, needs=needs[1]) as caller:
-                assert caller.engine.session.records is True
+                assert caller.engine.session.terms.records is True
 
     run(check)

@@ -50,7 +50,7 @@ class SinkPump(Sink):
         self._gate = Gate(descriptor, 0, self._wanted)
         self._scheduling = BatchScheduling(lambda: engine.reader.delivered)
         # Before the thread starts, which may close it at once. Only bytes may pass this process.
-        if not engine.session.records and Outlet.possible(descriptor):
+        if not engine.session.terms.records and Outlet.possible(descriptor):
             engine.use_outlet(Outlet(descriptor, self._gate.idle))
         Pump(self, self._gate, self._run)
 

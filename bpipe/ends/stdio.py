@@ -50,7 +50,7 @@ class Stdio:
             SourcePump(engine, self._streams.stdin, "stdin")
         else:
             os.close(self._streams.stdin)
-        if engine.session.records:
+        if engine.session.terms.records:
             stdout = self._streams.stdout if self.receives else os.open(os.devnull, os.O_WRONLY)
             ErrorsSink(engine, stdout, self._stderr, "stdout", self._before)
         elif self.receives:

@@ -18,8 +18,8 @@ from bpipe.errors import LinkLost, ProtocolError
 from bpipe.protocol.ending import MOVING
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.history import Loss
+from bpipe.protocol.lender import lender
 from bpipe.protocol.liveness import Liveness
-from bpipe.protocol.pace import Pace
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Ended, Finish, Header, Kind, Stop
@@ -38,7 +38,7 @@ class Channel:
         self._writer = session.writer
         self._ending = session.ending
         self._frames = frames
-        self._pace = Pace()
+        self._lender = lender(session, frames)
         self._progress = False  # a byte of a stream, or an ACK that moved, came over this link
         self._lent: Views = []  # what goes out next; begun, so it has to go out whole
         self._ack_due = True  # an ACK is the first thing said on every link, after STOP
@@ -49,7 +49,9 @@ class Channel:
         self._bye_lent = False
         self._mark_lent = False  # an ACK of the peer's end mark is, or was, among what was lent
         self._told_at: float | None = None  # when that was on the link
-        self._pong: int | None = None  # only the last of several: the queue is bounded
+        self._owed: dict[Kind, int] = {}  # PONG and RATE: of several only the last
+        if session.rate.own is not None:
+            self._owed[Kind.RATE] = session.rate.own.rate
 
     def detach(self, cause: LinkLost, now: float) -> None:
         """The link is gone: nothing of it is used any more."""
@@ -61,13 +63,14 @@ class Channel:
 
     def outgoing(self, now: float) -> Views:
         """What to put on the link next, in order; ``[]`` when there is nothing to say."""
-        if not self._lent:
-            if not self._ack_due and (moved := self._reader.unacknowledged) > 0:
-                self._consider_ack(moved, now)
-            if small := self._small_frames(now):
-                self._lent.append(memoryview(small))
-            if self._session.established and self._ending.phase in MOVING:
-                self._lend_stream(now)
+        if self._lent:
+            return self._lender.again(self._lent, now)
+        if not self._ack_due and (moved := self._reader.unacknowledged) > 0:
+            self._consider_ack(moved, now)
+        if small := self._small_frames(now):
+            self._lent.append(memoryview(small))
+        if self._session.established and self._ending.phase in MOVING:
+            return self._lender.lend(self._lent, now)
         return self._lent
 
     def sent(self, count: int, now: float) -> None:
@@ -106,6 +109,9 @@ class Channel:
         """What is due of everything that is not the stream, in the order that it has to have."""
         ending, reader = self._ending, self._reader
         small = b""
+        if self._owed:  # before the peer may begin its stream, it knows the rate
+            small += b"".join([self._pack(kind, number) for kind, number in self._owed.items()])
+            self._owed.clear()
         if self._stop_due and reader.stopped is not None and not ending.peer_bye:
             self._stop_due = False
             small += self._pack(Kind.STOP, reader.stopped, (reader.why, 0))
@@ -117,28 +123,12 @@ class Channel:
             self._abort_due = False
             reason, message = ending.abort_message()
             small += self._pack(Kind.ABORT, reason, message=message)
-        if self._pong is not None:
-            small += self._pack(Kind.PONG, self._pong)
-            self._pong = None
         if self.liveness.ping_due:
             small += self._pack(Kind.PING, self.liveness.ping(now))
         if self._bye_due and ending.parting:
             self._bye_due, self._bye_lent = False, True
             small += self._pack(Kind.BYE, 0, self._writer.exit)
         return small
-
-    def _lend_stream(self, now: float) -> None:
-        """The next frame of the stream goes out, if there is one."""
-        writer = self._writer
-        piece = writer.next_frame(self._pace.limit(writer.sent, writer.acked, now))
-        if piece is None:
-            return
-        if piece.kind is Kind.FIN:
-            self._lent.append(memoryview(self._pack(Kind.FIN, piece.number, piece.finish)))
-            return
-        if self._session.trace is not None:
-            self._session.log(">", f"DATA {piece.number} +{len(piece.payload)}")
-        self._lent += self._frames.pack_data(piece.number, piece.payload)
 
     def _pack(
         self, kind: Kind, number: int, finish: tuple[int, int] = (0, 0), message: bytes = b""
@@ -208,11 +198,11 @@ class Channel:
             self._reader.receive_mark(number, Finish(Ended(how), status))
             session.changed()
         elif kind is Kind.PING:
-            self._pong = number
+            self._owed[Kind.PONG] = number
         elif kind is Kind.PONG:
             self.liveness.pong(number, now)
         else:
-            self._hear_of_an_end(header, now)
+            self._hear_more(header, now)
         session.heard(now, crossed=kind is Kind.PONG)
 
     def _moved(self, now: float) -> None:
@@ -220,8 +210,8 @@ class Channel:
         self._progress = True
         self._session.progressed(now)
 
-    def _hear_of_an_end(self, header: Header, now: float) -> None:
-        """A frame that ends a stream, or the session."""
+    def _hear_more(self, header: Header, now: float) -> None:
+        """A frame that ends a stream, or the session, or tells what the peer allows."""
         self._session.changed()
         kind, _, number, how, status = header
         if kind is Kind.STOP:
@@ -235,6 +225,9 @@ class Channel:
         elif kind is Kind.ABORT:
             self._ending.hear_abort(number, self._frames.message)
             self._reader.discard()
+        elif kind is Kind.RATE:
+            self._session.rate.hear(number)
+            self._lender = self._lender.limited()
         else:
             raise ProtocolError(f"{kind.name} that may not be said")
 

@@ -27,6 +27,7 @@ class Frames:
     """
 
     size = HEADER_SIZE  # of a frame without payload, in bytes
+    around = HEADER_SIZE  # what a frame has beside its payload
 
     def __init__(self) -> None:
         self.missing = 0  # bytes of the body that is arriving

@@ -26,11 +26,11 @@ class Pace:
     def __init__(self) -> None:
         self._notes: deque[tuple[float, int]] = deque()  # when, and what was sent until then
 
-    def limit(self, sent: int, acked: int, now: float) -> int:
-        """The most that the next frame may hold, in bytes; it begins at ``sent``."""
+    def limit(self, sent: int, acked: int, now: float, most: int = LARGEST_PAYLOAD) -> int:
+        """What the next frame may hold, in bytes, at most ``most``; it begins at ``sent``."""
         notes = self._notes
         while notes and notes[0][0] < now - SPAN:
             notes.popleft()
         if not notes or now >= notes[-1][0] + _STEP:
             notes.append((now, sent))
-        return min(LARGEST_PAYLOAD, max(SMALLEST_FRAME, (acked - notes[0][1]) // SPAN))
+        return min(most, max(SMALLEST_FRAME, (acked - notes[0][1]) // SPAN))

@@ -14,7 +14,6 @@ be small, however slow it leaves.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import ProtocolError
@@ -34,7 +33,6 @@ class Bucket:
         self.rate = 0
         self._empty_at = -math.inf  # since then it fills
         self._line = -math.inf  # the last time that was promised to somebody
-        self._tell: list[Callable[[], None]] = []
         self.change(rate)
 
     def change(self, rate: int) -> None:
@@ -42,17 +40,6 @@ class Bucket:
         if rate and rate < SLOWEST:
             raise ValueError(f"{rate} bytes a second are too few: at least {SLOWEST}, or 0")
         self.rate, self._line = rate, -math.inf
-        for tell in self._tell[:]:
-            tell()
-
-    def observe(self, tell: Callable[[], None]) -> None:
-        """Call this whenever the rate has changed."""
-        self._tell.append(tell)
-
-    def forget(self, tell: Callable[[], None]) -> None:
-        """No more. Again: no effect."""
-        if tell in self._tell:
-            self._tell.remove(tell)
 
     def holds(self, now: float) -> int:
         """The bytes in it; less than 0 after more was drawn. Only where there is a rate."""
@@ -108,6 +95,15 @@ class Rate:
     def limit(self) -> int:
         """The smaller of the two, in bytes a second; 0: there is none."""
         return min((each.rate for each in self._buckets()), default=0)
+
+    @property
+    def known(self) -> bool:
+        """Whether there is one, or was, or may be."""
+        return self.own is not None or self._told.rate > 0
+
+    def forget(self) -> None:
+        """There is another peer, which has not said anything yet."""
+        self._told.change(0)
 
     def hear(self, number: int) -> None:
         """The peer allows so much. ProtocolError if that cannot be."""

@@ -122,6 +122,7 @@ class SealedFrames(Frames):
     """
 
     size = SealedHandshake.frame_size
+    around = size + TAG_SIZE
 
     def __init__(self, sending: CipherState, receiving: CipherState) -> None:
         super().__init__()

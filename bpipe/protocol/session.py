@@ -1,8 +1,8 @@
 """Session: the two halves of a pipe, whichever link carries them. It outlives all links.
 
-Theory of operation. A greeting settles where the peer stands, and attaches a channel, which says
-and hears frames over one link. The session knows neither. It keeps what has to survive them: who it
-is, its halves, how far its end has come (``ending.py``), and since when it waits (``patience.py``).
+Theory of operation. A greeting attaches a channel, which says and hears frames over one link. The
+session knows neither. It keeps what has to survive them: who it is, its halves, how far its end has
+come (``ending.py``), since when it waits (``patience.py``), and what it may send (``rate.py``).
 
 An answerer says nothing of its stream before it has heard a frame of the caller: until then
 nobody can have taken anything of it, and the session may give way to another caller.
@@ -21,6 +21,7 @@ from bpipe.protocol.driver import Driver
 from bpipe.protocol.ending import MOVING, Ending, Phase, lost
 from bpipe.protocol.history import History, Loss
 from bpipe.protocol.patience import Limits, Patience
+from bpipe.protocol.rate import Bucket, Rate
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.terms import Terms
@@ -33,7 +34,8 @@ FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress tha
 class Session:
     """Both directions of one pipe. ``buffer_size`` bytes are kept for each.
 
-    With a ``secret``, which both ends share, its links are sealed. ``needs``: see ``terms.py``.
+    With a ``secret``, which both share, its links are sealed. ``needs``, ``bucket``: see ``Terms``
+    and ``Rate``.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Session:
         limits: Limits = Limits(),  # noqa: B008 - immutable
         secret: Secret | None = None,
         needs: int = 0,
+        bucket: Bucket | None = None,
     ) -> None:
         self.secret = secret
         self.resume_secret = b""  # which the two ends of this session share, on sealed links
@@ -51,6 +54,7 @@ class Session:
         self.reader = BackedReader(buffer_size)
         self.patience = Patience(limits)
         self.ending = Ending()
+        self.rate = Rate(bucket)
         self.established = False  # READY came (caller), or a frame after it (answerer)
         self.channel: Driver | None = None  # over the link that is attached
         self.history = History()
@@ -91,13 +95,8 @@ class Session:
     @property
     def position(self) -> Position:
         """Where this end stands in the stream that it reads."""
-        r, needs = self.reader, self.terms.needs
-        return Position(r.delivered, r.received, r.capacity, needs=needs)
-
-    @property
-    def records(self) -> bool | None:
-        """Whether the streams are cut into records; known once there was a link."""
-        return self.terms.records
+        r = self.reader
+        return Position(r.delivered, r.received, r.capacity, needs=self.terms.needs)
 
     @property
     def replaceable(self) -> bool:
@@ -132,6 +131,7 @@ class Session:
         self.writer.restart()
         self.patience.outage_ended()
         self.terms.forget()
+        self.rate.forget()
         self.history, self.fruitless = History(), 0
 
     def fits(self, position: Position) -> bool:
@@ -275,7 +275,7 @@ class Session:
 
     def verdict(self) -> SessionEnded | None:
         """How this end reports, if it has nothing left to do."""
-        left = self.records and self.writer.unwanted  # by a program, which may do that
+        left = self.terms.records and self.writer.unwanted  # by a program, which may do that
         return self.ending.verdict(done=self.done, cut_short=self.writer.cut_short and not left)
 
     def lost(self, why: str) -> SessionLost:

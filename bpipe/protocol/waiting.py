@@ -13,8 +13,8 @@ def deadline(session: Session) -> float | None:
     if ending.phase is Phase.OVER:
         return None
     if ending.abort:
-        return ending.abort_until
-    until = None if session.channel is not None else session.waits_until
+        return min(ending.abort_until, session.rate.until or ending.abort_until)
+    until = session.rate.until if session.channel is not None else session.waits_until
     if not session.writer.asked:
         return until
     answer = session.patience.answer_until
@@ -26,6 +26,8 @@ def tick(session: Session, now: float) -> None:
     ending = session.ending
     if ending.phase is Phase.OVER:
         return
+    if session.rate.until is not None:
+        session.rate.tick(now)
     if session.writer.asked and now >= session.patience.answer_until:
         session.cut()
     if ending.abort:

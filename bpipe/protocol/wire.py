@@ -34,6 +34,7 @@ class Kind(enum.IntEnum):
     ABORT = 8  # a Reason; the payload is a message for people
     CONFIRM = 9  # 0: third message of the greeting
     READY = 10  # the answerer's final `received`: fourth message of the greeting
+    RATE = 11  # the bytes a second that the peer may send; 0: as many as it will
 
 
 class Reason(enum.IntEnum):

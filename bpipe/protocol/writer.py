@@ -141,7 +141,12 @@ class BackedWriter:
     @property
     def sendable(self) -> bool:
         """Whether there is a frame that the window allows."""
-        return self.sent < min(self.end, self.acked + self.window) or self.sent == self.mark
+        return self.due > 0
+
+    @property
+    def due(self) -> int:
+        """The bytes that frames may carry now; the mark counts for one."""
+        return max(self.sent == self.mark, min(self.end, self.acked + self.window) - self.sent)
 
     def finish(self, *, more: bool = False, ended: Finish = UNTOLD) -> None:
         """The producer has ended: the mark is set after its last byte. Again: no effect.

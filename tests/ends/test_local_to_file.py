@@ -134,7 +134,7 @@ def test_a_pump_that_waits_for_a_digest_ends_with_the_session(files: Files) -> N
         async with joined(ends) as (receiver, sender, sending):
             await receiver.tell_base()
             await asyncio.to_thread(os.write, feed, DATA[: 2 * BLOCK])
-            await until(lambda: sender.engine.session.records)
+            await until(lambda: sender.engine.session.terms.records)
             receiver.pipe.abort(Reason.LOCAL_ERROR, "no space left")
             outcome = await sending
             assert isinstance(outcome.failure, PeerAborted)

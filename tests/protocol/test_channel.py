@@ -46,7 +46,7 @@ def much_to_say() -> Session:
     return session
 
 
-MUCH = [STOP(0), ACK(0), PONG(7), PING(1), DATA(0, b"payload")]
+MUCH = [PONG(7), STOP(0), ACK(0), PING(1), DATA(0, b"payload")]
 
 
 def test_what_is_lent_goes_out_in_order_and_is_gone_when_it_is_sent() -> None:

@@ -79,7 +79,7 @@ def test_the_stream_comes_after_what_else_is_due() -> None:
     attach(session)
     hear(session, PING(7))
     tick(session, NOW + 2)
-    frames = [STOP(0), ACK(0), PONG(7), PING(1), DATA(0, b"abc")]
+    frames = [PONG(7), STOP(0), ACK(0), PING(1), DATA(0, b"abc")]
     assert said(session, NOW + 2) == frames
 
 

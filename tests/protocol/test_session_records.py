@@ -23,13 +23,13 @@ def test_it_states_what_it_needs() -> None:
 def test_whether_there_are_records_is_known_with_the_first_link(needs: int, peer: Position) -> None:
     session = Session(WINDOW, needs=needs)
     join(session, peer, Frames())
-    assert session.records is bool(needs or peer.needs)
+    assert session.terms.records is bool(needs or peer.needs)
 
 
 def test_a_sender_learns_with_the_first_link_that_its_stream_goes_to_a_file() -> None:
     session = Session(1024)
     join(session, Position(0, 0, 1024, needs=RECORDS | FILE), Frames())
-    assert (session.records, session.terms.to_file) == (True, True)
+    assert (session.terms.records, session.terms.to_file) == (True, True)
 
 
 @pytest.mark.parametrize("peer", [NEEDY, PLAIN], ids=["records", "bytes"])

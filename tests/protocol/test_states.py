@@ -20,6 +20,7 @@ from bpipe.protocol.caller import Caller
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.noise import CipherState
+from bpipe.protocol.rate import Bucket
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.session import FRUITLESS_LINKS, Session
 from bpipe.protocol.wire import NOWHERE, Admission, Kind, Opening, Position, Reason, Verdict
@@ -34,6 +35,7 @@ from tests.support.peer import (
     LIMITS,
     NOW,
     PING,
+    RATE,
     STOP,
     WINDOW,
     Failure,
@@ -72,9 +74,9 @@ class Case(NamedTuple):
         return PHASES.get(self.state, Phase.UP)
 
 
-def enter(state: str, role: str, *, stopped: bool = False) -> Case:
+def enter(state: str, role: str, *, stopped: bool = False, bucket: Bucket | None = None) -> Case:
     """An end in this state, with a link, or before its first one; nothing is said that is due."""
-    session = make(b"abc", limits=LIMITS._replace(heartbeat=QUIET))
+    session = make(b"abc", limits=LIMITS._replace(heartbeat=QUIET), bucket=bucket)
     case = Case(state, role, session, Caller(session))
     if stopped:
         session.stop()
@@ -144,6 +146,11 @@ FRAMES: Final[dict[str, list[Event]]] = {
     "STOP": [frame(lambda session: STOP(session.writer.confirmed))],
     "PING": [frame(lambda session: PING(1))],
     "PONG": [frame(lambda session: Frame(Kind.PONG, 1))],
+    "RATE": [
+        frame(lambda session: RATE(0)),
+        frame(lambda session: RATE(1024)),
+        frame(lambda session: RATE(1 << 63)),
+    ],
     "BYE": [frame(lambda session: BYE(0))],
     "ABORT": [frame(lambda session: ABORT(2, b"theirs"))],
     "CONFIRM, READY": [
@@ -311,9 +318,9 @@ def test_the_table_has_every_event_and_its_words_are_explained() -> None:
 # --- what an end sends ---
 
 
-def everything_said(state: str, role: str, *, stopped: bool) -> list[Kind]:
+def everything_said(state: str, role: str, *, stopped: bool, limited: bool) -> list[Kind]:
     """What an end in this state says on a link on which it has a reason to say all that it may."""
-    case = enter(state, role, stopped=stopped)
+    case = enter(state, role, stopped=stopped, bucket=Bucket() if limited else None)
     session = case.session
     if state not in ("new", "answering"):
         said(session)
@@ -328,17 +335,18 @@ def everything_said(state: str, role: str, *, stopped: bool) -> list[Kind]:
 
 @pytest.mark.parametrize("role", ["caller", "answerer"])
 @pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("limited", [False, True])
 @pytest.mark.parametrize("state", STATES)
-def test_what_an_end_sends(state: str, stopped: bool, role: str) -> None:
+def test_what_an_end_sends(state: str, limited: bool, stopped: bool, role: str) -> None:
     if (state, role) == ("new", "caller"):
         return  # it has no link
     (table,) = tables(SENDS)
-    kinds = everything_said(state, role, stopped=stopped)
+    kinds = everything_said(state, role, stopped=stopped, limited=limited)
     for row in table:
         names = row["frame"].split(", ")
         count = sum(each.name in names for each in kinds)
         word = row[state]
-        if word == "no" or (word == "if" and not stopped):
+        if word == "no" or (word == "if" and not stopped) or (word == "own" and not limited):
             assert count == 0, (row, kinds)
         elif word == "due" and (state, names) == ("new", ["PONG"]):
             pass  # a PING would end this state
@@ -372,7 +380,7 @@ def large(kind: Kind, length: int) -> Raw:
 
 FIN_0, STOP_1 = raw(Kind.FIN), raw(Kind.STOP, 1)
 SAID: Final[dict[str, list[list[Raw]]]] = {
-    "a kind that does not exist": [[raw(0)], [raw(11)]],
+    "a kind that does not exist": [[raw(0)], [raw(12)]],
     "bytes 1 to 3 that this kind cannot have": [[raw(Kind.ACK, padding=b"\1\0\0")]],
     "DATA of 0 bytes, or of more than 1,048,576": [
         [raw(Kind.DATA)],
@@ -391,6 +399,7 @@ SAID: Final[dict[str, list[list[Raw]]]] = {
     "STOP at another offset than the first": [[STOP_1, raw(Kind.STOP, 2)]],
     "BYE to an end that is new or open": [[raw(Kind.BYE)]],
     "BYE with a number that is not 0": [[raw(Kind.BYE, 5)]],  # see test_a_bye_has_no_number
+    "RATE of 1 to 1,023": [[raw(Kind.RATE, 1)], [raw(Kind.RATE, 1023)]],
     "CONFIRM or READY on an attached link": [[raw(Kind.CONFIRM)], [raw(Kind.READY)]],
 }
 NOT_FRAMES: Final = {  # what is not said on an attached link, or is not said at all

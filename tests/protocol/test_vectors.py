@@ -104,7 +104,7 @@ def test_the_example_with_records_is_what_the_two_ends_say() -> None:
     assert turns(story.link()) == turns(said("An example with records"))
     for end, kind, content in ((story.answerer, 1, b"hi\n"), (story.caller, 2, b"oh\n")):
         assert end.taken == bytes([kind, 0, 0, 0, 0, 0, 0, 3]) + content
-        assert end.session.records
+        assert end.session.terms.records
         assert end.session.over
         assert end.session.failure is None
 

@@ -48,8 +48,8 @@ def header(kind: int, length: int, number: int = 0, padding: bytes = bytes(3)) -
 
 
 def test_the_kinds_have_the_numbers_of_the_specification() -> None:
-    names = "DATA FIN ACK STOP PING PONG BYE ABORT CONFIRM READY"
-    assert [kind.name for kind in map(Kind, range(1, 11))] == names.split()
+    names = "DATA FIN ACK STOP PING PONG BYE ABORT CONFIRM READY RATE"
+    assert [kind.name for kind in map(Kind, range(1, 12))] == names.split()
 
 
 def test_the_reasons_have_the_numbers_of_the_specification() -> None:
@@ -99,7 +99,7 @@ def test_a_payload_that_the_kind_does_not_have_is_a_protocol_error(kind: Kind, l
         unpack_header(header(kind, length))
 
 
-@pytest.mark.parametrize("kind", [0, 11, 255])
+@pytest.mark.parametrize("kind", [0, 12, 255])
 def test_an_unknown_kind_is_a_protocol_error(kind: int) -> None:
     with pytest.raises(ProtocolError, match="unknown kind"):
         unpack_header(header(kind, 0))

@@ -324,6 +324,8 @@ def some_frames(rng: random.Random, frames: Frames) -> Iterator[bytes]:
         else:
             yield frames.pack(rng.choice((Kind.PING, Kind.PONG)), rng.choice(NUMBERS))
             yield frames.pack(Kind.ACK, 0)
+            if seldom(rng):
+                yield frames.pack(Kind.RATE, rng.choice((0, 1 << 10, 1 << 20)))
 
 
 def some_records(rng: random.Random) -> Iterator[bytes]:

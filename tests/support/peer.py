@@ -9,6 +9,7 @@ from bpipe.protocol import waiting
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.rate import Bucket
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Kind, Position, Reason
 from tests.support.loopback import Frame, decode, drain, feed, take, write
@@ -20,13 +21,20 @@ CUT = LinkLost("cut")
 
 DATA, FIN, ACK, STOP = (partial(Frame, kind) for kind in list(Kind)[:4])
 PING, PONG, BYE, ABORT = (partial(Frame, kind) for kind in list(Kind)[4:8])
+RATE = partial(Frame, Kind.RATE)
 
 Failure = type[SessionEnded] | None
 
 
-def make(written: bytes = b"", *, buffer_size: int = WINDOW, limits: Limits = LIMITS) -> Session:
+def make(
+    written: bytes = b"",
+    *,
+    buffer_size: int = WINDOW,
+    limits: Limits = LIMITS,
+    bucket: Bucket | None = None,
+) -> Session:
     """A session that has no link yet."""
-    session = Session(buffer_size, limits)
+    session = Session(buffer_size, limits, bucket=bucket)
     write(session, written)
     return session
 

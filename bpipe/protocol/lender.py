@@ -1,0 +1,108 @@
+"""Lenders: what lends the frames of a stream to one link. A session with a rate has another one."""
+
+from __future__ import annotations
+
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.pace import Pace
+from bpipe.protocol.ring import Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import LARGEST_PAYLOAD, Kind
+
+
+class Lender:
+    """As fast as the link takes them."""
+
+    def __init__(self, session: Session, frames: Frames) -> None:
+        self._session = session
+        self._writer = session.writer
+        self._frames = frames
+        self._pace = Pace()
+
+    def lend(self, lent: Views, now: float, most: int = LARGEST_PAYLOAD) -> Views:
+        """Add the next frame of the stream to what is lent; returns what of that may go now."""
+        writer = self._writer
+        piece = writer.next_frame(self._pace.limit(writer.sent, writer.acked, now, most))
+        if piece is None:
+            return lent
+        kind, number, payload, finish = piece
+        if self._session.trace is not None:
+            size = f" +{len(payload)}" if payload else ""
+            self._session.log(">", f"{kind.name} {number}{size}")
+        if kind is Kind.FIN:
+            lent.append(memoryview(self._frames.pack(kind, number, b"", *finish)))
+        else:
+            lent += self._frames.pack_data(number, payload)
+        return lent
+
+    def again(self, lent: Views, now: float) -> Views:
+        """This is left of what was lent: what of it may go now."""
+        return lent
+
+    def limited(self) -> Lender:
+        """The same at the session's rate."""
+        return LimitedLender(self._session, self._frames)
+
+
+class LimitedLender(Lender):
+    """No faster than the session's rate, and what is not of the stream goes first.
+
+    A link asks again as soon as something has gone: what is missing then has gone just now.
+    """
+
+    def __init__(self, session: Session, frames: Frames) -> None:
+        super().__init__(session, frames)
+        self._rate = session.rate
+        self._said = self._rate.own.rate if self._rate.own is not None else 0
+        self._unpaid = 0  # bytes of a frame that was lent, which are not on the link yet
+
+    def lend(self, lent: Views, now: float, most: int = LARGEST_PAYLOAD) -> Views:
+        self._pay(0, now)
+        self._say_change(lent)
+        if lent:
+            return lent
+        due, around = self._writer.due, self._frames.around
+        if not due:
+            self._rate.rest()
+        elif count := self._rate.begin(due + around, now):
+            super().lend(lent, now, min(most, count - around))
+            self._unpaid = sum(map(len, lent))
+            return self.again(lent, now)
+        return lent
+
+    def again(self, lent: Views, now: float) -> Views:
+        rest = sum(map(len, lent))
+        self._pay(rest, now)
+        return _first(lent, self._rate.allow(rest, now)) if self._unpaid else lent
+
+    def limited(self) -> Lender:
+        return self
+
+    def _pay(self, rest: int, now: float) -> None:
+        """So many bytes are left of what was lent."""
+        if self._unpaid > rest:
+            self._rate.draw(self._unpaid - rest, now)
+            self._unpaid = rest
+
+    def _say_change(self, lent: Views) -> None:
+        """The peer is to know what this end's rate is by now."""
+        own = self._rate.own
+        if own is not None and own.rate != self._said:
+            self._said = own.rate
+            self._session.log(">", f"{Kind.RATE.name} {own.rate}")
+            lent.append(memoryview(self._frames.pack(Kind.RATE, own.rate)))
+
+
+def lender(session: Session, frames: Frames) -> Lender:
+    """What lends this session's stream to a link with these frames."""
+    plain = Lender(session, frames)
+    return plain.limited() if session.rate.known else plain
+
+
+def _first(views: Views, count: int) -> Views:
+    """The first so many bytes of them."""
+    first = []
+    for view in views:
+        if count > 0:
+            first.append(view[:count])
+            count -= len(view)
+    return first
