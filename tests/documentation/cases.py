@@ -46,9 +46,9 @@ def dump(world: World) -> None:
 
 
 def borg(world: World) -> None:
-    """A repository there, which has been used."""
-    init = "BORG_RSH='bpipe ssh' borg init -e none ssh://far.example/./repo"
-    world.here.run("sh", "-c", init)
+    """A repository there, which is not known here."""
+    world.far.run("borg", "init", "-e", "none", "repo")
+    world.here.exported.append("export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes")
 
 
 def restic(world: World) -> None:
@@ -148,11 +148,6 @@ def stored(path: str) -> Callable[[World, list[str]], None]:
     return check
 
 
-def tools(world: World, said: list[str]) -> None:
-    goes()(world, said)
-    stored("/home/me/repo/data")(world, said)
-
-
 def cloned(world: World, said: list[str]) -> None:
     world.here.run("git", "-C", "project", "log")
 
@@ -222,7 +217,7 @@ CASES: Final = {
     # where ssh goes
     "A folder, to where ssh goes": Case(goes()),
     "A folder, from where ssh goes": Case(comes),
-    "Where ssh goes": Case(tools, borg),
+    "Where ssh goes": Case(stored("/home/me/repo/data"), borg),
     "A backup, from where ssh goes": Case(backed_up),
     "A database's dump, from where ssh goes": Case(dumped, dump),
     "A disk's image, from where ssh goes": Case(

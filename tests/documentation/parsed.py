@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,17 +26,21 @@ def is_parsed(line: Line) -> bool:
     return any(re.search(rf"(?<![\w/]){name} ", line.text) for name in PROGRAMS)
 
 
-def words(line: Line, folder: Path) -> list[list[str]]:
-    """The words of each bpipe that a shell starts, where no other program does anything."""
+def words(text: str, folder: Path) -> list[list[str]]:
+    """The words of each bpipe that a shell starts, where no other program does anything.
+
+    The folder is the home, the only one that has programs, and where files are read.
+    """
     called = folder / "called"
     called.touch()
-    names = {"bpipe": _RECORD.format(python=sys.executable, file=str(called))}
-    for name in PROGRAMS:
-        names[name] = "#!/bin/sh\n"
-    for name, text in names.items():
-        (folder / name).write_text(text)
+    names = dict.fromkeys([*PROGRAMS, *re.findall(r" -- (\w+)", text)], "#!/bin/sh\n")
+    names["bpipe"] = _RECORD.format(python=sys.executable, file=str(called))
+    for name, script in names.items():
+        (folder / name).write_text(script)
         (folder / name).chmod(0o700)
-    (folder / "dump").touch()
-    environment = {"PATH": f"{folder}:{os.defpath}"}
-    subprocess.run(["sh", "-c", line.text], check=True, cwd=folder, env=environment, timeout=20)
+    for name in re.findall(r" < (\w\S*)", text):
+        (folder / name).touch()
+    environment = {"PATH": str(folder), "HOME": str(folder)}
+    shell = ["/bin/sh", "-c", text]
+    subprocess.run(shell, capture_output=True, cwd=folder, env=environment, timeout=20)
     return [json.loads(row) for row in called.read_text().splitlines()]

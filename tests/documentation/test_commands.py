@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
+
 from tests.documentation.commands import (
+    README,
+    ROOT,
     Line,
     Recipe,
     crontab,
@@ -125,3 +130,17 @@ def test_the_documents_have_recipes_and_none_twice() -> None:
         for line in each.lines:
             assert line.text
             assert "\\e" not in line.text
+
+
+def test_what_is_named_within_the_text_is_there() -> None:
+    text = re.sub(r"^```.*?^```", "", README.read_text(), flags=re.MULTILINE | re.DOTALL)
+    named = [one_row(each) for each in re.findall("`([^`]+)`", text)]
+    makefile = (ROOT / "Makefile").read_text()
+    for each in named:
+        if found := re.match(r"man -l (\S+)", each):
+            assert (ROOT / found[1]).exists(), each
+        if found := re.match(r"python -m (\S+)", each):
+            assert find_spec(found[1]) is not None, each
+        if found := re.match(r"make (\w+)", each):
+            assert f"\n{found[1]}: " in makefile, each
+    assert any(each.startswith("python -m ") for each in named)

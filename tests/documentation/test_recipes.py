@@ -20,6 +20,7 @@ from tests.documentation.commands import ROOT, Line, Recipe, crontab, documented
 from tests.documentation.parsed import is_parsed
 from tests.documentation.terminal import Terminal
 from tests.documentation.world import World, world
+from tests.end_to_end.recipes import need
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +37,8 @@ ELSEWHERE: Final = {
     "Many callers, in Python": Path("tests", "test_public.py"),
     "README.md: Try it": Path(".ci", "run"),
 }
+
+TOOLS: Final = ("borg", "git", "nc", "restic", "rsync", "scp", "sftp", "zstd")  # may be missing
 
 _LISTENS: Final = re.compile(
     r"bpipe listen\b|bpipe connect .*--from "
@@ -90,6 +93,13 @@ def two_machines() -> Iterator[World]:
 
 
 RECIPES: Final = [recipe for recipe in documented() if runs(recipe)]
+ALONE: Final = [recipe.lines[0] for recipe in RECIPES if len(recipe.lines) == 1]
+
+
+def lines_of(recipe: Recipe) -> list[Line]:
+    """What is typed of it: not what is a recipe of its own, too, which needs no other line."""
+    lines = [line for line in recipe.lines if not is_parsed(line)]
+    return lines if len(lines) == 1 else [line for line in lines if line not in ALONE]
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
@@ -98,11 +108,12 @@ def test_it_does_what_it_says(two_machines: World, recipe: Recipe) -> None:
     text = "\n".join(line.text for line in recipe.lines)
     if "--rate" in text:
         pytest.skip("not yet")
+    need(*(name for name in TOOLS if re.search(rf"\b{name}\b", text)))
     two_machines.renew()
     if _NEEDS_A_KEY.search(text) and not re.search(r"keygen|localhost:7000", text):
         two_machines.share_key()
     case.prepare(two_machines)
-    said = follow(two_machines, [line for line in recipe.lines if not is_parsed(line)], case)
+    said = follow(two_machines, lines_of(recipe), case)
     for file in recipe.files:
         variables, commands = crontab(file)
         assert commands, file
