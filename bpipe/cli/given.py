@@ -75,11 +75,14 @@ NEEDS: Final = (
 )
 
 
+_YES: Final = {"1", "true", "yes", "on", "t", "y"}
+_NO: Final = {"0", "false", "no", "off", "f", "n", ""}
 _PAIRS: Final = [(each.one, other, each.text) for each in AGAINST for other in each.others]
 
 
 def settle(context: Any) -> None:
     """Take back what came from the environment and has no place here. Raises BadParameter."""
+    _read_flags(context)
     given = _Given(context)
     for one, other, text in _PAIRS:
         if {one, other} <= given.typed:
@@ -95,6 +98,16 @@ def settle(context: Any) -> None:
                 given.refuse(needs.text)
             for name in needs.those:
                 given.take_back(name)
+
+
+def _read_flags(context: Any) -> None:
+    """Those of the environment, for click 8.2.1: it takes every text for a 1."""
+    for param in _from_environment(context):
+        if param.is_flag:
+            word = os.environ[param.envvar].strip().lower()
+            if word not in _YES | _NO:
+                raise typer.BadParameter(word, ctx=context, param=param)
+            context.params[param.name] = word in _YES
 
 
 class _Given:
