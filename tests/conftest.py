@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support.scheduling import choose, prompt
 
 settings.register_profile(
     "reproducible",
@@ -27,3 +30,13 @@ def _limits_stay() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bpipe.cli.keys.keep_out_of_dumps", lambda: None)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _turns_stay() -> Iterator[None]:
+    """No test leaves this thread patient: all that later tests start would be, too."""
+    before = prompt()
+    yield
+    if before and not prompt():
+        choose(os.SCHED_OTHER)
+        pytest.fail("the thread of the tests was left patient")

@@ -45,8 +45,9 @@ class BatchScheduling:
         self._choose(bulk)
 
     def rest(self) -> None:
-        """In that thread: there is nothing to move for the time being."""
+        """In that thread: there is nothing to move for the time being; what was moved is past."""
         if self._may_choose:
+            self._before, self._began = self._moved(), clock()
             self._choose(False)
 
     def _choose(self, bulk: bool) -> None:

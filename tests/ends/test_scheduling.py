@@ -148,6 +148,14 @@ def test_one_that_ends_in_bulk_leaves_the_thread_prompt(engines: list[Any]) -> N
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
+def test_what_was_moved_before_the_end_makes_nobody_patient_after_it(engines: list[Any]) -> None:
+    """An engine that is closed drives once more, and who looks then has looked long ago."""
+    shared = LoopScheduling()
+    with shared.counting(engines[0]):
+        assert engines[0].move(BULK * 99, PERIOD / 2) == os.SCHED_OTHER  # too early to tell
+    assert engines[0].move(0) == os.SCHED_OTHER
+
+
 def test_one_that_ends_leaves_the_count_of_the_others_alone(engines: list[Any]) -> None:
     first, second = engines
     shared = LoopScheduling()

@@ -8,14 +8,14 @@ import os
 import pytest
 
 
-def _prompt() -> bool:
-    """Whether this process is scheduled as others are, and may choose to be otherwise."""
+def prompt() -> bool:
+    """Whether this thread is scheduled as others are, and may choose to be otherwise."""
     with contextlib.suppress(AttributeError, OSError):
         return hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER
     return False
 
 
-CHOOSING = pytest.mark.skipif(not _prompt(), reason="there is no policy to choose here")
+CHOOSING = pytest.mark.skipif(not prompt(), reason="there is no policy to choose here")
 
 
 def choose(policy: int) -> None:
