@@ -17,10 +17,9 @@ from bpipe.protocol.session import Session
 from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.protocol.wire import FILE, Admission, Hello, Opening, Verdict
 
-BUSY: Final = (
-    "busy: the listener is serving another session, heard {} s ago; if that one is dead, press ^C"
-    " there, or have it give up sooner (--give-up-after)"
-)
+BUSY: Final = "busy: the listener is serving another session, heard {} s ago"
+DEAD: Final = "; if that one is dead, press ^C there, or have it give up sooner (--give-up-after)"
+ALIVE: Final = 5  # seconds: who was heard later than that ago may be dead
 ELSEWHERE: Final = "the peer stands elsewhere in the stream"
 TWO_FILES: Final = "the listener has --output, too, so that nobody sends; or a --buffer below 1K"
 SMALL: Final = "the listener has --output, which needs a --buffer of at least 1K at both ends"
@@ -133,7 +132,9 @@ class Caller:
         elif admission is Admission.BUSY and self._may_be_ours:
             pass  # its link is dead, then: it gives way when that is noticed
         elif admission is Admission.BUSY:
-            self.session.leave(Busy(BUSY.format(verdict.position.received)))
+            silence = verdict.position.received
+            advice = DEAD if silence >= ALIVE else ""
+            self.session.leave(Busy(BUSY.format(silence) + advice))
         elif admission is Admission.VERSION:
             self.session.leave(NotConnected(OTHER_VERSION, "version"))
         else:

@@ -147,6 +147,15 @@ def test_a_refusal_that_ends_the_session(
     assert_over(session, failure, text)
 
 
+@pytest.mark.parametrize("silence", [4, 5])
+def test_only_of_who_may_be_dead_it_is_said_what_to_do_then(silence: int) -> None:
+    session = make(b"abc")
+    verdict = Verdict(BUSY, NOWHERE._replace(received=silence))
+    Caller(session).refused(verdict, NOW)
+    assert_over(session, Busy, f"heard {silence} s ago{'; if that one is dead' * (silence > 4)}")
+    assert ("--give-up-after" in str(session.failure)) is (silence > 4)
+
+
 @pytest.mark.parametrize("admission", [UNKNOWN, VERSION])
 @pytest.mark.parametrize(
     ("before", "seconds", "failure", "text"),
