@@ -72,7 +72,7 @@ class Census:
             failed=self._failed,
             refused=source.refused,
             held=sum(each.unconfirmed + each.received - each.delivered for each in sessions),
-            rate=self._rate(sums.confirmed + sums.delivered, now),
+            rate=self._rate(sums.confirmed + sums.delivered + sums.equal, now),
             totals=sums._replace(elapsed=round(max(0.0, now - self._since), 3)),
         )
 

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from bpipe.report.format import format_size
+from bpipe.report.format import format_size, format_sizes
 from bpipe.report.line import whole
 from bpipe.report.segments import Segment, Span, fit, printable
-from bpipe.report.totals import Listener, count
+from bpipe.report.totals import Listener, Totals, count
 
 
 def service_line(now: Listener, width: int) -> list[Span]:
@@ -58,12 +58,22 @@ def _pace(now: Listener) -> Segment:
 
 
 def _amounts(now: Listener) -> list[Segment]:
-    """How much is safe, the direction with more of it first."""
+    """How much is safe, the direction with more of it first; and how much was there before."""
     both = [("sent", now.totals.confirmed), ("received", now.totals.delivered)]
     both.sort(key=lambda each: -each[1])
     (verb, more), (other, less) = both
     amount = format_size(more)
     return [
+        _comparison(now.totals),
         Segment((f"{verb} {amount}", amount, ""), (10, 11), "bold") if more else Segment(("",)),
         _told(less, f"{other} {format_size(less)}", 9),
     ]
+
+
+def _comparison(totals: Totals) -> Segment:
+    """How much of what lay in files was what was to be sent."""
+    if not totals.compared:
+        return Segment(("",))
+    compared, equal = format_sizes(totals.compared, totals.equal)
+    long = f"{compared} compared, {equal} equal"
+    return Segment((long, f"{format_size(totals.equal)} equal", ""), (8, 9))

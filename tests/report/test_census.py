@@ -54,6 +54,8 @@ def test_the_rate_is_that_of_the_last_seconds_however_often_it_is_asked_for() ->
         return census.take(Server(), [half, other], now, draining=False).rate
 
     assert rate(0, 0.0) == 0
+    same: Status = replace(UP, tally=Tally(1000, 1000, 0))
+    assert Census(0.0).take(Server(), [same], 2.0, draining=False).rate == 500
     for second in range(1, 10):
         assert rate(second * 1000, float(second)) == 1000
     for second in range(10, 19):

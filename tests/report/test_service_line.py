@@ -38,6 +38,11 @@ TROUBLE = SOME._replace(
     held=12 * MIB,
     totals=SOME.totals._replace(reconnects=7),
 )
+FILES = NONE._replace(
+    totals=Totals(
+        received=205 * MIB, delivered=205 * MIB, compared=12 << 30, equal=12083 * MIB, elapsed=120.0
+    ),
+)
 
 
 def text(now: Listener, width: int) -> str:
@@ -52,6 +57,7 @@ def text(now: Listener, width: int) -> str:
         (NONE._replace(sessions=1), "serving at 127.0.0.1:7000  1 session  idle  elapsed 3s"),
         (SOME, "serving  3 sessions  sent 1.2 GiB  30.0 MiB/s"),
         (TROUBLE, "serving  61 sessions  17 away  12 failed  30.0 MiB/s"),
+        (FILES, "serving  0 sessions  11.8 GiB equal  received 205.0 MiB"),
         (SOME._replace(draining=True), "draining  3 sessions  sent 1.2 GiB  30.0 MiB/s"),
     ],
 )
@@ -62,6 +68,11 @@ def test_sixty_columns_say_what_matters(now: Listener, said: str) -> None:
 @pytest.mark.parametrize(
     ("now", "said"),
     [
+        (
+            FILES,
+            "serving at 127.0.0.1:7000  0 sessions  12.0 GiB compared, 11.8 equal"
+            "  received 205.0 MiB  elapsed 2m00s",
+        ),
         (
             SOME,
             "serving at 127.0.0.1:7000  3 sessions  sent 1.2 GiB  received 40.0 MiB  30.0 MiB/s"
@@ -79,7 +90,7 @@ def test_two_hundred_columns_say_everything(now: Listener, said: str) -> None:
     assert text(now, 220) == said
 
 
-@pytest.mark.parametrize("now", [NONE, SOME, TROUBLE, TROUBLE._replace(draining=True)])
+@pytest.mark.parametrize("now", [NONE, SOME, FILES, TROUBLE, TROUBLE._replace(draining=True)])
 def test_no_width_is_exceeded_and_more_columns_never_say_less(now: Listener) -> None:
     lengths = [len(text(now, width)) for width in range(1, 240)]
     assert all(length <= width for width, length in enumerate(lengths, 1))
