@@ -45,6 +45,7 @@ hostname "$2" && ip link set lo up && echo ready >&2 &&
 exec chroot . sh -c 'while :; do sleep 1000000; done'
 """
 _IDLE: Final = "sleep 1000000"  # its whole life
+_SHELL: Final = ("bash", "--norc", "--noprofile", "--noediting", "-i")
 _TRY: Final = """
 mount -t tmpfs none /mnt && cd /mnt && mkdir upper work root &&
 mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work none root
@@ -136,10 +137,9 @@ class Machine:
         for terminal, owner in self._terminals:
             if owner == root and terminal.waits:
                 return terminal
-        words = self.command("sh", "-i", root=root, **Terminal.environment())
-        terminal = Terminal(words)
+        terminal = Terminal(self.command(*_SHELL, root=root, **Terminal.environment()))
         self._terminals.append((terminal, root))
-        for line in self.exported:
+        for line in ["set -o pipefail", *self.exported]:
             terminal.type(line)
             assert terminal.wait() == 0
         return terminal
