@@ -328,8 +328,8 @@ def main() -> int:
         kill(tally, options.jobs, Path(folder), options.only)
     print(f"seed      {options.seed}{', sealed' if options.sealed else ''}")
     print(f"total     {tally.line()}")
-    for name in ("kills", "kinds", "statuses"):
-        counts: Counter[str] = getattr(tally, name)
+    told = {"kills": tally.happened, "kinds": tally.kinds, "statuses": tally.statuses}
+    for name, counts in told.items():
         print(f"{name:10}" + ", ".join(f"{each} {n}" for each, n in sorted(counts.items())))
     for each in tally.wrong:
         print(f"WRONG     {each}")
