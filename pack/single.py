@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -89,8 +89,8 @@ def wanted(name: str) -> bool:
     return not name.endswith("/") and not name.startswith("cffi/") and ".data/" not in name
 
 
-def download(folder: Path, machines: Iterable[str]) -> None:
-    """Have pip bring the wheels that are pinned for these machines, and no others."""
+def download(folder: Path, machines: Iterable[str], pythons: Sequence[str]) -> None:
+    """Have pip bring the wheels that are pinned for these, and no others."""
     pip = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", "download"]
     pip += ["--no-deps", "--only-binary=:all:", "--require-hashes", f"--dest={folder}"]
 
@@ -98,20 +98,31 @@ def download(folder: Path, machines: Iterable[str]) -> None:
         machine, python = which
         options = [f"--platform={glibc}_{machine}" for glibc in _GLIBC]
         options.append(f"--python-version={python}")
-        for pins in PINS if python == PYTHONS[0] else PINS[1:]:
+        for pins in PINS if python == pythons[0] else PINS[1:]:
             options.append(f"--requirement={pins}")
         subprocess.run([*pip, *options], check=True)
 
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(bring, product(machines, PYTHONS)))
+        list(threads.map(bring, product(machines, pythons)))
 
 
-def pinned(folder: Path, tag: str) -> Iterator[Path]:
+def pinned(folder: Path, tag: str, pythons: Iterable[str]) -> Iterator[Path]:
     """The wheels there for this machine, or for ``any``, whose digests are pinned."""
     pins = "".join(each.read_text() for each in PINS)
+    tags = ["-abi3-", "-none-", *("-cp{}{}-".format(*each.split(".")) for each in pythons)]
     for wheel in sorted(folder.glob(f"*{tag}.whl")):
-        if hashlib.sha256(wheel.read_bytes()).hexdigest() in pins:
-            yield wheel
+        if any(each in wheel.name for each in tags):
+            if hashlib.sha256(wheel.read_bytes()).hexdigest() in pins:
+                yield wheel
+
+
+def brought(folder: Path, tag: str, pythons: Sequence[str]) -> Files:
+    """What is in these; exits if one of them is not there."""
+    pure = PINS[0].read_text().count("==") - 1  # all but cryptography
+    wheels = list(pinned(folder, tag, pythons))
+    if len(wheels) != (pure if tag == "any" else 1 + len(pythons)):
+        sys.exit(f"make pyz: not all that is pinned for {tag} is in {folder}")
+    return unpacked(wheels)
 
 
 def main() -> None:
@@ -119,12 +130,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make pyz", description="Make the single file.")
     parser.add_argument("--target", type=Path, default=HERE.parent / "dist" / "bpipe.pyz")
     parser.add_argument("--wheels", type=Path, default=HERE.parent / "build" / "wheels")
+    parser.add_argument("--offline", action="store_true", help="the wheels are there")
     parser.add_argument("--machine", action="append", help=f"any of {MACHINES}; default: all")
+    parser.add_argument("--python", action="append", help=f"any of {PYTHONS}; default: all")
     wants = parser.parse_args()
-    machines = wants.machine or MACHINES
-    download(wants.wheels, machines)
-    lib = {**unpacked(pinned(wants.wheels, "any")), **ours()}
-    write(wants.target, lib, {each: unpacked(pinned(wants.wheels, each)) for each in machines})
+    machines, pythons = wants.machine or MACHINES, wants.python or PYTHONS
+    if not wants.offline:
+        download(wants.wheels, machines, pythons)
+    lib = {**brought(wants.wheels, "any", pythons), **ours()}
+    compiled = {each: brought(wants.wheels, each, pythons) for each in machines}
+    write(wants.target, lib, compiled)
     print(f"{wants.target}: {wants.target.stat().st_size:,} bytes, for {', '.join(machines)}")
 
 

@@ -49,7 +49,7 @@ def test_another_source_is_unpacked_to_another_place(tmp_path: Path) -> None:
 def test_only_wheels_that_are_pinned_get_in(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "other-1-py3-none-any.whl", "w") as archive:
         archive.writestr("other.py", "")
-    assert list(single.pinned(tmp_path, "any")) == []
+    assert list(single.pinned(tmp_path, "any", single.PYTHONS)) == []
 
 
 @pytest.mark.parametrize(
