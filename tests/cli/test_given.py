@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from bpipe.cli.app import app, run
-from bpipe.cli.given import AGAINST, PROGRAM, settle
+from bpipe.cli.given import AGAINST, PROGRAM, said, settle
 from bpipe.run.exits import OF_BPIPE, USAGE
 
 COMMANDS: Final = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -74,16 +74,6 @@ def called(command: str, *words: str, program: bool = False) -> Any:
     return COMMANDS[command].make_context(command, list(words), obj=obj)
 
 
-def said(capfd: pytest.CaptureFixture[str], *words: str, status: int = USAGE) -> str:
-    """The one line about these words."""
-    assert run(list(words)) == status
-    out, err = capfd.readouterr()
-    assert out == ""
-    found = re.fullmatch(r"bpipe: (.*) \(bpipe \w+ --help explains\)\n", err)
-    assert found is not None, err
-    return found[1]
-
-
 @pytest.mark.parametrize(
     "option",
     [each for each in OPTIONS.values() if each.param.param_type_name == "option"],
@@ -106,15 +96,19 @@ def test_every_option_has_its_variable(option: Option, monkeypatch: pytest.Monke
 # --- what contradicts what ---
 
 
-def typed(command: str, *names: str) -> list[str]:
-    """A command line that has these, without the words that a command needs."""
+def typed(command: str, *names: str) -> Any:
+    """What a command line means that has these; one alone, in company."""
     words = [word for name in names if name != PROGRAM for word in OPTIONS[command, name].words]
-    return [*words, "--", "cat"] if PROGRAM in names else words
+    if len(names) == 1:
+        words += COMPANY.get((command, names[0]), [])
+    return called(command, *words, program=PROGRAM in names)
 
 
-def refused(capfd: pytest.CaptureFixture[str], command: str, *words: str) -> str:
-    words = (*words, *WORDS.get(command, []))
-    return said(capfd, command, *words, status=OF_BPIPE if command in ("ssh", "run") else USAGE)
+def refused(context: Any) -> str:
+    """What is said of it, as it cannot be."""
+    with pytest.raises(typer.BadParameter) as caught:
+        settle(context)
+    return said(caught.value)
 
 
 def variables(command: str, *names: str) -> list[tuple[str, str]]:
@@ -124,28 +118,22 @@ def variables(command: str, *names: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("command", "one", "other"), CONTRARY)
-def test_two_that_contradict_each_other_are_refused(
-    capfd: pytest.CaptureFixture[str], command: str, one: str, other: str
-) -> None:
-    line = refused(capfd, command, *typed(command, one, other))
+def test_two_that_contradict_each_other_are_refused(command: str, one: str, other: str) -> None:
+    line = refused(typed(command, one, other))
     assert "BPIPE_" not in line
     assert re.search("contradict each other|leave nothing|takes|: no -", line)
 
 
-@pytest.mark.parametrize(("command", "one", "other"), CONTRARY)
+@pytest.mark.parametrize(
+    ("command", "one", "other"), [each for each in CONTRARY if not {PROGRAM, "address"} & {*each}]
+)
 def test_two_variables_that_contradict_each_other_are_refused_and_named(
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    command: str,
-    one: str,
-    other: str,
+    monkeypatch: pytest.MonkeyPatch, command: str, one: str, other: str
 ) -> None:
     both = variables(command, one, other)
-    if len(both) < 2:
-        pytest.skip("one of them is no option")
     for name, value in both:
         monkeypatch.setenv(name, value)
-    line = refused(capfd, command)
+    line = refused(called(command))
     assert line == f"{both[0][0]} and {both[1][0]} contradict each other"
 
 
@@ -156,9 +144,7 @@ def test_what_is_typed_wins(
     for here, there in ((one, other), (other, one)):
         for name, value in variables(command, there):
             monkeypatch.setenv(name, value)
-            words = [word for word in typed(command, here) if word not in ("--", "cat")]
-            words += COMPANY.get((command, here), [])
-            context = called(command, *words, program=here == PROGRAM)
+            context = typed(command, here)
             assert context.params[there]
             settle(context)
             assert context.params[there] in (False, 0, None)
@@ -235,4 +221,28 @@ def test_a_wrong_value_is_one_line_that_names_the_variable(
     wrong: str,
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert refused(capfd, *line.split()).startswith(wrong)
+    command, *words = line.split()
+    status = OF_BPIPE if command in ("ssh", "run") else USAGE
+    assert run([command, *words, *WORDS.get(command, [])]) == status
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"bpipe: {wrong}")
+    assert err.endswith(f" (bpipe {command} --help explains)\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("listen", "BPIPE_VERBOSE and BPIPE_QUIET contradict each other"),
+        ("listen -q -k -S", "-k serves each caller with .* or a file \\(--output\\)"),
+    ],
+)
+def test_what_was_passed_over_is_not_named(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], line: str, told: str
+) -> None:
+    for name in ("VERBOSE", "QUIET", "OUTPUT"):
+        monkeypatch.setenv(f"BPIPE_{name}", "1")
+    assert run(line.split()) == USAGE
+    err = capfd.readouterr().err
+    assert re.fullmatch(rf"bpipe: {told} \(bpipe listen --help explains\)\n", err)
