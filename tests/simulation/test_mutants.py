@@ -96,6 +96,8 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "done by greeting numbers": 7,
     "giving up counted from the first outage of all": 105,
     "a base that somebody else has changed meanwhile taken for the old one": 479_358,
+    "a sender that does not come back waited for alone": 1978,
+    "the address let go with the session that gave way": 2098,
     "a stream delivered before it has its name": 558,
     "the stream of a producer that has failed named": 318,
     "a file that has its name, and a receiver that fails because its sender does not hear it": (
