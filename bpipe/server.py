@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from bpipe.api import bucket
 from bpipe.errors import SessionEnded
 from bpipe.net.address import Address, to_listen_at
 from bpipe.net.bind import bind
@@ -21,6 +22,7 @@ from bpipe.net.clock import clock as system_clock
 from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.rate import Bucket
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import deserted
@@ -42,6 +44,7 @@ class Terms(NamedTuple):
     buffer_size: int = BUFFER_SIZE
     limits: Limits = LIMITS
     needs: int = 0
+    rate: Bucket | None = None  # which all of them share
 
     @property
     def anywhere(self) -> bool:
@@ -50,7 +53,7 @@ class Terms(NamedTuple):
 
     def session(self) -> Session:
         """A new one."""
-        return Session(self.buffer_size, self.limits, self.secret, self.needs)
+        return Session(self.buffer_size, self.limits, self.secret, self.needs, self.rate)
 
 
 class Server:
@@ -225,7 +228,7 @@ def serve(
     secret: Secret | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = LIMITS,
-    needs: int = 0,
+    rate: int | Bucket = 0,
 ) -> Server:
     """What serves callers at ``address``: enter it to begin, as in ``async with serve(...)``.
 
@@ -235,8 +238,9 @@ def serve(
 
     At most ``max_sessions`` are served at once; another caller is told to try again. Who was
     served and has lost the connection always gets in. So the memory is bounded: that of each
-    session by twice its ``buffer_size``, in bytes. Who may call, what ``needs`` are, and what
+    session by twice its ``buffer_size``, in bytes. They share the ``rate``. Who may call, and what
     entering raises, is as for ``listen``.
     """
+    terms = Terms(insecure, secret, buffer_size, limits, rate=bucket(rate))
     where = to_listen_at(address, sealed=secret is not None)
-    return Server(where, handler, max_sessions, Terms(insecure, secret, buffer_size, limits, needs))
+    return Server(where, handler, max_sessions, terms)

@@ -57,6 +57,7 @@ class Status:
     asks: bool  # an attempt may be asking something on the terminal, now or next
     retry_in: float | None  # until the next one; None where one can only wait
     tally: Tally | None = None  # of a stream that goes to a file
+    held_to: int | None = None  # bytes a second, by which what is sent is held up now
 
     @property
     def reconnects(self) -> int:

@@ -56,6 +56,7 @@ def survey(
         attempts=source.attempts,
         asks=source.asks,
         retry_in=None if next_at is None else max(0.0, next_at - now),
+        held_to=session.rate.holds_up,
         tally=tally and tally._replace(incoming=session.terms.needs & FILE > 0),
     )
 

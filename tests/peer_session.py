@@ -132,7 +132,7 @@ class Outgoing:
             return None
         most = max(1, min(CHUNK, self.rate // 25 - 48)) if self.rate else CHUNK
         size = min(self.total, self.acked + window, self.sent + most) - self.sent
-        self.next_at = now + (max(size, 0) + 48) / (self.rate or 1)
+        self.next_at = now + (max(size, 0) + 48) / self.rate if self.rate else 0.0
         if size > 0:
             start = self.sent - self.acked
             made = Frame(DATA, length=size, number=self.sent), bytes(self.buf[start : start + size])

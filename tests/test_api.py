@@ -12,6 +12,7 @@ from bpipe.errors import (
     AddressError,
     NotConnected,
 )
+from bpipe.protocol.rate import Bucket
 from tests.support.pipes import (
     DATA,
     QUICK,
@@ -69,6 +70,31 @@ def test_with_a_secret_what_is_written_is_read() -> None:
             await asyncio.gather(caller.close(), listener.close())
 
     run(check)
+
+
+def test_a_rate_is_told_to_the_peer_and_a_bucket_is_shared() -> None:
+    async def check() -> None:
+        bucket = Bucket(2048)
+        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, rate=bucket)
+        caller = await bpipe.connect(listener.status().peer, limits=QUICK, rate=4096)
+        assert listener.engine.session.rate.own is bucket
+        await connect_both(caller, listener)
+        await caller.write(b"x")
+        assert await listener.read() == b"x"
+        assert [pipe.engine.session.rate.limit for pipe in (caller, listener)] == [2048, 2048]
+        await asyncio.gather(caller.close(), listener.close())
+        async with bpipe.serve("127.0.0.1:0", say_x, limits=QUICK, rate=bucket) as server:
+            async with await bpipe.connect(server.address, limits=QUICK) as other:
+                assert await other.read() == b"x"
+                assert other.engine.session.rate.limit == 2048
+        with pytest.raises(ValueError, match="too few"):
+            await bpipe.connect("127.0.0.1:1", rate=5)
+
+    run(check)
+
+
+async def say_x(pipe: bpipe.BackedPipe) -> None:
+    await pipe.write(b"x")
 
 
 def test_another_secret_is_refused_and_the_listener_waits_on() -> None:

@@ -10,8 +10,10 @@ import pytest
 import bpipe
 from bpipe.ends.local import Source
 from bpipe.errors import LocalAbort, PeerAborted
+from bpipe.net.address import to_listen_at
 from bpipe.protocol.records import Record, RecordWriter
 from bpipe.protocol.wire import RECORDS
+from bpipe.server import Server, Terms
 from tests.support.pairs import run
 from tests.support.pipes import read_all, send
 from tests.support.records import both
@@ -79,7 +81,8 @@ def test_what_an_end_needs_is_said_when_it_is_made(needs: tuple[int, int]) -> No
         await asyncio.gather(caller.connect(), there.connect())
         assert caller.engine.session.terms.records is there.engine.session.terms.records is True
         await asyncio.gather(caller.close(), there.close())
-        async with bpipe.serve("127.0.0.1:0", taken, needs=needs[0]) as server:
+        where = to_listen_at("127.0.0.1:0", sealed=False)
+        async with Server(where, taken, 1, Terms(needs=needs[0])) as server:
             async with await bpipe.connect(server.address, needs=needs[1]) as caller:
                 assert caller.engine.session.terms.records is True
 

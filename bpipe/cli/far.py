@@ -73,7 +73,7 @@ class There(NamedTuple):
         wanted = Wanted(directions, host=self.host, output=output, whole=whole)
         terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER), wanted.needs)
         collect_garbage()
-        opened = partial(self._open, terms)
+        opened, settings = partial(self._open, terms), settings._replace(rate=tuning.rate)
         return run_session(opened, wanted, settings, self.host, listens=False)
 
     def _open(self, terms: dict[str, Any], hear: Callable[[str], None]) -> Awaitable[BackedPipe]:
@@ -83,7 +83,7 @@ class There(NamedTuple):
         limits, size = terms["limits"], terms["buffer_size"]
         errand = Errand(self.command, limits.heartbeat, limits.give_up_after, size)
         remote = Remote(self.first, self.later, errand, hear, name=self.host, begun=self.begun)
-        return open_pipe(remote, limits, size, terms["needs"])
+        return open_pipe(remote, limits, size, terms["needs"], terms["rate"])
 
 
 def over_ssh(call: Call, begun: Launched | None = None) -> There:

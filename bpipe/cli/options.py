@@ -13,6 +13,7 @@ from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.groups import CONNECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
 from bpipe.errors import AddressError
+from bpipe.protocol.rate import Bucket
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
@@ -190,6 +191,16 @@ class Tuning(NamedTuple):
             panel=CONNECTION,
         ),
     ] = None
+    rate: Annotated[
+        Bucket | None,
+        option(
+            values.rate,
+            "--rate",
+            "SIZE",
+            "At most so much a second, each way; @FILE: what that says, also when it changes.",
+            panel=CONNECTION,
+        ),
+    ] = None
 
     def terms(self, buffer_size: int, usual: Limits, needs: int = 0) -> dict[str, Any]:
         """The memory of a session, and its times: these, where no others are asked for.
@@ -207,7 +218,8 @@ class Tuning(NamedTuple):
             connect_timeout=self.connect_timeout,
             give_up_after=give_up_after,
         )
-        return {"buffer_size": buffer_size, "limits": limits, "needs": needs}
+        more = {"needs": needs, "rate": self.rate}
+        return {"buffer_size": buffer_size, "limits": limits, **more}
 
 
 class Report(NamedTuple):

@@ -44,7 +44,7 @@ class Run:
         self.place = place
         self._trust = trust
         self._tuning = tuning
-        self._settings = settings
+        self._settings = settings._replace(rate=tuning.rate)
         self._listens = listens
 
     def one(self, open_pipe: Callable[..., Awaitable[BackedPipe]], wanted: Wanted) -> int:
@@ -70,12 +70,14 @@ class Run:
     def serve(self, wanted: Wanted, many: Many) -> int:
         """Serve many callers there, each joined to one of these; returns the exit status."""
         from bpipe.ends.guard import Guard
+        from bpipe.net.address import to_listen_at
         from bpipe.run.service import Plan, Serve, Sessions, Told, run_service
-        from bpipe.server import serve
+        from bpipe.server import Server, Terms
 
         assert isinstance(self.place, Address)
         address, trusted = self.place, self._trusted()
-        terms = self._terms_of_many(wanted.needs)
+        terms = Terms(**trusted, **self._terms_of_many(wanted.needs))
+        where = to_listen_at(address, sealed=terms.secret is not None)
         most = many.most if wanted.output is None else 1
 
         def opened(
@@ -92,7 +94,7 @@ class Run:
                     pipe.engine.session.terms.send_whole()
                 await each(pipe, ends())
 
-            return serve(address, handle, max_sessions=most, **trusted, **terms)
+            return Server(where, handle, most, terms)
 
         drain, wanted = many.drain or 0.0, self._known(wanted)
         plan = Plan(opened, str(address), most, drain, target=wanted.target, tells=wanted.tells)

@@ -9,6 +9,7 @@ from bpipe.report.settings import When
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
+    from bpipe.protocol.rate import Bucket
 
 _SIZES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DECIMAL_SIZES: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -108,6 +109,23 @@ def buffer(text: str) -> int:
     value = size(text)
     if not 1 <= value <= LARGEST_BUFFER:
         raise ValueError(f"a buffer of {text} is not possible: 1 byte to 1T")
+    return value
+
+
+def rate(text: str) -> Bucket:
+    """Bytes a second, or ``@FILE``, which has them. ValueError, also if the file has none."""
+    from bpipe.protocol.rate import Bucket
+    from bpipe.run.rate import RateFile
+
+    if text.startswith("@"):
+        return RateFile(text[1:], _rate)
+    return Bucket(_rate(text))
+
+
+def _rate(text: str) -> int:
+    value = size(text)
+    if value and value < _SIZES["K"]:
+        raise ValueError(f"a rate of {text} is too low: at least 1K")
     return value
 
 

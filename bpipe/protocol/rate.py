@@ -97,6 +97,11 @@ class Rate:
         return min((each.rate for each in self._buckets()), default=0)
 
     @property
+    def holds_up(self) -> int | None:
+        """What it is, if something waits because of it."""
+        return None if self.until is None else self.limit
+
+    @property
     def known(self) -> bool:
         """Whether there is one, or was, or may be."""
         return self.own is not None or self._told.rate > 0

@@ -25,6 +25,7 @@ from bpipe.net.launch import Launched
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.caller import FORGOTTEN
 from bpipe.protocol.patience import Limits
+from bpipe.protocol.rate import Bucket
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import FILE, RECORDS, Ended
 from bpipe.remote import PYTHON, bundle
@@ -268,14 +269,16 @@ async def open_pipe(
     limits: Limits = Limits(),  # noqa: B008 - immutable
     buffer_size: int = 64 << 20,
     needs: int = 0,
+    rate: Bucket | None = None,
 ) -> BackedPipe:
     """A pipe to what the errand of this starts; entering it connects.
 
     Its streams are records: ERRORS are what was said on stderr there. ``needs``: what else this end
-    has to have, see ``protocol/terms.py``. Raises AddressError if there is no such command here.
+    has to have, see ``protocol/terms.py``. ``rate``: what each end may send. Raises AddressError if
+    there is no such command here.
     """
     await remote.check(0.0)
     if needs & FILE:
         remote.bring(bundle.COMPARING)
-    session = Session(buffer_size, limits, needs=RECORDS | needs)
+    session = Session(buffer_size, limits, needs=RECORDS | needs, bucket=rate)
     return BackedPipe(session, Dialer(session, remote, remote.manners.backoff()))

@@ -67,9 +67,11 @@ class Started(NamedTuple):
     pid: int
     address: str
     size: int | None  # what is expected to be moved
+    limit: int | None  # bytes a second that each end may send
 
     def words(self) -> str:
-        return f"bpipe {self.version}, process {self.pid}: {self.role} {self.address}"
+        rate = f", at most {format_size(self.limit)}/s" if self.limit else ""
+        return f"bpipe {self.version}, process {self.pid}: {self.role} {self.address}{rate}"
 
 
 class Listening(NamedTuple):

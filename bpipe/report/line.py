@@ -8,16 +8,19 @@ A bar tells one thing only, how much is done; so there is one if the size is kno
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from bpipe.report.format import format_duration, format_size, format_sizes
 from bpipe.report.meter import View, inward, moved, waiting_for_peer
+from bpipe.report.rates import at_most
 from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable, shortening
 from bpipe.report.totals import count
 from bpipe.status import State, Status, Tally
 
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
 TOLD: Final = 1024  # bytes of a stream to a file that may be words about it
+NEARLY: Final = 0.9  # of the rate that the peer is told: then it is what it waits for
 SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
 
 
@@ -146,11 +149,19 @@ def _pace(view: View) -> list[Segment]:
         return [_waited_for(status)]
     if view.quiet >= STALL:
         return [Segment((f"nothing moved for {whole(view.quiet)}", "stalled"), (8,))]
-    segments = [Segment((f"{format_size(view.rate)}/s",))]
+    segments = [Segment((f"{format_size(view.rate)}/s",)), *_at_most(view)]
     if view.size and view.rate >= 1 and (left := view.size - moved(status)) > 0:
         time_left = whole(left / view.rate + 1)
         segments.append(Segment((f"{time_left} left", time_left, ""), (13, 15)))
     return segments
+
+
+def _at_most(view: View) -> list[Segment]:
+    """The rate that holds it up; of what comes it is known by how fast that is."""
+    most = view.status.held_to
+    if inward(view.status):
+        most = view.allowed if view.rate >= NEARLY * (view.allowed or math.inf) else None
+    return [] if most is None else [Segment((at_most(most), ""), (14,))]
 
 
 def _waited_for(status: Status) -> Segment:

@@ -23,6 +23,7 @@ class View(NamedTuple):
     elapsed: float
     quiet: float = 0.0  # how long nothing has moved, over a connection
     far: str = "the peer"  # who is at the other end
+    allowed: int | None = None  # per second, to the peer
 
     @property
     def still(self) -> bool:

@@ -113,7 +113,7 @@ class PipeWatch(Watch):
 
     def _show(self, status: Status) -> None:
         self._shown = status.state
-        view = self._meter.view(status, clock())._replace(far=self.far)
+        view = self._meter.view(status, clock())._replace(far=self.far, allowed=self._limit)
         if self._may_draw(status):
             self._terminal.show(partial(line, view))
         else:

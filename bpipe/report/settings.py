@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+from bpipe.protocol.rate import Bucket
+
 
 class Level(enum.IntEnum):
     """How much is said."""
@@ -32,3 +34,4 @@ class Settings(NamedTuple):
     log: str | None = None  # a path, or - for stderr
     log_interval: float | None = None  # seconds between two progress events
     credentials: str = ""  # the options that the other end needs as well
+    rate: Bucket | None = None  # what the streams may have

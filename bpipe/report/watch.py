@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from bpipe import __version__
 from bpipe.net.address import EVERYWHERE, parse
-from bpipe.report.events import CarrierSaid, Exposed, Invitation, Listening, Started
+from bpipe.report.events import CarrierSaid, Event, Exposed, Invitation, Listening, Started
 from bpipe.report.output import open_log
 from bpipe.report.reporter import Reporter
 from bpipe.report.settings import Level, Settings
@@ -39,11 +39,21 @@ class Watch(ABC):
         elif path is not None:
             self._reporter.log_to(open_log(path, self._stdout, self._log_failed))
         role = "listen" if listens else "connect"
-        started = Started(role, __version__, os.getpid(), address, self._size)
+        started = Started(role, __version__, os.getpid(), address, self._size, self._limit)
         self._reporter.tell(started, Level.VERBOSE)
+
+    @property
+    def _limit(self) -> int | None:
+        """The bytes a second that each end may send."""
+        bucket = self._settings.rate
+        return None if bucket is None else bucket.rate or None
 
     def _log_failed(self, why: str) -> None:
         self._terminal.say(f"bpipe: {self._settings.log}: {why}; nothing more is logged")
+
+    def tell(self, event: Event) -> None:
+        """This has happened to the process."""
+        self._reporter.tell(event)
 
     def _introduce(self, name: str, *, exposed: bool, sealed: bool) -> None:
         """Tell where the listener can be called, and how."""

@@ -17,6 +17,7 @@ from bpipe.ends.scheduling import LoopScheduling
 from bpipe.engine import Engine
 from bpipe.errors import AddressError, TargetError
 from bpipe.net.clock import clock
+from bpipe.protocol.rate import Bucket
 from bpipe.protocol.wire import Reason
 from bpipe.report.output import LogError
 from bpipe.report.settings import Level
@@ -52,7 +53,8 @@ AS_SSH: Final = Manner(OF_BPIPE, OF_BPIPE, (*_DEADLY, signal.SIGUSR1))
 class Process:
     """Whatever becomes of this process concerns all the pipes that it has taken.
 
-    ``interrupted`` is called with the first deadly signal, in place of ``end_all``.
+    ``interrupted`` is called with the first deadly signal, in place of ``end_all``. ``rate``: what
+    its pipes share.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Process:
         watch: Watch,
         interrupted: Callable[[int], None] | None = None,
         manner: Manner = Manner(),  # noqa: B008 - immutable
+        rate: Bucket | None = None,
     ) -> None:
         self.deadly: int | None = None  # the signal to die by
         self.scheduling = LoopScheduling()
@@ -67,6 +70,7 @@ class Process:
         self._interrupted = 0.0  # when the last signal of those came
         self._watch = watch
         self._manner = manner
+        self._rate = rate
         self._engines: dict[Engine, Ends | None] = {}
 
     def run(self, main: Coroutine[Any, Any, int], name: str, *, listens: bool) -> int:
@@ -103,10 +107,14 @@ class Process:
     # --- in the event loop ---
 
     def begin(self) -> None:
-        """From now on signals and errors are handled."""
+        """From now on signals and errors are handled, and a rate is followed that is in a file."""
         asyncio.get_running_loop().set_exception_handler(self._fail)
         threading.excepthook = _fail_in_thread
         self._handle_signals()
+        if self._rate is not None:
+            from bpipe.run.rate import follow
+
+            follow(self._rate, self._watch, self._drive)
 
     def finish(self) -> None:
         """All is over: what is going to be said changes no more."""
@@ -121,6 +129,10 @@ class Process:
     def release(self, engine: Engine) -> None:
         """This pipe is over."""
         del self._engines[engine]
+
+    def _drive(self) -> None:
+        for engine in list(self._engines):
+            engine.drive()
 
     def end_all(self, number: int) -> None:
         """End every pipe by this signal, and tell the peers; then die by it, if there was one.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from bpipe.ends.local import Ends
 from bpipe.ends.streams import take_streams
 from bpipe.pipe import BackedPipe
+from bpipe.protocol.rate import Bucket
 from bpipe.report.census import ServerView
 from bpipe.report.service import ServiceWatch
 from bpipe.report.settings import Settings
@@ -71,7 +72,7 @@ def run_service(plan: Plan, settings: Settings) -> int:
         for descriptor in take_streams()[:2]:
             os.close(descriptor)
         allow_sessions(plan.most)
-        service = Service(plan, ServiceWatch(settings))
+        service = Service(plan, ServiceWatch(settings), settings.rate)
     except LACKING as error:
         return cannot_begin(error)
     listens = plan.peer is None
@@ -81,8 +82,8 @@ def run_service(plan: Plan, settings: Settings) -> int:
 class Service:
     """All sessions of a process."""
 
-    def __init__(self, plan: Plan, watch: ServiceWatch) -> None:
-        self.process = Process(watch, self._interrupted)
+    def __init__(self, plan: Plan, watch: ServiceWatch, rate: Bucket | None = None) -> None:
+        self.process = Process(watch, self._interrupted, rate=rate)
         self._plan = plan
         self._watch = watch
         self._sessions: Sessions

@@ -160,7 +160,7 @@ def run_session(
         watch = _watch(settings, streams, wanted)
     except LACKING as error:
         return cannot_begin(error, manner.failed)
-    process = Process(watch, manner=manner)
+    process = Process(watch, manner=manner, rate=settings.rate)
     only = Only(wanted, watch, process, listens=listens)
     return process.run(only.run(open_pipe, streams, name), name, listens=listens)
 

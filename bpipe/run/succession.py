@@ -73,5 +73,5 @@ def successor(pipe: BackedPipe) -> BackedPipe:
     session, source = engine.session, engine.source
     assert isinstance(source, AcceptedLinks)
     size, limits, needs = session.reader.capacity, session.patience.limits, session.terms.needs
-    heir = Session(size, limits, session.secret, needs)
+    heir = Session(size, limits, session.secret, needs, session.rate.own)
     return BackedPipe(heir, source.another(heir), engine.clock)

@@ -69,6 +69,8 @@ WRONG = [
     ("no size", "connect localhost --buffer=", "'' is not a size"),
     ("a buffer for nothing", "listen --buffer 0", "a buffer of 0 is not possible"),
     ("a buffer for everything", "listen --buffer 2T", "a buffer of 2T is not possible"),
+    ("a rate for nothing", "listen --rate 1023", "a rate of 1023 is too low: at least 1K"),
+    ("a rate of nowhere", "listen --rate @/nowhere", "/nowhere: no such file or directory"),
     ("bad time", "connect localhost --connect-timeout soon", "'soon' is not a time"),
     ("bad outage", "listen --give-up-after 1y", "'1y' is not a time"),
     ("bad pause", "connect localhost --retry-max 1M", "'1M' is not a time"),

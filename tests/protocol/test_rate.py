@@ -154,6 +154,14 @@ def test_one_that_its_peer_holds_up_leaves_the_rest_to_others() -> None:
     assert slow.total + fast.total >= 0.95 * 5 * (1 << 20)
 
 
+def test_what_holds_up_is_told_while_somebody_waits() -> None:
+    rate = Rate(Bucket(SLOWEST))
+    assert rate.holds_up is None
+    rate.draw(1000, NOW)
+    assert not rate.begin(1000, NOW)
+    assert rate.holds_up == SLOWEST
+
+
 def test_without_a_rate_nothing_waits() -> None:
     rate = Rate(Bucket())
     for _ in range(3):

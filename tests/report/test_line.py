@@ -262,3 +262,22 @@ def test_of_a_file_a_hundred_per_cent_are_not_said_before_it_has_its_name() -> N
     written = replace(FILING, received=5, delivered=5, tally=Tally(995, 995, 5, incoming=True))
     assert " 99%  " in text(written, 200, size=1000)
     assert " 100%  " in text(replace(written, state=State.FINISHING), 200, size=1000)
+
+
+@pytest.mark.parametrize(
+    ("status", "view", "told"),
+    [
+        (SENDING, {}, False),
+        (SENDING, {"allowed": 22 * MIB}, False),
+        (replace(SENDING, held_to=22 * MIB), {}, True),
+        (RECEIVING, {"allowed": 22 * MIB}, True),
+        (RECEIVING, {"allowed": 30 * MIB}, False),
+        (replace(RECEIVING, held_to=22 * MIB), {}, False),
+    ],
+)
+def test_a_rate_is_told_where_it_holds_up_what_moves(
+    status: Status, view: dict[str, Any], told: bool
+) -> None:
+    said = text(status, 200, **view)
+    assert ("22.4 MiB/s  at most 22.0 MiB/s" in said) is told
+    assert ("at most" in said) is told
