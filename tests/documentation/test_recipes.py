@@ -106,8 +106,6 @@ def lines_of(recipe: Recipe) -> list[Line]:
 def test_it_does_what_it_says(two_machines: World, recipe: Recipe) -> None:
     case = CASES[listed(recipe)]
     text = "\n".join(line.text for line in recipe.lines)
-    if "--rate" in text:
-        pytest.skip("not yet")
     need(*(name for name in TOOLS if re.search(rf"\b{name}\b", text)))
     two_machines.renew()
     if _NEEDS_A_KEY.search(text) and not re.search(r"keygen|localhost:7000", text):
