@@ -73,7 +73,8 @@ class There(NamedTuple):
         wanted = Wanted(directions, host=self.host, output=output, whole=whole)
         terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER), wanted.needs)
         collect_garbage()
-        opened, settings = partial(self._open, terms), settings._replace(rate=tuning.rate)
+        settings = settings._replace(rate=tuning.bucket())
+        opened = partial(self._open, {**terms, "rate": settings.rate})
         return run_session(opened, wanted, settings, self.host, listens=False)
 
     def _open(self, terms: dict[str, Any], hear: Callable[[str], None]) -> Awaitable[BackedPipe]:

@@ -13,13 +13,13 @@ from bpipe.cli.completion import complete_path, complete_when
 from bpipe.cli.groups import CONNECTION, SECRET, SHOWN, flag, option, text
 from bpipe.cli.layout import argument
 from bpipe.errors import AddressError
-from bpipe.protocol.rate import Bucket
 from bpipe.report.settings import Level, Settings, When
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
     from bpipe.net.command import Via
     from bpipe.protocol.patience import Limits
+    from bpipe.protocol.rate import Bucket
 
 VARIABLE: Final = "BPIPE_SECRET_FILE"  # the environment's name for --secret
 DEFAULT: Final = ":27473"  # where a listener listens
@@ -192,7 +192,7 @@ class Tuning(NamedTuple):
         ),
     ] = None
     rate: Annotated[
-        Bucket | None,
+        str | None,
         option(
             values.rate,
             "--rate",
@@ -218,8 +218,14 @@ class Tuning(NamedTuple):
             connect_timeout=self.connect_timeout,
             give_up_after=give_up_after,
         )
-        more = {"needs": needs, "rate": self.rate}
-        return {"buffer_size": buffer_size, "limits": limits, **more}
+        return {"buffer_size": buffer_size, "limits": limits, "needs": needs}
+
+    def bucket(self) -> Bucket | None:
+        """What all sessions share that have a rate."""
+        try:
+            return None if self.rate is None else values.bucket(self.rate)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
 
 
 class Report(NamedTuple):

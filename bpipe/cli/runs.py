@@ -44,12 +44,12 @@ class Run:
         self.place = place
         self._trust = trust
         self._tuning = tuning
-        self._settings = settings._replace(rate=tuning.rate)
+        self._settings = settings._replace(rate=tuning.bucket())
         self._listens = listens
 
     def one(self, open_pipe: Callable[..., Awaitable[BackedPipe]], wanted: Wanted) -> int:
         """Open one pipe there, joined to this; returns the exit status."""
-        terms = self._tuning.terms(BUFFER_SIZE, Limits(), wanted.needs)
+        terms = self._terms(BUFFER_SIZE, Limits(), wanted.needs)
         trusted = self._trusted()
 
         def opened(hear: Hear) -> Awaitable[BackedPipe]:
@@ -130,7 +130,12 @@ class Run:
     def _terms_of_many(self, needs: int = 0) -> dict[str, Any]:
         from bpipe.server import BUFFER_SIZE, LIMITS
 
-        return self._tuning.terms(BUFFER_SIZE, LIMITS, needs)
+        return self._terms(BUFFER_SIZE, LIMITS, needs)
+
+    def _terms(self, buffer_size: int, usual: Limits, needs: int) -> dict[str, Any]:
+        """Also what all sessions share."""
+        terms = self._tuning.terms(buffer_size, usual, needs)
+        return {**terms, "rate": self._settings.rate}
 
 
 def collect_garbage() -> None:

@@ -112,8 +112,15 @@ def buffer(text: str) -> int:
     return value
 
 
-def rate(text: str) -> Bucket:
-    """Bytes a second, or ``@FILE``, which has them. ValueError, also if the file has none."""
+def rate(text: str) -> str:
+    """The same, if it is one, or ``@FILE``. ValueError."""
+    if not text.startswith("@"):
+        _rate(text)
+    return text
+
+
+def bucket(text: str) -> Bucket:
+    """What has this rate, or that of a file. ValueError if the file has none."""
     from bpipe.protocol.rate import Bucket
     from bpipe.run.rate import RateFile
 

@@ -16,7 +16,7 @@ from bpipe.run.exits import OF_BPIPE, USAGE
 COMMANDS: Final = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 NOT_OPTIONS: Final = {"BPIPE_PEER", "BPIPE_SESSION", "BPIPE_CARRIER"}
 WORDS: Final = {"ssh": ["far", "true"], "keygen": ["file"]}  # what has to be there
-VALUES: Final = {"heartbeat": "3s", "status": "never"}
+VALUES: Final = {"heartbeat": "3s", "status": "never", "rate": "2K"}
 COMPANY: Final = {  # without which some are about nothing
     ("connect", "max_sessions"): ["--from", ":1"],
     ("listen", "max_sessions"): ["-k", "--to", "far:1"],

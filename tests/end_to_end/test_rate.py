@@ -84,21 +84,18 @@ def test_no_faster_than_the_rate_each_way_and_over_the_next_link(
 
 def test_the_second_implementation_is_told_and_tells(start: Start) -> None:
     gauge = Gauge()
-    listener = start.bpipe("listen", "127.0.0.1:0", "--rate", "1M", stdin=PIPE, stdout=PIPE)
-    proxy = start.proxy(listener.address, tamper=gauge.tamper)
-    other = start.program(
-        *(sys.executable, "-m", "tests.peer", "connect", proxy.address),
-        *("--allow", str(RATE // 2)),
-        stdin=PIPE,
-        stdout=PIPE,
-    )
-    there, back = listener.drain(), other.drain()
+    command = sys.executable, "-m", "tests.peer", "listen", "127.0.0.1:0"
+    other = start.program(*command, "--allow", str(RATE // 2), stdin=PIPE, stdout=PIPE)
+    where = other.wait_line("^listening ").split()[1]
+    proxy = start.proxy(where, tamper=gauge.tamper)
+    caller = start.bpipe("connect", proxy.address, "--rate", "1M", stdin=PIPE, stdout=PIPE)
+    there, back = caller.drain(), other.drain()
     other.feed(AMOUNT // 2)
-    listener.feed(AMOUNT // 4)
+    caller.feed(AMOUNT // 4)
     assert (there.wait_end(), back.wait_end()) == (AMOUNT // 2, AMOUNT // 4)
-    gauge.check("up 1")
-    gauge.check("down 1", RATE // 2)
-    assert finish(listener, other) == [0, 0]
+    gauge.check("down 1")
+    gauge.check("up 1", RATE // 2)
+    assert finish(caller, other) == [0, 0]
 
 
 def test_what_a_far_command_says_is_no_faster(start: Start) -> None:

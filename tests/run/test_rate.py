@@ -42,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def of(path: Path) -> RateFile:
-    bucket = values.rate(f"@{path}")
+    bucket = values.bucket(f"@{path}")
     assert isinstance(bucket, RateFile)
     return bucket
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_understood_is_told_once_and_the_rate_stays(
 
 
 def test_a_number_is_not_followed() -> None:
-    bucket = values.rate("2K")
+    bucket = values.bucket("2K")
     assert (type(bucket), bucket.rate) == (Bucket, 2 * K)
 
     async def check() -> None:
