@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -71,10 +72,22 @@ def used(source: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
 
 
+@cache
+def both(name: str) -> tuple[str, str]:
+    """The source of this module, and what is left of it."""
+    source = MODULES[name].read_text()
+    return source, trimmed(source)
+
+
+@cache
+def imported() -> set[str]:
+    """All that the modules import, by its whole name."""
+    return {target for text in FULL.values() for target, _ in imports(text, "")}
+
+
 @pytest.mark.parametrize("name", SENT)
 def test_the_code_of_a_module_stays_the_same(name: str) -> None:
-    source = MODULES[name].read_text()
-    short = trimmed(source)
+    source, short = both(name)
     assert essence(short) == essence(source)
     assert list(fields(short)) == list(fields(source))
     assert len(short) < len(source)
@@ -82,8 +95,7 @@ def test_the_code_of_a_module_stays_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", SENT)
 def test_what_it_uses_it_imports(name: str) -> None:
-    source = MODULES[name].read_text()
-    short = trimmed(source)
+    source, short = both(name)
     before, after = bound(source), bound(short)
     assert after.items() <= before.items()
     assert used(short).isdisjoint(before.keys() - after.keys())
@@ -93,14 +105,13 @@ def test_what_it_uses_it_imports(name: str) -> None:
 def test_what_others_import_of_it_is_there(name: str) -> None:
     wanted = {
         target.rpartition(".")[2]
-        for text in FULL.values()
-        for target, _ in imports(text, "")
+        for target in imported()
         if target.rpartition(".")[0] == name and target not in MODULES
     }
-    source = trimmed(MODULES[name].read_text())
+    _, short = both(name)
     defined = {
         getattr(node, "name", None) or getattr(node, "id", None)
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(ast.parse(short))
     }
     assert wanted <= defined
 
