@@ -14,7 +14,7 @@ from tests.bench.rounds import Options
 
 NAMES: Final = (
     *("throughput", "recovery", "latency", "startup", "memory", "sessions", "slow"),
-    *("carrier", "buffers", "addresses", "many", "forward", "crowded", "ssh", "output"),
+    *("carrier", "buffers", "addresses", "many", "forward", "crowded", "ssh", "output", "compare"),
 )
 
 

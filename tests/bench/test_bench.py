@@ -13,6 +13,7 @@ import pytest
 from tests.bench import (
     addresses,
     buffers,
+    compare,
     latency,
     output,
     recovery,
@@ -134,6 +135,21 @@ def test_one_round_of_streams_to_files(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [table.notes for table in tables] == [[], []]
     assert [list(table.samples) for table in tables] == [[name], ["random bytes", "zeros"]]
     assert 2 << 20 < tables[0].samples[name][0]["crossed"] < 3 << 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_SSHD != "", reason=NO_SSHD)
+@pytest.mark.skipif(road.missing() != "", reason=road.missing())
+def test_one_round_of_a_file_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "ROADS", {"loopback": None})
+    names = "bpipe ssh", "ssh", "nc"
+    loopback, cut = compare.run(Options(rounds=1, sizes=(8 << 20,), only=names))
+    assert [loopback.notes, cut.notes] == [[], []]
+    assert list(loopback.samples) == list(cut.samples) == list(names)
+    [[bpipe], [plain], [nc]] = cut.samples.values()
+    assert (bpipe["status"], bpipe["whole"], bpipe["runs"]) == (0, True, 1)
+    assert (plain["status"], plain["whole"], plain["runs"]) == (255, False, 2)
+    assert (nc["status"], nc["whole"]) == (0, False)
 
 
 def test_what_is_missing_is_said() -> None:
