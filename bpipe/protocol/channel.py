@@ -63,10 +63,10 @@ class Channel:
 
     def outgoing(self, now: float) -> Views:
         """What to put on the link next, in order; ``[]`` when there is nothing to say."""
-        if self._lent:
-            return self._lender.again(self._lent, now)
         if not self._ack_due and (moved := self._reader.unacknowledged) > 0:
             self._consider_ack(moved, now)
+        if self._lent:
+            return self._lender.again(self._lent, now)
         if small := self._small_frames(now):
             self._lent.append(memoryview(small))
         if self._session.established and self._ending.phase in MOVING:

@@ -89,7 +89,7 @@ class Rate:
         self.until: float | None = None  # it waits
         self.own = own
         self._told = Bucket()
-        self._promised: tuple[float, int] | None = None  # when, and how many bytes
+        self._promised: tuple[float, int, int] | None = None  # when, how many bytes, at which rate
 
     @property
     def limit(self) -> int:
@@ -124,14 +124,14 @@ class Rate:
 
         ``wanted``: how many there are to send, with what is around them.
         """
-        at, count, own = now, min(wanted, self._frame), self.own
+        at, count, own, promised = now, min(wanted, self._frame), self.own, self._promised
         if own is not None and own.rate:
-            if self._promised is None:
+            if promised is None or promised[2] != own.rate:
                 at = own.book(count, now)
             else:
-                at, count = self._promised
+                at, count = promised[0], min(count, promised[1])
                 at = at if at > now else own.claim(count, now)
-            self._promised = at, count
+            self._promised = at, count, own.rate
         if self._told.rate:
             at = max(at, self._told.claim(count, now))
         self._wait(at, now)

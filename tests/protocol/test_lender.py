@@ -15,11 +15,12 @@ from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Kind, Position, Reason
-from tests.support.loopback import Frame, drain, feed, unpack, write
+from tests.support.loopback import Frame, drain, feed, take, unpack, write
 from tests.support.peer import (
     ACK,
     BYE,
     CUT,
+    DATA,
     LIMITS,
     NOW,
     PING,
@@ -138,6 +139,18 @@ def test_what_is_not_of_the_stream_waits_for_the_end_of_a_small_frame(
         line.run(line.now + 0.01)
     assert line.now < asked + 0.3
     assert line.total - before <= SLOWEST * (line.now - asked + BURST) + peer.size
+
+
+def test_an_ack_that_is_due_meanwhile_goes_before_the_next_frame() -> None:
+    session = start(SLOWEST)
+    line = Line(session)
+    line.run(NOW + 10)
+    hear(session, DATA(0, b"abc"), now=line.now)
+    take(session)
+    before = session.writer.sent
+    while ACK(3) not in heard(line.out, Frames()):
+        line.run(line.now + 0.007)
+    assert session.writer.sent == before
 
 
 def heard(out: bytes, frames: Frames) -> list[Frame]:

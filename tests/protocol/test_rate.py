@@ -200,6 +200,31 @@ def test_a_rate_that_changes_counts_at_once() -> None:
     assert sender.rate.limit == 0
 
 
+@pytest.mark.parametrize("told", [0, SLOWEST])
+def test_what_was_promised_at_an_old_rate_is_not_what_may_begin(told: int) -> None:
+    """A frame that is large, as it is slow, would hold up everything behind it."""
+    rate = Rate(bucket := Bucket(1 << 20))
+    bucket.draw(1 << 16, NOW)
+    assert not rate.begin(1 << 20, NOW)
+    if told:
+        rate.hear(told)
+    else:
+        bucket.change(SLOWEST)
+    assert 0 < rate.begin(1 << 20, NOW + 1) <= SMALLEST_FRAME
+
+
+def test_who_waits_at_an_old_rate_waits_no_longer_than_at_the_new_one() -> None:
+    sessions = [Rate(bucket := Bucket(SLOWEST))]
+    sessions += [Rate(bucket) for _ in range(3)]
+    bucket.draw(100, NOW)
+    for rate in sessions:
+        assert not rate.begin(1 << 20, NOW)
+    bucket.change(1 << 20)
+    for rate in sessions:
+        rate.begin(1 << 20, NOW)
+        assert rate.until is None or rate.until < NOW + 0.2
+
+
 @pytest.mark.parametrize("rate", [1, SLOWEST - 1, -1])
 def test_what_is_no_rate_is_refused(rate: int) -> None:
     with pytest.raises(ValueError, match="too few"):

@@ -16,7 +16,7 @@ from tests.simulation.crowd import Crowd
 from tests.simulation.file_ends import Process
 from tests.simulation.files import Files
 from tests.simulation.judge import Wrong
-from tests.simulation.scenario import make_world, run_seed
+from tests.simulation.worlds import make_world, run_seed
 
 BATCH = 50  # seeds
 

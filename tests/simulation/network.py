@@ -42,6 +42,7 @@ class Network:
         self.log = log
         self.fates: dict[int, Any] = {}  # how what is behind a connection has ended, by its number
         self.recorded: list[bytearray] = []  # what callers said first, in each connection
+        self.left: Callable[[Socket, int], None] | None = None  # call this when bytes have left
         self._listening: ListeningSocket | None = None
         self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
         self._astray_until = 0.0
@@ -361,6 +362,11 @@ class Socket:
         """That of its connection."""
         return self._connection.number
 
+    @property
+    def calls(self) -> bool:
+        """Whether it is the end that has connected."""
+        return self is self._connection.caller
+
     def move(self, loop: Loop) -> None:
         """Another process has it from now on."""
         self._loop.sockets.pop(self, None)
@@ -415,6 +421,8 @@ class Socket:
         if weather.chunky and weather.rng.random() < 0.3:
             data = data[: weather.rng.randint(1, len(data))]
         self.outgoing.send(data)
+        if self._connection.network.left is not None:
+            self._connection.network.left(self, len(data))
         return len(data)
 
     def recvmsg_into(self, views: list[memoryview]) -> tuple[int]:

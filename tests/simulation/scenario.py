@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -26,10 +25,7 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_frame, pack_hello
 from bpipe.protocol.wire import Kind as FrameKind
-from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.ends import End, Plan, SimulatedConnector
-from tests.simulation.far import Far, is_far
-from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, agree, make_plan, make_weather
 from tests.simulation.loop import Loop, World
@@ -39,7 +35,6 @@ from tests.simulation.program_judge import ProgramJudge
 from tests.simulation.records import RecordsEnd
 from tests.simulation.records_judge import RecordsJudge, RemoteJudge
 from tests.simulation.remote_ends import RemoteProgramEnd, SshEnd
-from tests.simulation.turns import Turns, is_in_turn
 from tests.simulation.weather import Fate
 
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
@@ -458,42 +453,3 @@ class Scenario:
             if end is not None:
                 end.loop.dispose()
         self.strangers.dispose()
-
-
-AnyWorld = Scenario | Crowd | Far | Files | Turns
-
-
-def make_world(seed: int, log: Log | None = None) -> AnyWorld:
-    """The world of this seed."""
-    if is_in_turn(seed):
-        return Turns(seed, log)
-    if is_far(seed):
-        return Far(seed, log)
-    if has_files(seed):
-        return Files(seed, log)
-    return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
-
-
-def run_seed(seed: int) -> AnyWorld:
-    """Run one seed to its end. Raises Wrong, with the last events, if a promise is broken."""
-    scenario = make_world(seed)
-    try:
-        scenario.run()
-    except Wrong as error:
-        raise Wrong(f"seed {seed}: {error}\n" + "\n".join(last_events(seed))) from None
-    finally:
-        scenario.dispose()
-    return scenario
-
-
-def last_events(seed: int, count: int = 40) -> list[str]:
-    """The log's last lines for a seed that fails."""
-    lines: deque[str] = deque(maxlen=count)
-    scenario = make_world(seed, lambda prefix, text: lines.append(f"{prefix} {text}"))
-    try:
-        scenario.run()
-    except Wrong as error:
-        lines.append(f"! {error}")
-    finally:
-        scenario.dispose()
-    return list(lines)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.judge import Wrong
 from tests.simulation.mutants import MUTANTS, PLACES
-from tests.simulation.scenario import run_seed
+from tests.simulation.worlds import run_seed
 
 SEEDS = 2000  # that a mutant may survive, at most
 MISTAKES = ("TypeError", "AttributeError", "NameError")  # of a mutant that does not fit any more

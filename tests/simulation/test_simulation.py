@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from tests.simulation import far, files, turns
+from tests.simulation import far, files, limited, turns
 from tests.simulation.crowd import PERIOD, PLACE
-from tests.simulation.scenario import run_seed
+from tests.simulation.worlds import run_seed
 
 REGRESSIONS = (
     229,  # a close that was cancelled ended the session, and left its link open
@@ -55,6 +55,11 @@ def test_one_sender_after_the_other() -> None:
 def test_a_stream_that_becomes_a_file() -> None:
     for number in range(2, 14):
         run_seed(files.PLACE + number * files.PERIOD)
+
+
+def test_processes_with_a_rate() -> None:
+    for number in range(3, 11):
+        run_seed(limited.PLACE + number * limited.PERIOD)
 
 
 @pytest.mark.slow
