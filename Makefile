@@ -11,6 +11,11 @@ DEATHS = 1000
 SECONDS = 60
 BENCH = latency
 ARGS =
+PYZ = dist/bpipe.pyz
+PACK = build/pyz
+PIP = build/pip/bin/pip
+MACHINE = $(shell uname -m)
+PYTHONS = 3.11 3.12 3.13 3.14
 SPREAD = -n 4 --dist worksteal
 PORTABLE = tests/cli tests/demo tests/ends tests/net tests/report tests/run \
 	tests/protocol/test_vectors.py tests/test_manual.py tests/test_pipe.py tests/test_public.py
@@ -74,9 +79,28 @@ fuzz: $(VENV)/made ## read bytes that nobody would send, for SECONDS
 bench: $(VENV)/made ## measure beside other tools: make bench BENCH=throughput ARGS=--sealed
 	$(BIN)/python -m tests.bench $(BENCH) $(ARGS)
 
-pyz: ## make bpipe a single file, dist/bpipe.pyz; for one machine only: make pyz ARGS='--machine x86_64'
+$(PIP):
 	$(PYTHON) -m venv build/pip
-	build/pip/bin/python pack/single.py $(ARGS)
+
+# pip fills a folder, for each Python what is compiled for that, and shiv makes it one file. What pip
+# writes of this machine is left out. shiv itself runs out of its wheel: what it puts in of itself is
+# then in one order on every file system, which it sorts only after 1.0.8.
+pyz: $(PIP) ## make bpipe a single file, dist/bpipe.pyz; for another machine: make pyz MACHINE=aarch64
+	rm -rf $(PACK)
+	$(PIP) -qq download --require-hashes --no-deps --dest $(PACK)/tools --requirement pack/tools.txt
+	for python in $(PYTHONS); do \
+	    $(PIP) -qq install --require-hashes --no-deps --no-compile --only-binary :all: \
+	        --python-version $$python $(MACHINE:%=--platform manylinux_2_28_%) \
+	        $(MACHINE:%=--platform manylinux_2_17_%) $(MACHINE:%=--platform manylinux2014_%) \
+	        --target $(PACK)/site --requirement pack/pins.txt || exit; \
+	done
+	rm -r $(PACK)/site/bin $(PACK)/site/*.dist-info/RECORD
+	cp -R bpipe LICENSE $(PACK)/site
+	chmod -R u=rwX,go=rX $(PACK)/site
+	mkdir -p $(dir $(PYZ))
+	PYTHONPATH=$$(echo $(PACK)/tools/*.whl | tr ' ' :) $(PYTHON) -W ignore -m shiv --reproducible \
+	    --root '~/.cache/bpipe' --entry-point bpipe.__main__:main --site-packages $(PACK)/site \
+	    --output-file $(PYZ)
 
 clean: ## remove what was made
 	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -15,6 +15,9 @@ def _pass(number: int, frame: object) -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with its status."""
+    if sys.version_info < (3, 11):  # pip asks before, but a single file comes to any Python
+        found = ".".join(map(str, sys.version_info[:2]))
+        sys.exit(f"bpipe: needs Python 3.11 or later, and this is {found}")
     # From here on ^C ends the process without a traceback, during the imports too; and a signal
     # that asks for something before the session can answer does not end it.
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:

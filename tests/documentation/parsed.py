@@ -12,7 +12,7 @@ from typing import Final
 from tests.documentation.commands import Line
 
 # No other programs: a kernel module, a daemon, a cluster, and what brings packages.
-PROGRAMS: Final = ("zfs", "docker", "kubectl", "pipx", "uv")
+PROGRAMS: Final = ("zfs", "docker", "kubectl", "pipx", "uv", "make")
 
 _RECORD: Final = """#!{python} -IS
 import json, sys
