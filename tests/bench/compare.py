@@ -83,8 +83,8 @@ WAYS: Final = (
         needs=("mscp",),
     ),
     Way(
-        "bbcp -a",
-        "exec bbcp -n -a {there} -S bbcp -T 'ssh -F {conf} -l %U %H {there}/bbcp'"
+        "bbcp -a -k",
+        "exec bbcp -n -k -a {there} -S bbcp -T 'ssh -F {conf} -l %U %H {there}/bbcp'"
         " {image} {far}:{there}/FILE",
         needs=("bbcp",),
     ),
@@ -179,7 +179,6 @@ class Place:
 
     def clear(self) -> None:
         """Nothing of the file is there."""
-        self._words["port"] = free_port()
         for path in (*self.file.parent.glob("*FILE*"), *self.image.parent.glob("image.*")):
             path.unlink()
 
@@ -187,6 +186,7 @@ class Place:
         """Start the listener of this way, if it has one."""
         if not way.receive:
             return None
+        self._words["port"] = free_port()
         receiver = children.start(self._command(self._far, way.receive))
         wait_listening(receiver, port=int(str(self._words["port"])))
         return receiver
@@ -248,9 +248,7 @@ def _suffer(way: Way, place: Place) -> Sample:
         sender = place.send(way.send, children)
         wait(lambda: road.crossed - before > size // 2 or sender.ended(0), LIMIT)
         place.cut()
-        status = _status(way, sender)
-        if receiver is not None:
-            receiver.ended(PATIENCE)
+        status = _status(way, sender, receiver)
         sample = {"status": status, "whole": place.whole}
         runs = 1
         while status and runs < RUNS:
@@ -264,12 +262,15 @@ def _suffer(way: Way, place: Place) -> Sample:
 def _again(way: Way, place: Place) -> int:
     """Run it once more; returns its exit status."""
     with Children() as children:
-        place.receive(way, children)
-        return _status(way, place.send(way.again or way.send, children))
+        receiver = place.receive(way, children)
+        return _status(way, place.send(way.again or way.send, children), receiver)
 
 
-def _status(way: Way, sender: Child) -> int:
+def _status(way: Way, sender: Child, receiver: Child | None) -> int:
+    """What the sender says, when both have ended, or the receiver does not."""
     if not sender.ended(LIMIT):
         raise Stuck(f"{way.name} does not end; it said: {sender.said}")
+    if receiver is not None:
+        receiver.ended(PATIENCE)
     status: int = sender.popen.wait()
     return status
