@@ -39,20 +39,22 @@ class Lender:
         return lent
 
     def limited(self) -> Lender:
-        """The same at the session's rate."""
+        """The same at the session's rate, which may have changed."""
         return LimitedLender(self._session, self._frames)
 
 
 class LimitedLender(Lender):
     """No faster than the session's rate, and what is not of the stream goes first.
 
-    A link asks again as soon as something has gone: what is missing then has gone just now.
+    A link asks again as soon as something has gone: what is missing then has gone just now. A frame
+    that has begun when the rate changes goes on as if there were none: it is small for the old one,
+    and all else would wait for it at the new one, perhaps for minutes.
     """
 
     def __init__(self, session: Session, frames: Frames) -> None:
         super().__init__(session, frames)
         self._rate = session.rate
-        self._said = self._rate.own.rate if self._rate.own is not None else 0
+        self._said = self._own
         self._unpaid = 0  # bytes of a frame that was lent, which are not on the link yet
 
     def lend(self, lent: Views, now: float, most: int = LARGEST_PAYLOAD) -> Views:
@@ -72,10 +74,17 @@ class LimitedLender(Lender):
     def again(self, lent: Views, now: float) -> Views:
         rest = sum(map(len, lent))
         self._pay(rest, now)
+        if self._said != self._own:
+            self._unpaid = 0
         return _first(lent, self._rate.allow(rest, now)) if self._unpaid else lent
 
     def limited(self) -> Lender:
+        self._unpaid = 0
         return self
+
+    @property
+    def _own(self) -> int:
+        return 0 if self._rate.own is None else self._rate.own.rate
 
     def _pay(self, rest: int, now: float) -> None:
         """So many bytes are left of what was lent."""
@@ -85,11 +94,10 @@ class LimitedLender(Lender):
 
     def _say_change(self, lent: Views) -> None:
         """The peer is to know what this end's rate is by now."""
-        own = self._rate.own
-        if own is not None and own.rate != self._said:
-            self._said = own.rate
-            self._session.log(">", f"{Kind.RATE.name} {own.rate}")
-            lent.append(memoryview(self._frames.pack(Kind.RATE, own.rate)))
+        if self._said != self._own:
+            self._said = self._own
+            self._session.log(">", f"{Kind.RATE.name} {self._said}")
+            lent.append(memoryview(self._frames.pack(Kind.RATE, self._said)))
 
 
 def lender(session: Session, frames: Frames) -> Lender:

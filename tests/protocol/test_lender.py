@@ -237,6 +237,25 @@ def test_what_has_begun_when_a_rate_comes_goes_on_as_it_was() -> None:
     assert line.total == pytest.approx((16 << 10) + BURST * SLOWEST, abs=100)
 
 
+@pytest.mark.parametrize("whose", ["own", "the peer's"])
+def test_a_frame_that_has_begun_when_the_rate_falls_holds_nothing_up(whose: str) -> None:
+    bucket = Bucket(10 << 20)
+    session = make(bytes(BUFFER), buffer_size=BUFFER, bucket=bucket)
+    join(session, MUCH, Frames())
+    line = Line(session)
+    line.takes = 1000
+    line.flush()
+    if whose == "own":
+        bucket.change(SLOWEST)
+    else:
+        hear(session, RATE(SLOWEST))
+    hear(session, PING(7))
+    line.takes = 1 << 40
+    line.run(NOW + 0.05)
+    assert PONG(7) in heard(line.out, Frames())
+    assert line.total <= (10 << 20) * GRAIN + 0.1 * SLOWEST + 100
+
+
 def test_a_session_that_fails_says_so_behind_a_frame_that_has_begun() -> None:
     session = start(SLOWEST)
     line = Line(session)

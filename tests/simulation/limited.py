@@ -61,6 +61,7 @@ class Limited:
         self.sleepy = rng.random() < 0.2
         self._log = log
         self._turns = 0
+        self._waiting: list[tuple[Process, int]] = []  # whose rate changes when a frame has begun
         self._weathers: list[Weather] = []
         self._kind = Kind.of(seed)._replace(secret=self.secret)
         self.rate = int(SLOWEST * (FASTEST / SLOWEST) ** rng.random())
@@ -180,7 +181,8 @@ class Limited:
     def _plan(self) -> None:
         rng = self.rng
         for _ in range(rng.choice((0, 0, 1, 2, 4))):
-            self._at(rng.random() * min(self._seconds, 20.0), self._change, *self._other_rate())
+            when, midway = rng.random() * min(self._seconds, 20.0), rng.random() < 0.5
+            self._at(when, self._wait if midway else self._change, *self._other_rate())
         if not self.plenty and rng.random() < 0.4:
             for _ in range(rng.randint(1, 3)):
                 self._at(rng.random() * self._seconds, rng.choice(self.ends).reconnect)
@@ -196,6 +198,17 @@ class Limited:
         process = rng.choice([each for each in self.processes if each.bucket is not None])
         faster, slower = min(FASTEST, 9 * self.rate), max(SLOWEST, self.rate // 9)
         return process, rng.choice((faster, slower, slower, SLOWEST, self.rate, 0))
+
+    def _wait(self, process: Process, rate: int) -> None:
+        """Change it when a frame has begun, a little later."""
+        self._waiting.append((process, rate))
+
+    def _look_who_waits(self) -> None:
+        for process, rate in self._waiting[:]:
+            senders = [*process.ends, *(each.peer for each in process.ends)]
+            if any(each.midway for each in senders):
+                self._waiting.remove((process, rate))
+                self._change(process, rate)
 
     def _change(self, process: Process, rate: int) -> None:
         if process.bucket is not None and not process.gone and rate != process.rate:
@@ -236,6 +249,8 @@ class Limited:
         if self.world.turns > self._turns:
             self._turns = self.world.turns
             self.judge.look()
+            if self._waiting:
+                self._look_who_waits()
 
     def dispose(self) -> None:
         """Let go of everything."""

@@ -15,7 +15,7 @@ from bpipe.errors import ProtocolError, SessionEnded
 from bpipe.net.source import LinkSource
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
-from bpipe.protocol.rate import Bucket
+from bpipe.protocol.rate import SMALLEST_FRAME, Bucket
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import HEADER_SIZE, Kind
@@ -235,6 +235,16 @@ class End:
             if not frame.left:
                 self._frames.popleft()
             self.watcher.left(self, frame, part)
+
+    def release(self) -> None:
+        """The rate has changed: what has begun goes on without one."""
+        for frame in self._frames:
+            frame.free = True
+
+    @property
+    def midway(self) -> bool:
+        """Whether there is more to come of a frame of the stream that has begun, and is large."""
+        return any(each.kind in STREAM and each.left > SMALLEST_FRAME for each in self._frames)
 
     @property
     def stuck(self) -> bool:

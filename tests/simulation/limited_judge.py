@@ -99,6 +99,7 @@ class EndJudge:
             self.owe(Kind.PONG, number)
         elif kind is Kind.RATE:
             self._told.change(number, self._world.now)
+            self.end.release()
             self._note(number)
 
     def owe(self, kind: Kind, number: int, after: float = 0.0) -> None:
@@ -167,6 +168,7 @@ class ProcessJudge:
         self._meter.change(self.process.rate, self._world.now)
         for end in self.ends:
             end.note_limit()
+            end.end.release()
 
     def left(self, end: EndJudge, frame: Frame, count: int) -> None:
         """So many bytes of a frame are on the wire."""
