@@ -234,7 +234,8 @@ class Disk:
         rng = self._rng
         for change in self._changes[: rng.randint(0, len(self._changes))]:
             _apply(self._on_disk, change)
-        for inode in {*self.names.values(), *self._on_disk.values()}:
+        inodes = {*self.names.values(), *self._on_disk.values()}
+        for inode in sorted(inodes, key=lambda each: each.number):
             inode.lose_power(rng)
             inode.unsynced_since = None
         self.names = dict(self._on_disk)

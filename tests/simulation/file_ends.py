@@ -208,7 +208,7 @@ class Receiver(Process):
         self, number: int, world: World, order: Order, disk: Disk, rng: random.Random
     ) -> None:
         self.system = System(disk, self._wait)
-        self.called: Callable[[str], None] = lambda what: None
+        self.called: Callable[[str], bool] = lambda what: False
         self.refused: str | None = None  # why it did not even begin
         self.target: Target | None = None
         self._disk = disk
@@ -259,10 +259,10 @@ class Receiver(Process):
 
     def _wait(self, what: str, seconds: float) -> None:
         """A call is made."""
-        self.called(what)
+        hit = self.called(what)
         thread = current()
         if thread is not None:
-            if seconds or self._rng.random() < 0.2:
+            if seconds or hit or self._rng.random() < 0.2:
                 thread.sleep(seconds)
         elif self.in_session:
             self.wrong = self.wrong or f"{self.name}: the disk holds up the loop: {what}"

@@ -20,6 +20,7 @@ CALLS = (  # to the system, and how many of them are made before something happe
     ("any", 100), ("write", 20), ("write", 4), ("read", 10), ("sync", 4), ("rename", 1),
     ("truncate", 1), ("chmod", 1), ("sync data", 3), ("copy", 5), ("punch", 3),
 )  # fmt: skip
+OF_THE_FILE = ("copy", 3), ("copy", 3), ("read", 8), ("sync data", 3), ("lstat", 3), ("rename", 1)
 
 
 class Trouble:
@@ -48,7 +49,7 @@ class Trouble:
 
     def _plan_one(self, event: Event, how: float) -> None:
         rng, files = self._rng, self._files
-        if how < 0.4:
+        if how < 0.4 or event == self._change:
             self._plan_at_call(event)
         elif how < 0.8:
             self._cues.append((rng.randint(0, len(files.stream)), event))
@@ -59,7 +60,7 @@ class Trouble:
 
     def _plan_at_call(self, event: Event) -> None:
         """Just before a call to the system, or just after it."""
-        what, most = self._rng.choice(CALLS)
+        what, most = self._rng.choice(OF_THE_FILE if event == self._change else CALLS)
         self._at_calls.append((what, self._rng.randint(1, most), event))
 
     # --- when ---
@@ -71,11 +72,11 @@ class Trouble:
                 self._cues.remove(cue)
                 self._files.world.at(self._files.world.now, self._happen, cue[1])
 
-    def called(self, receiver: Receiver, what: str) -> None:
-        """A process has made a call to the system, and is about to hear of it."""
-        files = self._files
+    def called(self, receiver: Receiver, what: str) -> bool:
+        """A process makes a call to the system; returns whether something may come before it."""
+        files, hit = self._files, False
         if files.calm or not receiver.in_session:
-            return
+            return hit
         before, self._at_calls = self._at_calls, []
         for kind, left, event in before:
             now = left - (kind in ("any", what))
@@ -84,6 +85,8 @@ class Trouble:
             else:
                 delay = self._rng.choice((0.0, 0.0, 0.001, 0.1))
                 files.world.at(files.world.now + delay, self._happen, event)
+                hit = self._rng.random() < 0.7
+        return hit
 
     def _happen(self, event: Event) -> None:
         if self._files.calm or self._files.settled:
@@ -160,9 +163,9 @@ class Trouble:
         """Somebody else writes to the file, or puts another one in its place."""
         inode, rng = self._files.disk.names.get(NAME), self._rng
         data = make_stream(rng, rng.choice((10, len(self._files.stream))))
-        if inode is not None and rng.random() < 0.5 and inode.data:
+        if inode is not None and rng.random() < 0.7 and inode.data:
             part = len(self._files.disk.seen(PART) or b"")  # what lies beyond may be taken from it
-            begin = min(part, len(inode.data) - 1) if rng.random() < 0.7 else 0
+            begin = min(part, len(inode.data) - 1) if rng.random() < 0.8 else 0
             inode.write(rng.randrange(begin, len(inode.data)), b"changed")
         else:
             inode = self._files.disk.put(NAME, data)

@@ -226,6 +226,21 @@ def test_a_sync_that_fails_loses_what_it_was_to_write() -> None:
     assert machine.disk.seen("a") != b"new" * 1000
 
 
+def test_what_a_power_cut_leaves_depends_on_nothing_but_the_seed() -> None:
+    def left() -> list[bytes | None]:
+        machine = Machine(sector=1)
+        names = "abcdefgh"
+        numbers = {name: machine.open(name) for name in names}
+        machine.system.sync(machine.folder)
+        for name, number in numbers.items():
+            machine.write(number, name.encode() * 100)
+        machine.disk.lose_power()
+        return [machine.disk.seen(name) for name in names]
+
+    first, others = left(), [left() for _ in range(5)]  # which lie elsewhere in memory
+    assert others == [first] * 5
+
+
 # --- threads ---
 
 

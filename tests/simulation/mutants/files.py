@@ -93,7 +93,7 @@ def _cut_after_the_rename(patch: Patch) -> None:
 @file_mutant
 def _ignore_other_files(patch: Patch) -> None:
     """a base that somebody else has changed meanwhile taken for the old one"""
-    patch.setattr(Target, "_require_same", lambda self: None)
+    patch.setattr(Target, "_has_same_base", lambda self: True)
 
 
 @file_mutant
@@ -162,8 +162,9 @@ def _believe_a_journal(patch: Patch) -> None:
         journal = system.disk.__dict__.setdefault("journal", {})
         if self._target.part in system.opened:
             data = system.opened[self._target.part].inode.data
-            for number in range(self.at // block):
+            for number in range(getattr(self, "noted", 0), self.at // block):
                 journal[block, number] = sha256(data[number * block :][:block]).digest()
+            self.noted = self.at // block
         return moved
 
     def believe(self: Any, number: int) -> bytes:
