@@ -318,7 +318,7 @@ def test_a_stream_to_a_file_has_three_numbers(
     """At both ends, in eighty columns."""
     content = bytearray(bytes(pattern(0, MIB)) * 12)
     (tmp_path / "FILE").write_bytes(content)
-    content[5 * MIB] ^= 1
+    content[-1] ^= 1  # the last block differs: with it goes what is the same before it
     os.mkfifo(tmp_path / "data")
     receiver, sender = terminal(80), terminal(80)
     receiver.enter(f"bpipe listen {path} --output {tmp_path / 'FILE'}")
