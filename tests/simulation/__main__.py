@@ -36,13 +36,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="how many to run")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--step", type=int, default=1, help="from one to the next: 60 is a kind")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("-v", "--verbose", action="store_true", help="with its log: < > = %% !")
     options = parser.parse_args()
     if options.seed is not None:
         return replay(options.seed, verbose=options.verbose)
-    return run_many(options.first, options.seeds, options.jobs)
+    seeds = range(options.first, options.first + options.seeds * options.step, options.step)
+    return run_many(seeds, options.jobs)
 
 
 def replay(seed: int, *, verbose: bool) -> int:
@@ -63,7 +65,7 @@ def replay(seed: int, *, verbose: bool) -> int:
     return 0
 
 
-def run_many(first: int, count: int, jobs: int) -> int:
+def run_many(seeds: range, jobs: int) -> int:
     """Run seeds side by side; returns the exit status."""
     began = shown = time.monotonic()
     done = links = 0
@@ -71,7 +73,7 @@ def run_many(first: int, count: int, jobs: int) -> int:
     special: Counter[str] = Counter()
     failures: list[str] = []
     with multiprocessing.Pool(jobs, initializer=set_up) as pool:
-        for result in pool.imap_unordered(run_batch, batches(first, count)):
+        for result in pool.imap_unordered(run_batch, batches(seeds)):
             done += result.passed + len(result.failures)
             links += result.links
             virtual += result.seconds
@@ -82,9 +84,10 @@ def run_many(first: int, count: int, jobs: int) -> int:
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
                 rate = done / (shown - began)
-                print(f"{done} of {count} seeds, {rate:.0f} per second", flush=True)
+                print(f"{done} of {len(seeds)} seeds, {rate:.0f} per second", flush=True)
     took = time.monotonic() - began
-    print(f"seeds {first} to {first + count - 1} in {took:.0f} s: {count / took:.0f} per second")
+    pace = len(seeds) / took
+    print(f"seeds {seeds[0]} to {seeds[-1]} in {took:.0f} s: {pace:.0f} per second")
     print(f"{links} links, {virtual / 3600:.1f} hours of virtual time")
     print(
         "many at one listener, or a file: "
@@ -100,10 +103,10 @@ def set_up() -> None:
     gc.freeze()
 
 
-def batches(first: int, count: int) -> Iterator[range]:
+def batches(seeds: range) -> Iterator[range]:
     """The seeds, in pieces."""
-    for start in range(first, first + count, BATCH):
-        yield range(start, min(start + BATCH, first + count))
+    for start in range(0, len(seeds), BATCH):
+        yield seeds[start : start + BATCH]
 
 
 def run_batch(seeds: range) -> Result:
