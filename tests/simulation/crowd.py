@@ -26,7 +26,7 @@ from tests.simulation.network import Network
 from tests.simulation.visitors import MANNERS, Caller, Order
 from tests.simulation.weather import Weather
 
-FINISHED_WITHIN = 1500.0  # seconds: all callers, once the faults are over
+FINISHED_WITHIN = 600.0  # seconds: all callers, once the faults are over; few take 130
 ENDED_WITHIN = 400.0  # seconds: a server that was stopped, after its last caller has left
 AFTERWARDS = 3.0  # seconds in which what was refused has gone, too
 GIVE_UP_AFTER = 200.0  # seconds, once the faults are over: longer than there were any

@@ -33,12 +33,13 @@ def test_a_seed_that_once_found_a_bug(seed: int) -> None:
 
 
 def test_the_fixed_seeds() -> None:
-    for seed in range(150):
-        run_seed(seed)
+    for seed in range(100):
+        if seed % limited.PERIOD != limited.PLACE:  # these take long, and have their own test
+            run_seed(seed)
 
 
 def test_many_at_one_listener() -> None:
-    for number in range(10, 25):
+    for number in range(10, 20):
         run_seed(PLACE + number * PERIOD)
 
 

@@ -95,7 +95,7 @@ def _ignore_the_window(patch: Patch) -> None:
 @mutant
 def _make_frames_large(patch: Patch) -> None:
     """a frame as large as it can be, whatever the link has carried"""
-    patch.setattr(Pace, "limit", lambda self, sent, acked, now: LARGEST_PAYLOAD)
+    patch.setattr(Pace, "limit", lambda self, sent, acked, now, most=LARGEST_PAYLOAD: most)
 
 
 @mutant
