@@ -12,7 +12,7 @@ from typing import Final
 
 from bpipe.errors import BpipeError, Busy, NobodyListens, NotConnected, SessionEnded
 from bpipe.protocol.ending import Phase, not_connected
-from bpipe.protocol.patience import UNKNOWN_FOR, UNKNOWN_LINGER
+from bpipe.protocol.patience import DESERTED, UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.session import Session
 from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.protocol.wire import FILE, Admission, Hello, Opening, Verdict
@@ -32,7 +32,10 @@ _REFUSALS: Final = {
     Admission.RANGE: "the listener stands at another place in the stream",
     Admission.BUSY: "the listener is busy",
     Admission.VERSION: OTHER_VERSION,
-    Admission.FULL: "the listener takes no more callers for now",
+    Admission.FULL: (
+        f"the listener takes no more callers for now, or waits {DESERTED:.0f} s for a sender"
+        " that is away"
+    ),
 }
 
 _FOREIGN: Final = (Admission.UNKNOWN, Admission.VERSION)  # what somebody else would say, too

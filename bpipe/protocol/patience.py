@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+DESERTED: Final = 10.0  # seconds without a link, after which a sender is not waited for alone
 GRACE: Final = 10.0  # seconds that a limit is extended by if it ran out while the machine slept
 LATE: Final = 1.0  # seconds: a limit noticed later than this ran out while the machine slept
 UNCONFIRMED_LINGERS: Final = 10  # for an end that lacks only the acknowledgement of its end mark,

@@ -16,12 +16,12 @@ from typing import Final
 
 from bpipe.errors import Forged, LinkLost, SessionLost
 from bpipe.protocol.ending import MOVING, Phase
+from bpipe.protocol.patience import DESERTED
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import FILE, NEEDS, Admission, Hello, Opening
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
-DESERTED: Final = 10.0  # seconds without a link, after which a sender is not waited for alone
 SURE: Final = 1.5  # heartbeats in which a sender was heard that is there
 SUPERSEDED: Final = "superseded"  # the code of the failure of a session that has given way
 

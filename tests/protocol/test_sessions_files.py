@@ -6,9 +6,10 @@ import pytest
 
 from bpipe.errors import LinkLost, SessionLost
 from bpipe.protocol.ending import Phase
+from bpipe.protocol.patience import DESERTED
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.sessions import DESERTED, SUPERSEDED, Sessions
+from bpipe.protocol.sessions import SUPERSEDED, Sessions
 from bpipe.protocol.sessions import deserted as gone
 from bpipe.protocol.terms import SMALLEST_WINDOW
 from bpipe.protocol.wire import FILE, RECORDS, Admission, Kind, Reason, Verdict
