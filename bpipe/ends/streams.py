@@ -55,14 +55,18 @@ def take_streams() -> Streams:
     return streams
 
 
-def silence_stderr_within_data(streams: Streams) -> None:
+def silence_stderr_within_data(streams: Streams) -> int | None:
     """Put /dev/null in the place of a stderr that goes where stdout goes, unless to a terminal.
 
     What is said there, by us or by Python, would be in the midst of the data: ``> file 2>&1`` in a
-    crontab means that, and nohup(1) does it by itself.
+    crontab means that, and nohup(1) does it by itself. Returns what it was, for the case that there
+    is no data; a reader of stdout sees no end before that is closed, too.
     """
-    if stderr_goes_with(streams.stdout):
-        _put_null(2, os.O_WRONLY)
+    if not stderr_goes_with(streams.stdout):
+        return None
+    aside = os.dup(2)
+    _put_null(2, os.O_WRONLY)
+    return aside
 
 
 def stderr_goes_with(stdout: int) -> bool:

@@ -58,6 +58,8 @@ class PipeWatch(Watch):
             self._introduce(engine.status().peer, exposed=exposed, sealed=sealed)
             strangers = Strangers(self._reporter.tell)
             looks.append(lambda status: strangers.look(status.refused))
+        if self._aside is not None:
+            looks.append(self._look_for_data)
         self._looks, self._listens = looks, listens
         self._tell_of(engine)
         if self.draws:
@@ -70,6 +72,10 @@ class PipeWatch(Watch):
         self._story.give_way()
         self._meter = Meter(self._size, clock())
         self._tell_of(engine)
+
+    def _look_for_data(self, status: Status) -> None:
+        if status.received or status.peer_finished:
+            self._data()
 
     def _tell_of(self, engine: Engine) -> None:
         self._engine, teller = engine, self._teller()
@@ -156,4 +162,6 @@ class PipeWatch(Watch):
         filed: FileOutcome | None = None,
     ) -> None:
         """Tell how it ended; failures that nobody has asked for, to those who want quiet, too."""
+        if failure is not None and not status.received:
+            self._no_data()
         self._story.conclude(failure, status, exit_status, interrupted=interrupted, filed=filed)

@@ -90,6 +90,10 @@ class Terminal:
         if self._thread.do(partial(self._clear, erased)):
             erased.wait(SUSPENSION)
 
+    def turn_to(self, descriptor: int) -> None:
+        """Let stderr be this, for what is said from now on; closes it."""
+        self._thread.do(partial(self._turn_to, descriptor), last=True)
+
     def close(self) -> None:
         """Erase the status line, and wait a moment for everything to be written."""
         self._thread.do(partial(self._clear, threading.Event()), last=True)
@@ -108,6 +112,11 @@ class Terminal:
         self._picture = None
         self._write(self._erase())
         erased.set()
+
+    def _turn_to(self, descriptor: int) -> None:
+        self._clear(threading.Event())
+        os.dup2(descriptor, STDERR)
+        os.close(descriptor)
 
     def _write(self, text: str) -> None:
         if text and self._midway:

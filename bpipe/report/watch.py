@@ -28,6 +28,7 @@ class Watch(ABC):
         self._settings = settings
         self._stdout = stdout
         self._size = size
+        self._aside: int | None = None
         self._terminal = Terminal()
         self._reporter = Reporter(settings.level, self._terminal)
 
@@ -74,6 +75,22 @@ class Watch(ABC):
             level = Level.VERBOSE if self._settings.log else Level.NORMAL
             repeat(lambda: report(level), interval)
 
+    def keep_aside(self, stderr: int | None) -> None:
+        """This was stderr before it was silenced, if it was: the data goes there, too."""
+        self._aside = stderr
+
+    def _no_data(self) -> None:
+        """It failed before there was any, and none will come: what is said now is heard."""
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            self._terminal.turn_to(aside)
+
+    def _data(self) -> None:
+        """There is some, or its end: nothing but stdout itself must hold that open."""
+        aside, self._aside = self._aside, None
+        if aside is not None:
+            os.close(aside)
+
     @abstractmethod
     def report(self, level: Level) -> None:
         """Tell where things stand, to people from this level on."""
@@ -107,6 +124,7 @@ class Watch(ABC):
 
     def refuse(self, status: int, reason: str, code: str) -> int:
         """Tell that there is nothing to run; returns the exit status."""
+        self._no_data()
         self._reporter.tell(Done(status, reason, code, from_="bpipe"), Level.QUIET)
         return status
 

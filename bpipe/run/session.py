@@ -154,10 +154,10 @@ def run_session(
     manner = AS_SSH if wanted.host else Manner()
     try:
         streams = take_streams()
-        if wanted.writes_stdout and not wanted.host:  # else what the command says goes there, too
-            silence_stderr_within_data(streams)
         require_descriptors()
         watch = _watch(settings, streams, wanted)
+        if wanted.writes_stdout and not wanted.host:  # else what the command says goes there, too
+            watch.keep_aside(silence_stderr_within_data(streams))
     except LACKING as error:
         return cannot_begin(error, manner.failed)
     process = Process(watch, manner=manner, rate=settings.rate)

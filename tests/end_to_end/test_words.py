@@ -53,17 +53,54 @@ def test_a_file_that_gets_both_has_the_data_alone(
     assert file.read_bytes() == bytes(pattern(0, MIB))
 
 
-def test_a_run_that_fails_says_nothing_into_the_data_either(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "redirections", "status", "said"),
+    [
+        ("connect -q --connect-timeout 0 127.0.0.1:PORT", "> FILE 2>&1", 3, "connection refused; "),
+        ("connect 192.0.2.1:7", "2>&1 | cat > FILE", 0, "192.0.2.1:7 is not loopback, and "),
+        ("listen 0.0.0.0:0", "> FILE 2>&1", 2, "0.0.0.0:0 is not loopback, and "),
+    ],
+)
+def test_a_run_that_fails_before_there_was_data_says_why(
+    start: Start, tmp_path: Path, arguments: str, redirections: str, status: int, said: str
+) -> None:
     file = tmp_path / "backup"
-    caller = start.bpipe(
-        "connect",
-        f"127.0.0.1:{free_port()}",
-        "--connect-timeout",
-        "0",
-        shell=f'"$@" > {file} 2>&1',
-    )
-    assert caller.wait() == 3
-    assert file.read_bytes() == b""
+    words = arguments.replace("PORT", str(free_port())).split()
+    failing = start.bpipe(*words, shell=f'"$@" {redirections.replace("FILE", str(file))}')
+    assert failing.wait() == status
+    (line,) = file.read_text().splitlines()
+    assert line.startswith("bpipe: ")
+    assert said in line
+
+
+def test_a_run_that_fails_says_nothing_into_the_data(
+    start: Start, path: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "backup"
+    listener = start.bpipe("listen", str(path), shell=f'exec "$@" > {file} 2>&1')
+    until(path.exists, "the listener")
+    caller = start.bpipe("connect", str(path), stdin=PIPE)
+    caller.stdin.write(bytes(pattern(0, 10)))
+    caller.stdin.flush()
+    until(lambda: file.stat().st_size == 10, "the data")
+    caller.signal(signal.SIGINT)
+    assert listener.wait() == 1
+    assert file.read_bytes() == bytes(pattern(0, 10))
+
+
+def test_the_end_of_an_empty_stream_is_seen_where_stderr_goes_there_too(
+    start: Start, path: Path, tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+    shell = f'"$@" 2>&1 | (cat; touch {ended})'
+    listener = start.bpipe("listen", str(path), stdin=PIPE, shell=shell)
+    until(path.exists, "the listener")
+    caller = start.bpipe("connect", str(path), stdin=PIPE)
+    caller.feed(0)
+    until(ended.exists, "the end")
+    assert listener.running
+    listener.feed(0)
+    assert finish(caller, listener) == [0, 0]
 
 
 def test_who_only_sends_may_log_to_where_stdout_goes(

@@ -176,6 +176,21 @@ def test_clearing_waits_until_it_is_erased() -> None:
         terminal.close()
 
 
+def test_what_is_said_from_some_moment_on_goes_elsewhere_without_a_trace_of_the_line() -> None:
+    reader, writer = os.pipe()
+    with stderr_as_a_terminal() as sent:
+        terminal = Terminal()
+        terminal.show(picture())
+        assert DRAWN in sent()
+        terminal.turn_to(writer)
+        assert sent() == ERASE
+        terminal.say("a line")
+        terminal.close()
+    assert os.read(reader, 100) == b"a line\n"
+    assert os.read(reader, 100) == b""
+    os.close(reader)
+
+
 def test_words_after_half_a_line_of_data_begin_a_new_one() -> None:
     with stderr_as_a_terminal() as sent:
         terminal = Terminal()
