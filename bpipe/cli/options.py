@@ -225,7 +225,7 @@ class Tuning(NamedTuple):
         try:
             return None if self.rate is None else values.bucket(self.rate)
         except ValueError as error:
-            raise typer.BadParameter(str(error)) from None
+            raise typer.BadParameter(f"--rate: {error}") from None
 
 
 class Report(NamedTuple):

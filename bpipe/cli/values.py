@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
 
 LARGEST_BUFFER: Final = _SIZES["T"]
+FASTEST: Final = _SIZES["T"]  # bytes a second
 MOST_SESSIONS: Final = 10_000
 SHORTEST_HEARTBEAT: Final = 0.05
 SHORTEST_INTERVAL: Final = 0.1
@@ -125,7 +127,7 @@ def bucket(text: str) -> Bucket:
     from bpipe.run.rate import RateFile
 
     if text.startswith("@"):
-        return RateFile(text[1:], _rate)
+        return RateFile(os.path.expanduser(text[1:]), _rate)  # behind an @ no shell has done it
     return Bucket(_rate(text))
 
 
@@ -133,6 +135,8 @@ def _rate(text: str) -> int:
     value = size(text)
     if value and value < _SIZES["K"]:
         raise ValueError(f"a rate of {text} is too low: at least 1K")
+    if value > FASTEST:
+        raise ValueError(f"a rate of {text} is too high: at most 1T; 0 is without any")
     return value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -14,6 +15,8 @@ from bpipe.report.watch import Watch, repeat
 
 LOOK: Final = 1.0  # seconds between two looks at the file
 LONGEST: Final = 100  # bytes that are read of it
+
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Seen = tuple[int, ...]  # what the system says of a file, which changes with its content
 
@@ -28,14 +31,21 @@ class RateFile(Bucket):
         self.path = path
         self._parse = parse
         self._seen = self._look()
+        self._unread = ""  # why it could not be read the last time
         super().__init__(self._read())
 
     def look(self) -> bool:
         """Read it if it has changed; returns whether the rate has. ValueError as above, once."""
-        before, seen = self.rate, self._look()
+        before, seen, unread = self.rate, self._look(), self._unread
         if seen != self._seen:
             self._seen = seen
-            self.change(self._read())
+            try:
+                self.change(self._read())
+                self._unread = ""
+            except ValueError as error:
+                self._unread = str(error)
+                if self._unread != unread:
+                    raise
         return self.rate != before
 
     def _look(self) -> Seen:
@@ -47,12 +57,18 @@ class RateFile(Bucket):
 
     def _read(self) -> int:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb", buffering=0) as file:
-                data = file.read(LONGEST + 1)
+            descriptor = os.open(self.path, _READ)
+            try:
+                if not stat.S_ISREG(
+                    os.fstat(descriptor).st_mode
+                ):  # nor would it say the same again
+                    raise ValueError(f"{self.path}: it is no file")
+                data = os.read(descriptor, LONGEST + 1)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise ValueError(f"{self.path}: {explain(error)}") from None
-        text = (data or b"").decode(errors="replace").strip()
+        text = data.decode(errors="replace").strip()
         try:
             return self._parse(text) if text else 0
         except ValueError as error:

@@ -57,7 +57,12 @@ def test_what_the_file_says(path: Path, text: str, number: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("much", "'much' is not a size"), ("1023", "too low"), ("9" * 200, "is not a size")],
+    [
+        ("much", "'much' is not a size"),
+        ("1023", "too low"),
+        ("9" * 200, "is not a size"),
+        ("9" * 15 + "T", "too high"),
+    ],
 )
 def test_a_file_that_has_no_rate_cannot_be_begun_with(path: Path, text: str, why: str) -> None:
     path.write_text(text)
@@ -69,6 +74,50 @@ def test_a_file_that_is_not_there_cannot_be_begun_with(path: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match="no such file"):
         of(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "device"])
+def test_what_is_no_file_has_no_rate_and_takes_no_descriptor(path: Path, kind: str) -> None:
+    """What a pipe says is gone when it was read, and may be somebody else's."""
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    lowest = os.dup(0)
+    os.close(lowest)
+    with pytest.raises(ValueError, match=f"^{path}: it is no file"):
+        of(path)
+    after = os.dup(0)
+    os.close(after)
+    assert after == lowest
+
+
+def test_one_in_the_home_directory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert values.bucket("@~/rate").rate == 2 * K
+
+
+def test_the_same_reason_is_told_once(path: Path) -> None:
+    bucket = of(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="it is no file"):
+        bucket.look()
+    for each in range(3):
+        (path / str(each)).touch()
+        assert not bucket.look()
+    for each in range(3):
+        (path / str(each)).unlink()
+    path.rmdir()
+    path.write_text("2K")
+    assert not bucket.look()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="it is no file"):
+        bucket.look()
 
 
 def test_it_is_read_again_when_it_has_changed_and_not_before(path: Path) -> None:
