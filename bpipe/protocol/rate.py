@@ -20,6 +20,7 @@ from bpipe.errors import ProtocolError
 from bpipe.protocol.wire import LARGEST_PAYLOAD
 
 SLOWEST: Final = 1 << 10  # bytes a second: less is no rate
+FASTEST: Final = (1 << 64) - 1  # more cannot be told to the peer
 SMALLEST_FRAME: Final = 256  # bytes that a frame may have at any rate, with all that is around it
 BURST: Final = 0.04  # seconds: in each second it is at most 1.04 of the rate, and what is free
 GRAIN: Final = 0.01
@@ -39,6 +40,8 @@ class Bucket:
         """From now on it is this one. ValueError if it cannot be one."""
         if rate and rate < SLOWEST:
             raise ValueError(f"{rate} bytes a second are too few: at least {SLOWEST}, or 0")
+        if rate > FASTEST:
+            raise ValueError(f"{rate} bytes a second are too many: at most {FASTEST}, or 0")
         self.rate, self._line = rate, -math.inf
 
     def holds(self, now: float) -> int:
