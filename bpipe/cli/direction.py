@@ -47,8 +47,7 @@ class Direction(NamedTuple):
     def require_apart(self, log: str | None) -> None:
         """Nothing else is to be written to the file."""
         if log is not None and (output := self.path()) is not None:
-            path = os.path.abspath(log)
-            if path in (os.path.abspath(output), os.path.abspath(f"{output}.part")):
+            if _place(log) in (_place(output), _place(f"{output}.part")):
                 raise typer.BadParameter("--log-json needs another file than --output")
 
     def path(self) -> str | None:
@@ -60,3 +59,9 @@ class Direction(NamedTuple):
         if self.output.startswith("~/"):
             return os.path.expanduser(self.output)  # behind a = no shell has done it
         return self.output
+
+
+def _place(path: str) -> str:
+    """The same for all names of one folder. What is in it is no link, neither log nor file."""
+    folder, name = os.path.split(path)
+    return os.path.join(os.path.realpath(folder), name)

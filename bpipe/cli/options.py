@@ -250,10 +250,11 @@ class Report(NamedTuple):
     ] = None
     log_json: Annotated[
         str | None,
-        text(
+        option(
+            values.log,
             "--log-json",
-            metavar="FILE",
-            help="Append the events as JSON; - is stderr.",
+            "FILE",
+            "Append the events as JSON; - is stderr.",
             panel=SHOWN,
         ),
     ] = None

@@ -61,6 +61,11 @@ def when(text: str) -> When:
         raise ValueError(f"{text!r} is not one of {', '.join(When)}") from None
 
 
+def log(text: str) -> str:
+    """The path of a file; where it comes from the environment no shell has looked at it."""
+    return os.path.expanduser(text) if text.startswith("~/") else text
+
+
 def name(text: str) -> str:
     """The name of a pipe."""
     from bpipe.protocol.secret import normalize_name
@@ -116,6 +121,8 @@ def buffer(text: str) -> int:
 
 def rate(text: str) -> str:
     """The same, if it is one, or ``@FILE``. ValueError."""
+    if text == "@":
+        raise ValueError("a file is to be named behind the @")
     if not text.startswith("@"):
         _rate(text)
     return text

@@ -71,6 +71,7 @@ WRONG = [
     ("a buffer for everything", "listen --buffer 2T", "a buffer of 2T is not possible"),
     ("a rate for nothing", "listen --rate 1023", "a rate of 1023 is too low: at least 1K"),
     ("a rate of nowhere", "listen --rate @/nowhere", "--rate: /nowhere: no such file or directory"),
+    ("a rate of no file", "listen --rate @", "a file is to be named behind the @"),
     ("a rate of everything", "listen --rate 2T", "a rate of 2T is too high: at most 1T"),
     ("bad time", "connect localhost --connect-timeout soon", "'soon' is not a time"),
     ("bad outage", "listen --give-up-after 1y", "'1y' is not a time"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -31,3 +33,18 @@ def test_where_the_file_is(
 def test_stdout_is_no_file(output: str) -> None:
     with pytest.raises(typer.BadParameter, match="the name of a file; without it, it is stdout"):
         Direction(output=output).path()
+
+
+@pytest.mark.parametrize("log", ["f", "f.part", "link/f", "link/f.part", "folder/../f.part"])
+def test_a_log_is_no_file_of_the_output_whatever_its_folder_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(typer.BadParameter, match="another file"):
+        Direction(output="f").require_apart(log)
+    with pytest.raises(typer.BadParameter, match="another file"):
+        Direction(output=f"{tmp_path}/link/f").require_apart(log)
+    Direction(output="folder/f").require_apart(log)
+    Direction(output="f").require_apart("-")

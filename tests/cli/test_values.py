@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bpipe.cli.values import buffer, duration, heartbeat, interval, name, pause, size, when
+from bpipe.cli.values import buffer, duration, heartbeat, interval, log, name, pause, size, when
 from bpipe.report.settings import When
 
 
@@ -130,3 +130,8 @@ def test_when() -> None:
     assert [when(word) for word in ("auto", "always", "never")] == list(When)
     with pytest.raises(ValueError, match="'Auto' is not one of auto, always, never"):
         when("Auto")
+
+
+def test_a_log_may_be_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert [log(text) for text in ("~/a", "-", "~a", "a/~/b")] == ["/home/me/a", "-", "~a", "a/~/b"]
