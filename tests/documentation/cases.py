@@ -27,6 +27,7 @@ class Case(NamedTuple):
     prepare: Callable[[World], None] = lambda world: None
     # What is typed when a line asks for it: its question, and the file here that has the answer.
     asks: tuple[str, str] | None = None
+    root: bool = False  # whose crontab it is
 
 
 # --- what is there before ---
@@ -252,6 +253,9 @@ CASES: Final = {
     # while it runs
     "A listener in the background": Case(archived("folder.tar")),
     "Every night, by cron": Case(both_backed_up, nightly),
+    "An image every night, by cron": Case(
+        disk_is("far", "/home/me/disk.img", "/dev/sdb"), disks, root=True
+    ),
     "A limit of the rate": Case(limited),
     "A percentage": Case(goes()),
     "A log for programs": Case(logged),

@@ -11,8 +11,8 @@ from typing import Final
 
 from tests.documentation.commands import Line
 
-# No other programs: a kernel module, a daemon, a cluster, and what brings packages.
-PROGRAMS: Final = ("zfs", "docker", "kubectl", "pipx", "uv", "make")
+# No other programs: a kernel module, daemons, a cluster, and what brings packages.
+PROGRAMS: Final = ("zfs", "docker", "kubectl", "pipx", "uv", "make", "systemctl")
 
 _RECORD: Final = """#!{python} -IS
 import json, sys

@@ -29,6 +29,7 @@ ELSEWHERE: Final = {
     "A database into another": END_TO_END / "test_database.py",
     "A copy of a database server": END_TO_END / "test_database.py",
     "README.md: A file that goes on": END_TO_END / "test_output_recipe.py",
+    "A file every night, by systemd": END_TO_END / "test_service.py",
     "A systemd service": END_TO_END / "test_service.py",
     "ssh that survives": END_TO_END / "test_ssh.py",
     "Any service": END_TO_END / "test_ssh.py",
@@ -78,7 +79,7 @@ def test_nothing_is_listed_that_no_document_has() -> None:
 def test_who_is_said_to_run_it_takes_it_from_there() -> None:
     for title, place in ELSEWHERE.items():
         name = title.rpartition(": ")[2]
-        takes = f'recipe("{name}")', "README"
+        takes = f'recipe("{name}")', f'units("{name}")', "README"
         assert any(each in (ROOT / place).read_text() for each in takes), title
 
 
@@ -116,7 +117,7 @@ def test_it_does_what_it_says(two_machines: World, recipe: Recipe) -> None:
         variables, commands = crontab(file)
         assert commands, file
         for command in commands:
-            two_machines.here.run("env", *variables, "sh", "-c", command)
+            two_machines.here.run("env", *variables, "sh", "-c", command, root=case.root)
     case.check(two_machines, said)
 
 
