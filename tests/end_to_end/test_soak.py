@@ -1,4 +1,4 @@
-"""A short soak: two hundred cuts, of every kind, at random bytes."""
+"""A short soak: a hundred cuts at random bytes; one in nine is a silence."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.end_to_end.soak import soak
 
 
 @pytest.mark.slow
-def test_two_hundred_cuts(tmp_path: Path) -> None:
+def test_a_hundred_cuts(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**9)
-    outcome = soak(200, 4, seed, tmp_path)
+    outcome = soak(100, 4, seed, tmp_path)
     assert outcome.wrong == [], f"seed {seed}"
-    assert outcome.cuts.total() >= 200
-    assert set(outcome.cuts) == set(Fault)
+    assert outcome.cuts.total() >= 100
+    assert {Fault.RESET, Fault.EOF} < set(outcome.cuts)
