@@ -31,22 +31,29 @@ class RateFile(Bucket):
         self.path = path
         self._parse = parse
         self._seen = self._look()
+        self._emptied = False  # since the last look: it may be that somebody writes it just now
         self._unread = ""  # why it could not be read the last time
-        super().__init__(self._read())
+        super().__init__(self._read() or 0)
 
     def look(self) -> bool:
         """Read it if it has changed; returns whether the rate has. ValueError as above, once."""
         before, seen, unread = self.rate, self._look(), self._unread
-        if seen != self._seen:
+        if seen != self._seen or self._emptied:
             self._seen = seen
             try:
-                self.change(self._read())
+                self._take(self._read())
                 self._unread = ""
             except ValueError as error:
-                self._unread = str(error)
+                self._emptied, self._unread = False, str(error)
                 if self._unread != unread:
                     raise
         return self.rate != before
+
+    def _take(self, number: int | None) -> None:
+        """What the file says; that it is empty counts when it still is at the next look."""
+        self._emptied = number is None and self.rate > 0 and not self._emptied
+        if not self._emptied:
+            self.change(number or 0)
 
     def _look(self) -> Seen:
         try:
@@ -55,13 +62,13 @@ class RateFile(Bucket):
             return ()
         return of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns
 
-    def _read(self) -> int:
+    def _read(self) -> int | None:
+        """The rate that is in the file; None: there is nothing in it."""
         try:
             descriptor = os.open(self.path, _READ)
             try:
-                if not stat.S_ISREG(
-                    os.fstat(descriptor).st_mode
-                ):  # nor would it say the same again
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    # what a pipe says is gone when it was read, and may be somebody else's
                     raise ValueError(f"{self.path}: it is no file")
                 data = os.read(descriptor, LONGEST + 1)
             finally:
@@ -70,7 +77,7 @@ class RateFile(Bucket):
             raise ValueError(f"{self.path}: {explain(error)}") from None
         text = data.decode(errors="replace").strip()
         try:
-            return self._parse(text) if text else 0
+            return self._parse(text) if text else None
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
 

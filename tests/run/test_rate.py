@@ -133,8 +133,27 @@ def test_it_is_read_again_when_it_has_changed_and_not_before(path: Path) -> None
     os.utime(path, ns=(1, 1))
     assert not bucket.look()  # it says the same
     path.write_text("")
+    assert not bucket.look()
+    assert bucket.rate == 8 * K
     assert bucket.look()
     assert bucket.rate == 0
+    assert not bucket.look()
+
+
+def test_one_that_is_written_just_now_has_not_lifted_the_limit(path: Path) -> None:
+    """A shell empties a file before the program runs that writes it."""
+    bucket = of(path)
+    with path.open("w") as file:
+        assert not bucket.look()
+        file.write("4K")
+    assert bucket.look()
+    assert bucket.rate == 4 * K
+    path.write_text("")
+    assert not bucket.look()
+    path.write_text("much")
+    with pytest.raises(ValueError, match="not a size"):
+        bucket.look()
+    assert bucket.rate == 4 * K
 
 
 def test_what_cannot_be_understood_is_told_once_and_the_rate_stays(
