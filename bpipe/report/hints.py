@@ -53,11 +53,18 @@ class Hints:
         self._loop.call_later(AFTER, self._later)
 
     def _tell_of_tries(self, status: Status) -> None:
-        left = status.gives_up_in
-        if left is not None and left >= LEAST_LEFT:
+        if (event := trying(status)) is not None:
             self._tries = False
-            cause, code = status.cause or "no answer yet", status.cause_code or "silent"
-            self._tell(Trying(status.peer, cause, code, left))
+            self._tell(event)
+
+
+def trying(status: Status) -> Trying | None:
+    """What is wrong with the first connection, if there is still time to mend it."""
+    left = status.gives_up_in
+    if status.state is not State.CONNECTING or left is None or left < LEAST_LEFT:
+        return None
+    cause, code = status.cause or "no answer yet", status.cause_code or "silent"
+    return Trying(status.peer, cause, code, left)
 
 
 class StdinHint:

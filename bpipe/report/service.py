@@ -27,10 +27,12 @@ from bpipe.report.events import (
     Forwarding,
 )
 from bpipe.report.flood import Flood, Strangers
+from bpipe.report.outages import Outages
 from bpipe.report.reporter import Teller
 from bpipe.report.service_line import service_line
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level, Settings
+from bpipe.report.story import Look
 from bpipe.report.totals import Done, Listener
 from bpipe.report.watch import Watch, repeat
 
@@ -50,6 +52,7 @@ class ServiceWatch(Watch):
         self._number = 0  # of the last one
         self._census = Census(clock())
         self._strangers = Strangers(self._reporter.tell)
+        self._outages = Outages(self._reporter.tell)
         self._begun = Bound(self._reporter, lambda untold: Crowded(untold, 0))
         self._failures = Bound(self._reporter, lambda untold: Crowded(0, untold))
         self._draining = self._concluded = False
@@ -81,13 +84,18 @@ class ServiceWatch(Watch):
         self._number += 1
         number, muted = self._number, not self._begun.count()
         teller = SessionTeller(self._reporter, engine, number, muted=muted)
-        story = SessionStory(engine, teller, partial(self._forget, number))
+        looks: list[Look] = []
+        if not self._listens:
+            self._outages.came(number, engine, teller)
+            looks.append(partial(self._outages.look, number))
+        story = SessionStory(engine, teller, partial(self._forget, number), looks)
         self._sessions[number] = story
         return story
 
     def _forget(self, number: int, ending: Ending) -> Level:
         """This one has ended; returns from which level on people hear of it."""
         del self._sessions[number]
+        self._outages.gone(number)
         failed = ending.done.reason is not None
         self._census.end(ending.done.totals, failed=failed)
         if failed and ending.interrupted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpipe.engine import Engine
@@ -12,7 +12,7 @@ from bpipe.report.events import Event, Lost, OfSession, Resumed, Unsteady, addre
 from bpipe.report.meter import Meter
 from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
-from bpipe.report.story import Story
+from bpipe.report.story import Look, Story
 from bpipe.report.totals import Done, advice, origin
 from bpipe.status import State, Status
 
@@ -60,9 +60,13 @@ class SessionStory(Story):
     """
 
     def __init__(
-        self, engine: Engine, teller: SessionTeller, ended: Callable[[Ending], Level]
+        self,
+        engine: Engine,
+        teller: SessionTeller,
+        ended: Callable[[Ending], Level],
+        after: Sequence[Look] = (),
     ) -> None:
-        super().__init__(engine, teller, Meter(None, clock()), [self._know])
+        super().__init__(engine, teller, Meter(None, clock()), [self._know], after)
         self._teller = teller
         self._ended = ended
         self._peer = engine.status().peer  # the last one that was known

@@ -323,6 +323,39 @@ def test_a_failure_of_the_service_itself_is_told_to_all() -> None:
     assert said(check, Settings(Level.QUIET)) == ["no more descriptors; served 0 sessions"]
 
 
+async def outage(watch: ServiceWatch, listens: bool) -> None:
+    """The first session calls somebody with another secret; and that of another has no link now."""
+    watch.open("far:1", listens=listens)
+    watch.begin(Server())
+    first, second = Fake(1), Fake(2)
+    first.drive(state=State.CONNECTING, links=0, cause="why", cause_code="secret", gives_up_in=9.0)
+    watch.came(engine(first))
+    story = watch.came(engine(second))
+    second.drive(state=State.RECONNECTING, cause="reset")
+    await asyncio.sleep(0.1)
+    story.conclude(None, second.status(), 0, interrupted=False)
+
+
+def test_who_calls_hears_of_first_connections_and_of_an_outage_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bpipe.report.outages.AFTER", 0.01)
+    lines = said(lambda watch: outage(watch, listens=False))
+    assert lines[1:-1] == [
+        "session 1: there:1: why; trying for 9s more",
+        "session 2: connected to there:2",
+        "the connection of all 2 sessions is lost: there:2: reset; reconnecting",
+    ]
+
+
+def test_a_listener_does_not_mind_when_its_callers_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bpipe.report.outages.AFTER", 0.01)
+    lines = said(lambda watch: outage(watch, listens=True))
+    assert lines[1:-1] == ["session 2: connected to there:2"]
+
+
 def test_strangers_are_told_once_a_minute() -> None:
     async def check(watch: ServiceWatch) -> None:
         watch.begin(Server())
