@@ -29,7 +29,7 @@ from bpipe.report.events import (
 from bpipe.report.flood import Flood, Strangers
 from bpipe.report.outages import Outages
 from bpipe.report.reporter import Teller
-from bpipe.report.service_line import service_line
+from bpipe.report.service_line import outage, service_line
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level, Settings
 from bpipe.report.story import Look
@@ -115,7 +115,8 @@ class ServiceWatch(Watch):
         if any(story.status().asks for story in self._sessions.values()):
             self._terminal.hide()  # who has the terminal now
         elif (listener := self._count()) is not None:
-            self._terminal.show(lambda width, _: service_line(listener, width))
+            out = outage([story.status() for story in self._sessions.values()])
+            self._terminal.show(partial(service_line, listener, out))
 
     def _sum_up(self, level: Level) -> None:
         if (listener := self._count()) is not None:

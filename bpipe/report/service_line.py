@@ -1,27 +1,52 @@
 """The status line of a process that serves many sessions: how many, whether it moves, what fails.
 
 ``service_line`` lays out a ``Listener``, and is a pure function, as ``line.py`` is for one pipe.
+What was moved in all is shown while something moves: it is no news of a process that waits.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
 from bpipe.report.format import format_size, format_sizes
 from bpipe.report.line import whole
-from bpipe.report.segments import Segment, Span, fit, printable
+from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable, shortening
 from bpipe.report.totals import Listener, Totals, count
+from bpipe.status import State, Status
+
+_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
 
 
-def service_line(now: Listener, width: int) -> list[Span]:
+class Outage(NamedTuple):
+    """All sessions are without a connection."""
+
+    away: float | None  # seconds since one of them was heard, if that ever was
+    cause: str
+
+
+def outage(sessions: Sequence[Status]) -> Outage | None:
+    """Whether that is so. Of several causes it has the one of who was heard last."""
+    if not sessions or any(each.state not in _AWAY for each in sessions):
+        return None
+    last = min(sessions, key=lambda each: math.inf if each.away is None else each.away)
+    return Outage(last.away, last.cause.removeprefix(f"{last.peer}: "))
+
+
+def service_line(
+    now: Listener, out: Outage | None, width: int, glyphs: Glyphs = FINE
+) -> list[Span]:
     """The status line, at most ``width`` columns."""
     elapsed = whole(now.totals.elapsed)
     reconnects = now.totals.reconnects
     parts = [
         _state(now),
         _sessions(now),
-        _told(now.away, f"{now.away} away", 13, "magenta"),
+        *_away(now, out, glyphs),
         _told(now.failed, f"{now.failed} failed", 12, "magenta"),
-        *_amounts(now),
-        _pace(now),
+        *(_amounts(now) if now.rate else ()),
+        _pace(now, out),
         _told(now.held, f"{format_size(now.held)} held", 6),
         _told(now.served > now.sessions, f"{now.served} in all", 3),
         _told(now.refused, f"{count(now.refused, 'caller')} refused", 1, "dim"),
@@ -51,10 +76,19 @@ def _sessions(now: Listener) -> Segment:
     return Segment((said,))
 
 
-def _pace(now: Listener) -> Segment:
+def _away(now: Listener, out: Outage | None, glyphs: Glyphs) -> list[Segment]:
+    """How many have no connection; if that are all, for how long, and why."""
+    if out is None:
+        return [_told(now.away, f"{now.away} away", 13, "magenta")]
+    since = "" if out.away is None else f" for {whole(out.away)}"
+    none = Segment((f"no connection{since}", "no connection"), (8,), "bold magenta")
+    return [none, shortening(printable(out.cause), glyphs.more)] if out.cause else [none]
+
+
+def _pace(now: Listener, out: Outage | None) -> Segment:
     if now.rate:
         return Segment((f"{format_size(now.rate)}/s",))
-    return Segment(("idle" if now.sessions else "",))
+    return Segment(("idle" if now.sessions and out is None else "",))
 
 
 def _amounts(now: Listener) -> list[Segment]:

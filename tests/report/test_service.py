@@ -435,8 +435,14 @@ def test_the_status_line_is_of_all_together(monkeypatch: pytest.MonkeyPatch) -> 
 
     async def check(watch: ServiceWatch) -> None:
         watch.begin(Server())
-        watch.came(engine(Fake()))
+        fake = Fake()
+        watch.came(engine(fake))
         await until(lambda: "1 session " in drawn[-1])
+        fake.drive(state=State.RECONNECTING, away=3.0, cause="there:1: why, " + 9 * "long ")
+        await until(lambda: "  1 session  no connection  why, long" in drawn[-1])
+        assert drawn[-1].endswith("...")  # as the terminal has no more
+        fake.drive(state=State.CONNECTED)
+        await until(lambda: "1 session  idle" in drawn[-1])
         watch.draining(30.0)
         watch.conclude(0)
         watch.report(Level.QUIET)
