@@ -68,8 +68,9 @@ class FileEnds:
     @property
     def outcome(self) -> FileOutcome:
         """What has become of it, after ``wait``."""
-        if self._sink is None:
-            return FileOutcome(file=self._target.path, part=self._target.part_path)
+        if self._sink is None:  # it was over before there was anything to write
+            target = self._target
+            return FileOutcome(kept=target.lies > 0, file=target.path, part=target.part_path)
         return self._sink.outcome
 
     def start(self, engine: Engine) -> None:

@@ -154,7 +154,12 @@ def test_what_a_lost_session_has_written_is_the_base_of_the_next(path: Path) -> 
     assert outcome.saved == 2 * MIB
 
 
-def test_without_an_established_session_nothing_is_touched(path: Path) -> None:
+@pytest.mark.parametrize("lies", [False, True])
+def test_without_an_established_session_nothing_is_touched(path: Path, lies: bool) -> None:
+    if lies:
+        part_of(path).write_bytes(STREAM)
+        part_of(path).chmod(0o600)
+
     async def check() -> None:
         target = Target.open(str(path))
         listener = await bpipe.listen("127.0.0.1:0")
@@ -163,13 +168,13 @@ def test_without_an_established_session_nothing_is_touched(path: Path) -> None:
         listener.abort(bpipe.Reason.INTERRUPTED, "")
         await listener.wait_closed()
         await ends.wait()
-        assert ends.outcome[:6] == (False, False, "", 0, 0, 0)
+        assert ends.outcome[:6] == (False, lies, "", 0, 0, 0)
         assert (ends.outcome.file, ends.outcome.part) == (str(path), str(part_of(path)))
         assert not ends.hurry()
         target.close()
 
     run(check)
-    assert not list(path.parent.iterdir())
+    assert list(path.parent.iterdir()) == [part_of(path)] * lies
 
 
 def test_a_target_that_cannot_be_any_more_ends_the_session(path: Path) -> None:
