@@ -22,7 +22,7 @@ from bpipe.remote.trim import trimmed
 if TYPE_CHECKING:  # that takes long, and is not used
     from importlib.abc import InspectLoader
 
-LONGEST: Final = 56 << 10  # bytes of a line: each of them is sent for every session
+LONGEST: Final = 60 << 10  # bytes of a line: each of them is sent for every session
 RELAY: Final = ("bpipe.remote.relay",)
 HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
 COMPARING: Final = "bpipe.comparison"  # for a holder whose stream goes to a file
