@@ -421,6 +421,7 @@ def test_a_terminal_that_hangs_up_is_an_interruption_at_both_ends(
         )
     far = start.bpipe(other(side), str(path))
     far.wait_connected()
+    near.wait_line("^bpipe: connected to ")  # a caller is connected later than its listener
     os.write(typist, typed)
     os.close(typist)
     assert finish(near, far) == [status, 1]
