@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -16,7 +16,7 @@ from bpipe.cli.direction import Direction
 from bpipe.cli.far import Via, by, execute, over_ssh
 from bpipe.cli.given import said
 from bpipe.cli.groups import flag, grouped
-from bpipe.cli.layout import Command, Group, SshCommand, argument
+from bpipe.cli.layout import Command, FarCommand, Group, ProgramCommand, SshCommand, argument
 from bpipe.cli.many import Many
 from bpipe.cli.options import Report, Trust, Tuning, Where
 from bpipe.cli.ssh import ForSsh
@@ -26,6 +26,9 @@ from bpipe.run.limits import describe
 
 if TYPE_CHECKING:
     from bpipe.net.launch import Launched
+
+_GUESSED: Final = ("send", "receive")
+_NEITHER: Final = "no such command '{}': bpipe listen waits, bpipe connect calls; either may send"
 
 app = typer.Typer(
     name="bpipe",
@@ -44,6 +47,8 @@ def run(arguments: list[str], begun: Launched | None = None) -> int:
     ``begun``: what was started already (see ``early``).
     """
     usage, failed = USAGE, FAILED
+    if arguments[:1] == ["help"]:  # as git and docker have it
+        arguments = [*arguments[1:2], "--help"]
     if arguments[:1] in (["ssh"], ["run"]):  # other statuses are those of the command
         usage = failed = OF_BPIPE
     arguments, program = _take_program(arguments)
@@ -89,7 +94,8 @@ def _explain_usage(error: Any, arguments: list[str]) -> None:
         say(error.ctx.get_help())
         return
     command = error.ctx.command_path if error.ctx else "bpipe"
-    complain(f"{said(error)} ({command} --help explains)")
+    wrong = _NEITHER.format(arguments[0]) if arguments[0] in _GUESSED else said(error)
+    complain(f"{wrong} ({command} --help explains)")
 
 
 def _show_version(wanted: bool) -> None:
@@ -114,7 +120,7 @@ def _bpipe(
     """A pipe between two machines that does not break."""
 
 
-@app.command(cls=Command, epilog=examples.CONNECT)
+@app.command(cls=ProgramCommand, epilog=examples.CONNECT)
 @grouped(without=("keep_open", "to"))
 def connect(
     context: typer.Context,
@@ -138,7 +144,7 @@ def connect(
     return run.one(dial, ends) if many.from_ is None else run.forward(dial, many)
 
 
-@app.command(cls=Command, epilog=examples.LISTEN)
+@app.command(cls=ProgramCommand, epilog=examples.LISTEN)
 @grouped(without=("connect_timeout", "retry_max", "from_", "via"))
 def listen(
     context: typer.Context,
@@ -184,7 +190,7 @@ def ssh(
     return over_ssh(context.obj, context.find_root().obj).run(direction, tuning, report.settings())
 
 
-@app.command("run", cls=Command, epilog=examples.RUN)
+@app.command("run", cls=FarCommand, epilog=examples.RUN)
 @grouped(without=("send_only", "recv_only", "retry_max", "-o"))
 def run_by(
     context: typer.Context, via: Via, direction: Direction, tuning: Tuning, report: Report

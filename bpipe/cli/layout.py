@@ -23,6 +23,7 @@ class _Layout:
 
     epilog: str | None
     short = True  # whether options have short names, too
+    behind = ("", "", "")  # what may follow --: in the usage; its name, and what is said about it
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The parts of it. Some typers would draw boxes, whatever they are told."""
@@ -34,18 +35,22 @@ class _Layout:
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What follows the name of the command in its first line."""
         params = self.get_params(ctx)  # type: ignore[attr-defined]
-        return ["[OPTIONS]", *(param.metavar for param in params if _is_argument(param))]
+        arguments = (param.metavar for param in params if _is_argument(param))
+        return ["[OPTIONS]", *arguments, *filter(None, self.behind[:1])]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """The arguments, and each group of options below its title."""
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for param in self.get_params(ctx):  # type: ignore[attr-defined]
             title = "Arguments" if _is_argument(param) else "Options"
             title = getattr(param, "rich_help_panel", None) or title
             groups.setdefault(title, []).append(_row(param, short=self.short))
+        if self.behind[0]:
+            groups["Arguments"].append(self.behind[1:])
         for title, rows in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """What is written below all of it, line by line as it stands."""
@@ -73,6 +78,18 @@ class Command(_Layout, TyperCommand):
         """Do what it is for."""
         settle(ctx)
         return super().invoke(ctx)
+
+
+class ProgramCommand(Command):
+    """A command that may start a program here."""
+
+    behind = ("[-- PROGRAM [ARG]...]", "PROGRAM", "Takes the place of stdin and stdout.")
+
+
+class FarCommand(Command):
+    """A command that starts one elsewhere."""
+
+    behind = ("-- COMMAND [ARG]...", "COMMAND", "What runs there.")
 
 
 class SshCommand(Command):

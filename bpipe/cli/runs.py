@@ -14,7 +14,7 @@ from bpipe.api import BUFFER_SIZE
 from bpipe.cli.keys import choose_secret, credentials
 from bpipe.cli.many import Many
 from bpipe.cli.options import Trust, Tuning
-from bpipe.net.address import Address
+from bpipe.net.address import Address, to_listen_at
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.report.settings import Settings
@@ -55,8 +55,18 @@ class Run:
         def opened(hear: Hear) -> Awaitable[BackedPipe]:
             return open_pipe(self._where(hear), **trusted, **terms)
 
-        wanted, name = self._known(wanted), str(self.place)
-        return run_session(opened, wanted, self._told, name, listens=self._listens)
+        place = self.place
+        if self._listens and isinstance(place, Address):
+            place = to_listen_at(place, sealed=trusted["secret"] is not None)
+        wanted, told = self._known(wanted), self._inviting(wanted)
+        return run_session(opened, wanted, told, str(place), listens=self._listens)
+
+    def _inviting(self, wanted: Wanted) -> Settings:
+        """What is told, with what has to be typed at the other end: a service wants a --from."""
+        told = self._told
+        if wanted.service is None:
+            return told
+        return told._replace(credentials=f"{told.credentials} --from localhost:PORT".lstrip())
 
     def _known(self, wanted: Wanted) -> Wanted:
         """The same, with what is known of who is going to be at the other end."""
@@ -70,7 +80,6 @@ class Run:
     def serve(self, wanted: Wanted, many: Many) -> int:
         """Serve many callers there, each joined to one of these; returns the exit status."""
         from bpipe.ends.guard import Guard
-        from bpipe.net.address import to_listen_at
         from bpipe.run.service import Plan, Serve, Sessions, Told, run_service
         from bpipe.server import Server, Terms
 
@@ -97,8 +106,8 @@ class Run:
             return Server(where, handle, most, terms)
 
         drain, wanted = many.drain or 0.0, self._known(wanted)
-        plan = Plan(opened, str(address), most, drain, target=wanted.target, tells=wanted.tells)
-        return run_service(plan, self._told)
+        plan = Plan(opened, str(where), most, drain, target=wanted.target, tells=wanted.tells)
+        return run_service(plan, self._inviting(wanted))
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:
         """Carry each connection that is made at an address of this machine to there."""

@@ -16,17 +16,18 @@ from typing import Final
 from bpipe.errors import AddressError
 from bpipe.net.address import Address, join
 from bpipe.net.bound import Bound, identity
-from bpipe.net.resolve import Endpoint, require_local, resolve
+from bpipe.net.resolve import UNPROTECTED, Endpoint, require_local, resolve
 
 _BACKLOG: Final = 4096  # connections that wait in the kernel; the system may allow less
 _umask: Final = threading.Lock()
 
 
-async def bind(address: Address, *, anywhere: bool = False) -> Bound:
+async def bind(address: Address, *, anywhere: bool = False, why: str = UNPROTECTED) -> Bound:
     """Listen at every endpoint of ``address``; AddressError or OSError if that cannot be.
 
-    Without ``anywhere`` only loopback and Unix addresses are bound. At a Unix path this may block
-    the event loop for a second, while another process begins to listen in the same folder.
+    Without ``anywhere`` only loopback and Unix addresses are bound: ``why``, for people. At a Unix
+    path this may block the event loop for a second, while another process begins to listen in the
+    same folder.
     """
     if address.descriptor is not None:
         return _take_over(address.descriptor, address, anywhere=anywhere)
@@ -37,7 +38,7 @@ async def bind(address: Address, *, anywhere: bool = False) -> Bound:
         return Bound([sock], str(address), path=address.path, identity=identity(address.path))
     endpoints = await resolve(address, passive=True)
     if not anywhere:
-        require_local(address, endpoints)
+        require_local(address, endpoints, why)
     sockets = bind_all(endpoints, address.port)
     port = sockets[0].getsockname()[1]
     host = str(endpoints[0].sockaddr[0]) if len(endpoints) == 1 else address.host

@@ -13,6 +13,10 @@ from typing import Final, NamedTuple, cast
 from bpipe.errors import AddressError
 from bpipe.net.address import EVERYWHERE, VERSIONS, Address, family_of, join, require_text, unix
 
+UNPROTECTED: Final = (
+    "nothing would protect the connection: use --secret FILE on both ends (bpipe keygen makes one),"
+    " or --insecure on both if the network is trusted"
+)
 _FLOOD: Final = 1024  # addresses of one name that are tried, at most
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _NO_SUCH_NAME: Final = {  # what a resolver says for sure; with the rest it may be right later
@@ -114,12 +118,8 @@ def _look_up(address: Address, passive: bool) -> list[Endpoint] | AddressError:
     return list(dict.fromkeys(endpoints))[:_FLOOD]
 
 
-def require_local(address: Address, endpoints: list[Endpoint]) -> None:
-    """AddressError if one of these can be reached from another machine."""
+def require_local(address: Address, endpoints: list[Endpoint], why: str = UNPROTECTED) -> None:
+    """AddressError, which says why, if one of these can be reached from another machine."""
     for endpoint in endpoints:
         if not endpoint.local:
-            raise AddressError(
-                f"{address} is not loopback, and nothing would protect the connection: use"
-                " --secret FILE on both ends (bpipe keygen makes one), or --insecure on both if"
-                " the network is trusted"
-            )
+            raise AddressError(f"{address} is not loopback, and {why}")

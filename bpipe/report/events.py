@@ -85,8 +85,8 @@ class Listening(NamedTuple):
     def words(self) -> str:
         if self.reach == "network":
             return f"listening on {self.address}"
-        secret = "" if self.sealed or self.port is None else " (no secret)"
-        return f"listening on {self.address}, for this {self.reach} only{secret}"
+        others = "" if self.sealed or self.port is None else "; others need --secret (bpipe keygen)"
+        return f"listening on {self.address}, for this {self.reach} only{others}"
 
 
 class Invitation(NamedTuple):

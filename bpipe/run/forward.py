@@ -18,6 +18,12 @@ from bpipe.net.bind import bind
 from bpipe.net.bound import Bound
 from bpipe.pipe import BackedPipe
 
+# With what nobody would guess: the secret protects only what is beyond this process.
+_OPEN: Final = (
+    "whoever reaches it would be carried, without a secret of his own: --from takes an address of"
+    " this machine, as localhost:{} is (--insecure, with no secret at all, allows any)"
+)
+
 Dial = Callable[[], Awaitable[BackedPipe]]
 Carry = Callable[[BackedPipe, Ends], Awaitable[None]]
 
@@ -49,7 +55,9 @@ class Forwarder:
 
     async def __aenter__(self) -> Forwarder:
         await (await self._dial()).wait_closed()  # whether the other end may be called
-        self._bound = await bind(self._address, anywhere=self._anywhere)
+        self._bound = await bind(
+            self._address, anywhere=self._anywhere, why=_OPEN.format(self._address.port)
+        )
         self._acceptor = Acceptor(self._bound, self, anywhere=self._anywhere)
         self._acceptor.open()
         return self

@@ -122,6 +122,7 @@ WRONG = [
     ("no value", "connect localhost --buffer", "requires an argument"),
     ("no option", "--no-option", "no such option:? '?--no-option"),
     ("no such command", "conect localhost", "no such command:? 'conect'"),
+    ("a guess", "send x", "no such command 'send': bpipe listen waits, bpipe connect calls"),
 ]
 
 
@@ -233,9 +234,14 @@ HELP = {
     "connect": PANELS,
     "listen": PANELS,
     "ssh": ["Arguments", "Files", *PANELS[-2:]],
-    "run": ["Files", *PANELS[-2:]],
+    "run": ["Arguments", "Files", *PANELS[-2:]],
     "keygen": ["Arguments"],
     "demo": ["Arguments"],
+}
+BEHIND = {
+    "connect": " [-- PROGRAM [ARG]...]",
+    "listen": " [-- PROGRAM [ARG]...]",
+    "run": " -- COMMAND [ARG]...",
 }
 
 
@@ -252,7 +258,18 @@ def test_help_has_groups_and_each_argument_and_option_once(
     rows = re.findall(r"^  (\[?[A-Z.]+\]?|(?:-\w, )?--[\w-]+(?: [A-Z]+)?)  +\S", text, re.MULTILINE)
     assert len(rows) == len(set(rows))
     assert usage[:4] == ["Usage:", "bpipe", command, "[OPTIONS]"]
-    assert usage[4:] == [row for row in rows if "-" not in row]
+    behind = BEHIND.get(command, "")
+    assert " ".join(usage).endswith(behind)
+    named = [word for word in usage[4:] if word not in ("--", "[--", "[ARG]...", "[ARG]...]")]
+    assert named == [row for row in rows if "-" not in row]
+
+
+@pytest.mark.parametrize("command", [[], ["listen"]])
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert run([*command, "--help"]) == 0
+    said = capsys.readouterr()
+    assert run(["help", *command]) == 0
+    assert capsys.readouterr() == said
 
 
 @pytest.mark.parametrize("command", ["connect", "listen"])
@@ -274,6 +291,7 @@ def test_help_ends_with_examples_and_what_the_exit_status_means(
     [
         (["connect", "::1"], 2, r"\[::1\]"),
         (["connect", "192.0.2.1:7000"], 2, "--secret FILE on both ends .* --insecure"),
+        (["connect", "h:1", "--from", "0.0.0.0:1"], 2, "--from takes an address of this machine, "),
         (["listen", "0.0.0.0:0"], 2, "--secret FILE on both ends .* --insecure"),
         (["listen", "nobody.invalid:0"], 2, "cannot resolve nobody.invalid: "),
         (["listen", "nobody.invalid:0", "-6"], 2, "resolve nobody.invalid to an IPv6 address"),
@@ -308,6 +326,17 @@ def test_a_port_in_use_is_one_line() -> None:
     assert re.fullmatch(
         r"bpipe: cannot listen at .*: address already in use; choose another address\n", done.stderr
     )
+
+
+@pytest.mark.parametrize("more", [[], ["-k", "--to", "localhost:1"]])
+def test_a_port_in_use_is_named_as_it_would_be_bound(tmp_path: Path, more: list[str]) -> None:
+    key = tmp_path / "key"
+    assert run(["keygen", str(key)]) == 0
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = bpipe_process("listen", f":{port}", "--secret", str(key), *more)
+    said = f"bpipe: cannot listen at *:{port}: address already in use; choose another address\n"
+    assert done.stderr == said
 
 
 @pytest.mark.parametrize("abstract", [False, pytest.param(True, marks=needs_abstract)])

@@ -45,7 +45,7 @@ def activated(start: Start, where: str | Path, *arguments: str) -> Bpipe:
 def test_over_tcp(start: Start) -> None:
     listener = activated(start, "127.0.0.1")
     said = listener.address_line
-    assert said.endswith(", for this machine only (no secret)")
+    assert said.endswith(", for this machine only; others need --secret (bpipe keygen)")
     caller = start.bpipe("connect", listener.address, stdin=PIPE)
     caller.feed(10)
     assert listener.drain().wait_end() == 10

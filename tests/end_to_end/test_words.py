@@ -224,7 +224,7 @@ def test_a_listener_says_what_to_type_at_the_other_end(
     key.chmod(0o600)
     near = start.bpipe("listen", "127.0.0.1:0")
     assert re.search(
-        r"^bpipe: listening on 127.*:\d+, for this machine only \(no", near.address_line
+        r"^bpipe: listening on 127.*:\d+, for this machine only; others", near.address_line
     )
     socket_ = start.bpipe("listen", str(path))
     assert socket_.address == f"unix:{path}"
@@ -233,6 +233,9 @@ def test_a_listener_says_what_to_type_at_the_other_end(
     port = open_.address.rpartition(":")[2]
     line = open_.wait_line("on the other machine")
     assert line.endswith(f": bpipe connect HOST:{port} --secret '{key}'")
+    service = start.bpipe("listen", "*:0", "--secret", str(key), "-k", "--to", "localhost:1")
+    line = service.wait_line("on the other machine")
+    assert line.endswith(f" --secret '{key}' --from localhost:PORT")
     assert "never to be seen" not in open_.text
     insecure = start.bpipe("listen", "*:0", "--insecure")
     assert insecure.wait_line("on the other machine").endswith(" --insecure")

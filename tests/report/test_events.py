@@ -64,7 +64,7 @@ def test_an_event_of_one_session_is_the_event_with_a_number_or_the_id() -> None:
     [
         (
             Listening("127.0.0.1:7", 7, "machine", False),
-            "listening on 127.0.0.1:7, for this machine only (no secret)",
+            "listening on 127.0.0.1:7, for this machine only; others need --secret (bpipe keygen)",
         ),
         (
             Listening("localhost:7", 7, "machine", True),

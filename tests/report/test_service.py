@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 
@@ -84,10 +84,13 @@ def logged(path: Path) -> list[dict[str, Any]]:
 # --- one after the other ---
 
 
+HERE: Final = "for this machine only; others need --secret (bpipe keygen)"
+
+
 @pytest.mark.parametrize(
     ("server", "listens", "lines"),
     [
-        (Server(), True, ["listening on 127.0.0.1:7000, for this machine only (no secret)"]),
+        (Server(), True, [f"listening on 127.0.0.1:7000, {HERE}"]),
         (
             Server("0.0.0.0:7000", reachable=True),
             True,

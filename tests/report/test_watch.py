@@ -23,7 +23,10 @@ from tests.support.watches import live, said
             "127.0.0.1:0",
             False,
             "",
-            ["listening on 127.0.0.1:PORT, for this machine only (no secret)"],
+            [
+                "listening on 127.0.0.1:PORT, for this machine only;"
+                " others need --secret (bpipe keygen)"
+            ],
         ),
         ("127.0.0.1:0", True, "--secret k", ["listening on 127.0.0.1:PORT, for this machine only"]),
         (
