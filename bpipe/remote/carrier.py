@@ -206,7 +206,10 @@ class Remote(Command):
             return failure
         if fate.finish.status == _OWN_FAILURE:
             hopeless = [line for line in fate.said if any(each in line for each in _HOPELESS)]
-            return NotConnected(f"{self.name}: {hopeless[-1]}", "refused") if hopeless else failure
+            if not hopeless:
+                return failure
+            why = hopeless[-1].removeprefix(f"{self.name}: ").removesuffix(".")
+            return NotConnected(f"{self.name}: {why}", "refused")
         if fate.finish.status in _NOT_FOUND:
             what = f"there is no python3 that can be run ({fate.words})"
             return NotConnected(f"{self.name}: {what}", "no-python")

@@ -72,7 +72,8 @@ def _success(done: Done, tally: Tally, filed: FileOutcome | None) -> str:
     if tally.equal:
         said += f" of {format_size(length)}, as the rest was {where},"
     rate = format_size(length / max(totals.elapsed, 0.001))
-    said += f" in {format_duration(totals.elapsed)} ({rate}/s)"
+    whole = " with the rest" if tally.equal else ""
+    said += f" in {format_duration(totals.elapsed)} ({rate}/s{whole})"
     if totals.reconnects:
         said += f", {count(totals.reconnects, 'reconnect')}"
     said += ", all on the disk there" if filed is None else f"; {_place(filed)}"
@@ -98,7 +99,7 @@ def _after(
         parts.append(
             f"what has come stays in {filed.part}" if filed.kept else f"{filed.file} is not written"
         )
-    elif status.written and (not ends or not isinstance(failure, SessionLost)):  # which says it
+    elif status.written and not isinstance(failure, SessionLost):  # which says it
         parts.append(f"{count(status.confirmed, 'byte')} confirmed, {status.unconfirmed} more not")
     again = not _of_protocol(failure)
     if ends and filed is None and (isinstance(failure, PeerAborted) or not again):

@@ -146,7 +146,7 @@ def advice(
     Whoever has ``interrupted`` it knows what to do.
     """
     parts = []
-    if totals.sent and (interrupted or not isinstance(failure, SessionLost)):  # which says it
+    if totals.sent and not isinstance(failure, SessionLost):  # which says it
         rest = totals.sent - totals.confirmed
         parts.append(f"{count(totals.confirmed, 'byte')} confirmed, {rest} more not")
     if totals.received:

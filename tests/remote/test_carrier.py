@@ -96,6 +96,13 @@ async def test_what_will_not_get_better_is_final(noise: str, text: str, code: st
 
 
 @in_loop
+async def test_whom_ssh_has_named_is_not_named_twice() -> None:
+    noise = "echo 'there: Permission denied (publickey,password).' >&2; exit 255"
+    found = await failure(far_side(OLDEST, noise=noise), Limits(connect_timeout=3600.0))
+    assert str(found) == "there: Permission denied (publickey,password)"
+
+
+@in_loop
 async def test_a_python_that_is_too_old_is_final() -> None:
     found = await failure(far_side((3, 8)), Limits(connect_timeout=3600.0))
     assert "its python3 is 3.8." in str(found)

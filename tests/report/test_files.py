@@ -61,7 +61,8 @@ def test_where_it_goes(writing: Writing, said: str) -> None:
             SENT._replace(equal=9500 * MIB, reconnects=2),
             Tally(10_000 * MIB, 9500 * MIB, 500 * MIB),
             None,
-            f"sent {MOVED} of 9.8 GiB, as the rest was there, in 1m40s (100.0 MiB/s), 2 reconnects,"
+            f"sent {MOVED} of 9.8 GiB, as the rest was there, in 1m40s (100.0 MiB/s with the"
+            " rest), 2 reconnects,"
             " all on the disk there",
         ),
         (GOT, Tally(), NAMED, f"received {MOVED} in 1m40s (5.0 MiB/s); a.tar is on the disk"),
@@ -69,7 +70,7 @@ def test_where_it_goes(writing: Writing, said: str) -> None:
             Totals(equal=500 * MIB, elapsed=100.0),
             Tally(500 * MIB, 500 * MIB, 0, incoming=True),
             NAMED,
-            "received 0 B of 500.0 MiB, as the rest was here, in 1m40s (5.0 MiB/s);"
+            "received 0 B of 500.0 MiB, as the rest was here, in 1m40s (5.0 MiB/s with the rest);"
             " a.tar is on the disk",
         ),
         (
@@ -112,6 +113,7 @@ NOT_AGAIN = "what the other end keeps is not sent again"
         (LocalAbort("stdin"), COMPARING, None, "both ends", f"{CONFIRMED}; {GOES_ON}"),
         (LocalAbort("protocol error: x"), BEFORE, None, "both ends", NOT_AGAIN),
         (PeerAborted("^C"), COMPARING, None, "", CONFIRMED),
+        (SessionLost("5 bytes are confirmed"), COMPARING, None, "", ""),
         (LocalAbort("^C"), COMPARING, None, "", CONFIRMED),
         (
             SessionLost("gave up"),
