@@ -102,7 +102,7 @@ class Attempts:
     async def _unanswered(self, connection: Connection, error: LinkLost) -> LinkLost:
         """What is said of it: in the first greetings it may not be bpipe that is there."""
         if (fate := await connection.fate()) is not None:
-            return LinkLost(f"{self._connector.name}: {fate.words}", "carrier")
+            return LinkLost(f"{self._connector.name}: {fate.why}", "carrier")
         if self._session.established:
             return error
         self._unheard += 1

@@ -41,6 +41,12 @@ class Fate(NamedTuple):
     words: str  # the same for people: "ssh exited with status 255"
     said: Sequence[str]  # the lines that it has said on stderr, told or not
 
+    @property
+    def why(self) -> str:
+        """Why it has failed: what it has said last, if it has said anything, else the words."""
+        failed = self.finish.how is Ended.EXITED and self.finish.status != 0
+        return self.said[-1].strip() if failed and self.said else self.words
+
 
 class Carrier:
     """A command that runs from now on; OSError if it cannot. To be made within a running loop.

@@ -201,7 +201,7 @@ class Remote(Command):
         if fate is None:
             why = explain(error) if isinstance(error, OSError) else "the connection was closed"
             return LinkLost(f"{self.name}: {why}", "closed")
-        failure = LinkLost(f"{self.name}: {fate.words}", "carrier")
+        failure = LinkLost(f"{self.name}: {fate.why}", "carrier")
         if self.quiet or fate.finish.how is not Ended.EXITED:
             return failure
         if fate.finish.status == _OWN_FAILURE:

@@ -21,7 +21,7 @@ from bpipe.status import State, Status, Tally
 STALL: Final = 2.0  # seconds without a byte after which a rate would be one of old
 TOLD: Final = 1024  # bytes of a stream to a file that may be words about it
 NEARLY: Final = 0.9  # of the rate that the peer is told: then it is what it waits for
-SOON: Final = 3600.0  # when this few seconds are left, even a narrow line says so
+SOON: Final = 3600.0  # when this few seconds are left, a line that is not so wide says so, too
 
 
 def line(view: View, width: int, glyphs: Glyphs = FINE) -> list[Span]:
@@ -93,12 +93,15 @@ def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
 
 
 def _end_of_patience(status: Status) -> list[Segment]:
-    """When the search ends, with an error; before that comes near, only if there is room."""
+    """When the search ends, with an error; before that comes near, only if there is room.
+
+    What is done now, and why, is told rather than that.
+    """
     if status.gives_up_in is None:
         return []
     near = status.gives_up_in < SOON
     said = f"gives up in {whole(status.gives_up_in)}"
-    return [Segment((said, ""), (13 if near else 0,), "magenta" if near else "dim")]
+    return [Segment((said, ""), (7 if near else 0,), "magenta" if near else "dim")]
 
 
 def _progress(view: View, glyphs: Glyphs) -> list[Segment]:

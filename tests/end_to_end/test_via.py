@@ -114,8 +114,8 @@ def test_what_it_says_is_told_once_and_is_in_the_log(start: Start, tmp_path: Pat
     options = ("--connect-timeout", "0.5", "--log-json", str(log))
     sending = calling(start, command, *options)
     assert finish(sending) == [3]
-    assert sending.text.count("bpipe: far: no route\n") == 1
-    assert "sh exited with status 255" in sending.text
+    assert sending.lines.count("bpipe: far: no route") == 1
+    assert "far: no route; nothing was read from stdin" in sending.lines[-1]
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [each["line"] for each in events if each["event"] == "carrier-said"] == ["far: no route"]
     assert (events[-1]["event"], events[-1]["code"]) == ("done", "carrier")

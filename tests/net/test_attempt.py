@@ -83,6 +83,7 @@ async def greeted(calls: Given) -> None:
         (Secret(bytes(32)), None, "is it bpipe, with the same secret and --name", "secret"),
         (None, DIED, "given: ssh exited with status 255", "carrier"),
         (Secret(bytes(32)), DIED, "given: ssh exited with status 255", "carrier"),
+        (None, DIED._replace(said=["a", "ssh: no route"]), "given: ssh: no route$", "carrier"),
     ],
 )
 def test_what_is_said_of_one_that_nobody_answers(

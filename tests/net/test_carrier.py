@@ -109,6 +109,7 @@ def test_where_it_belongs() -> None:
     ("script", "how", "words"),
     [
         ("exit 0", (Ended.EXITED, 0), "sh exited with status 0"),
+        ("echo why >&2; exit 0", (Ended.EXITED, 0), "sh exited with status 0"),
         ("echo why >&2; exit 255", (Ended.EXITED, 255), "sh exited with status 255"),
         ("kill -9 $$", (Ended.KILLED, 9), "sh was ended by SIGKILL"),
         ("kill -40 $$", (Ended.KILLED, 40), "sh was ended by signal 40"),
@@ -122,6 +123,7 @@ def test_its_fate(script: str, how: tuple[Ended, int], words: str) -> None:
             assert fate is not None
             assert (fate.finish, fate.words) == (how, words)
             assert list(fate.said) == told == ["why"] * ("why" in script)
+            assert fate.why == ("why" if told and how[1] else words)
             assert await hear(carrier) == b""
 
     run(check)

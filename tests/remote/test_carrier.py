@@ -117,6 +117,9 @@ async def test_a_failure_of_ssh_is_tried_again(tmp_path: Path) -> None:
         await carries(carried)
     found = await failure(far_side(OLDEST, noise="exit 255"), Limits(connect_timeout=0.0))
     assert "env exited with status 255" in str(found)
+    said = "echo ssh: no route >&2; exit 255"
+    found = await failure(far_side(OLDEST, noise=said), Limits(connect_timeout=0.0))
+    assert str(found) == "there: ssh: no route"
 
 
 @in_loop

@@ -34,11 +34,11 @@ def text(status: Status, width: int, glyphs: Glyphs = ASCII, **view: Any) -> str
 @pytest.mark.parametrize(
     ("status", "view", "said"),
     [
-        (CALLING, {"elapsed": 3.0}, "connecting  connection refused  gives up in 27s"),
+        (CALLING, {"elapsed": 3.0}, "connecting  attempt 3 now  connection refused"),
         (
             replace(CALLING, cause="no answer from far.example:7000", retry_in=3.7),
             {"elapsed": 3.0},
-            "connecting  no answer from far.example:7000  gives up in 27s",
+            "connecting  attempt 3 in 3s  no answer from far.example:7000",
         ),
         (
             replace(CALLING, cause="", retry_in=3.7),
@@ -188,6 +188,14 @@ def test_two_hundred_columns_say_everything(
     status: Status, view: dict[str, Any], said: str
 ) -> None:
     assert text(status, 200, **view) == said
+
+
+def test_the_next_attempt_is_told_rather_than_when_it_is_given_up() -> None:
+    """ssh gives up after an hour, so that this is near all the time."""
+    status = replace(AWAY, gives_up_in=3574.0, attempts=5, retry_in=9.3, cause="ssh: no route")
+    said = text(status, 80)
+    assert said.startswith("reconnecting 42s  attempt 6 in 9s  ssh: no route  sent 480.0 MiB")
+    assert "gives up in 59m34s" in text(status, 110)
 
 
 def test_the_cause_is_cut_last() -> None:
