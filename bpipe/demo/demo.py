@@ -83,7 +83,7 @@ async def _demonstrate(source: Path, folder: Path, *, everything: bool) -> int:
     cuts = random_cuts(random.Random(), CUTS, max(total // (CUTS // 2), 1))
     proxy = FaultProxy(("127.0.0.1", _port(listener)), cuts, on_cut)
     at = "{}:{}".format(*proxy.start())
-    caller = _sender(at, total)
+    caller = _sender(at, tar_size(files))
     try:
         outcome = await asyncio.to_thread(_transfer, files, folder, caller, listener)
     finally:
@@ -168,7 +168,7 @@ def _transfer(
     assert caller.stdin is not None
     assert listener.stdout is not None
     digests: dict[str, str] = {}
-    packer = threading.Thread(target=_pack, args=(files, caller.stdin, digests))
+    packer = threading.Thread(target=pack, args=(files, caller.stdin, digests))
     packer.start()
     for stream in filter(None, (caller.stderr, listener.stderr)):
         threading.Thread(target=_drain, args=(stream,), daemon=True).start()
@@ -187,17 +187,35 @@ def _transfer(
     return _Outcome(len(digests), differing, exits)
 
 
-def _pack(files: dict[str, Path], sink: IO[bytes], digests: dict[str, str]) -> None:
+def pack(files: dict[str, Path], sink: IO[bytes], digests: dict[str, str]) -> None:
     """Write a tar stream, and the digests of what is really in it."""
     with contextlib.suppress(BrokenPipeError), sink:
         with tarfile.open(fileobj=sink, mode="w|") as archive:
             for name, path in files.items():
-                member = archive.gettarinfo(path, name)
-                member.type = tarfile.REGTYPE  # also what has several names
+                member = _member(archive, name, path)
                 content = path.read_bytes()
                 member.size = len(content)
                 digests[name] = hashlib.sha256(content).hexdigest()
                 archive.addfile(member, io.BytesIO(content))
+
+
+def tar_size(files: dict[str, Path]) -> int:
+    """How many bytes their tar stream is going to have, if they stay as they are."""
+    blocks = 2  # the end mark
+    with tarfile.open(fileobj=io.BytesIO(), mode="w") as archive:
+        for name, path in files.items():
+            member = _member(archive, name, path)
+            member.size = path.stat().st_size
+            head = member.tobuf(archive.format, archive.encoding or "utf-8", archive.errors or "")
+            blocks += len(head) // tarfile.BLOCKSIZE + -(-member.size // tarfile.BLOCKSIZE)
+    return -(-blocks * tarfile.BLOCKSIZE // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+def _member(archive: tarfile.TarFile, name: str, path: Path) -> tarfile.TarInfo:
+    """A file of this name in the archive; its size is still to be set."""
+    member = archive.gettarinfo(path, name)
+    member.type = tarfile.REGTYPE  # also what has several names
+    return member
 
 
 def _drain(stream: IO[bytes]) -> None:

@@ -46,6 +46,16 @@ def run_demo(
     )
 
 
+def test_the_size_that_is_told_is_that_of_the_stream(folder: Path, tmp_path: Path) -> None:
+    """So the percentage is there to the end."""
+    (folder / ("long" * 40)).write_bytes(b"x" * 512)
+    (folder / "\u00e4").write_bytes(b"x" * 513)
+    files = dict(demo.files_under(folder, everything=True))
+    stream = tmp_path / "stream"
+    demo.pack(files, stream.open("wb"), {})
+    assert demo.tar_size(files) == stream.stat().st_size
+
+
 @pytest.mark.slow
 def test_a_folder_arrives_and_the_breaks_are_told(folder: Path, tmp_path: Path) -> None:
     cuts = (
