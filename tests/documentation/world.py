@@ -41,8 +41,8 @@ mount -t proc none proc && mount -t tmpfs -o mode=755 none dev &&
 cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty dev &&
 mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=666 none dev/pts &&
 ln -s pts/ptmx dev/ptmx && ln -s /proc/self/fd dev/fd && mount -t tmpfs none dev/shm &&
-hostname "$2" && ip link set lo up && echo ready >&2 &&
-exec chroot . sh -c 'while :; do sleep 1000000; done'
+hostname "$2" && ip link set lo up &&
+exec chroot . sh -c 'echo ready >&2; while :; do sleep 1000000; done'
 """
 _IDLE: Final = "sleep 1000000"  # its whole life
 _SHELL: Final = ("bash", "--norc", "--noprofile", "--noediting", "-i")
@@ -71,6 +71,7 @@ class Machine:
         self._process = Program([*apart, "sh", "-c", _MACHINE, "sh", str(self._folder), name])
         self._process.wait_line("^ready$")
         (self.pid,) = children(self._process.pid)
+        assert not self.path("/").samefile("/"), "what is written there would be written here"
         self._terminals: list[tuple[Terminal, bool]] = []
         self.exported: list[str] = []
         self._disks: list[str] = []

@@ -107,7 +107,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a sender that goes round in circles when its session has failed": 37_278,
     "nothing synced before the end of a stream": 2298,
     "what is the same not said before a sender waits for its last digest": 1578,
-    "a write that found little room taken for a whole one": 64_098,
+    "a write that found little room taken for a whole one": 131_898,
     "the digests of what lies there told to whom nobody knows": 498,
     "a torn block of a base believed, because a journal says that it was written": 56_298,
     "the digests of FILE told where the part lies over it": 438,
