@@ -14,7 +14,18 @@ from tests.bench.rounds import Options
 
 NAMES: Final = (
     *("throughput", "recovery", "latency", "startup", "memory", "sessions", "slow"),
-    *("carrier", "buffers", "addresses", "many", "forward", "crowded", "ssh", "output", "compare"),
+    *(
+        "carrier",
+        "buffers",
+        "addresses",
+        "many",
+        "forward",
+        "crowded",
+        "ssh",
+        "output",
+        "rate",
+        "compare",
+    ),
 )
 
 

@@ -16,6 +16,7 @@ from tests.bench import (
     compare,
     latency,
     output,
+    rate,
     recovery,
     road,
     ssh,
@@ -150,6 +151,24 @@ def test_one_round_of_a_file_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (bpipe["status"], bpipe["whole"], bpipe["runs"]) == (0, True, 1)
     assert (plain["status"], plain["whole"], plain["runs"]) == (255, False, 2)
     assert (nc["status"], nc["whole"]) == (0, False)
+
+
+@pytest.mark.slow
+def test_one_round_of_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"FIRST": 1.0, "PAUSE": 0.1, "THEN": 0.8, "OUTAGE": 0.2}.items():
+        monkeypatch.setattr(rate, name, seconds)
+    name = rate.LIMITERS[0].name
+    [table] = rate.run(Options(rounds=1, sizes=(16 << 20,), only=(name,)))
+    assert table.notes == []
+    [sample] = table.samples[name]
+    assert {column.key for column in rate.COLUMNS} <= sample.keys()
+
+
+def test_the_worst_second_begins_anywhere() -> None:
+    seen = [(0.0, 1), (0.7, 4), (1.4, 2), (1.8, 3)]
+    assert rate.worst(seen, 1.0) == 6
+    assert rate.worst(seen, 0.1) == 4
+    assert rate.worst(seen, 9.0) == 10
 
 
 def test_what_is_missing_is_said() -> None:

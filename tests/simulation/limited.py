@@ -131,7 +131,10 @@ class Limited:
             )  # fmt: skip
             task = task._replace(length=min(task.length, 60 * task.appetite))
         if self.sleepy and task.length > 1 and rng.random() < 0.7:
-            task = task._replace(sleeps_at=rng.randint(1, task.length), sleeps=rng.choice(A_WHILE))
+            sleeps_at, sleeps = rng.randint(1, task.length), rng.choice(A_WHILE)
+            if len(self.peers) > 1:  # an hour of many costs seconds
+                sleeps = min(A_WHILE)
+            task = task._replace(sleeps_at=sleeps_at, sleeps=sleeps)
         return task
 
     def _make_weather(self) -> Weather:

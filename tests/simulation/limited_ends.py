@@ -112,10 +112,10 @@ class End:
         self.taken = 0  # bytes
         self.error: SessionEnded | None = None
         self.over_at: float | None = None
+        self.stuck = False  # its link took no more, when it was tried last
         self.asleep = False  # its producer does nothing for a while
         self.wrong: str | None = None
         self.watcher: Watcher
-        self.sock: Socket | None = None  # of the link that is attached, once a frame has left there
         self._around = HEADER_SIZE if secret is None else HEADER_SIZE + 32  # bytes
         self._small = HEADER_SIZE if secret is None else HEADER_SIZE + 16
         self._rng = rng
@@ -204,7 +204,7 @@ class End:
     def _trace(self, sign: str, text: str) -> None:
         word, _, rest = text.partition(" ")
         if sign == "=" and word == "attached:":
-            self._frames, self.sock = deque(), None
+            self._frames, self.stuck = deque(), False
             self.watcher.attached(self)
         elif sign in "<>":
             number, _, count = rest.partition(" +")
@@ -222,8 +222,8 @@ class End:
         greeting = self._greeted.get(sock, seams[-1])
         self._greeted[sock] = max(0, greeting - count)
         count -= greeting
-        if count > 0 and sock is not self.sock:
-            self.sock = sock
+        if count > 0:
+            self.stuck = sock.outgoing.room <= 0
         while count > 0:
             if not self._frames:
                 self.wrong = f"{self.name}: {count} bytes on a link that are of no frame"
@@ -245,8 +245,3 @@ class End:
     def midway(self) -> bool:
         """Whether there is more to come of a frame of the stream that has begun, and is large."""
         return any(each.kind in STREAM and each.left > SMALLEST_FRAME for each in self._frames)
-
-    @property
-    def stuck(self) -> bool:
-        """Whether its link takes nothing just now."""
-        return self.sock is not None and self.sock.outgoing.room <= 0

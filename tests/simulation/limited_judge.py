@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bpipe.protocol.channel import ACK_DELAY
+from bpipe.protocol.channel import ACK_DELAY, Channel
 from bpipe.protocol.rate import SMALLEST_FRAME
 from bpipe.protocol.wire import Kind
 from tests.simulation.judge import Wrong
@@ -23,7 +23,7 @@ LATE: Final = (
 )
 SETTLED: Final = 0.5  # seconds, from when all are connected, or a change, to a rate that is kept
 LONG_ENOUGH: Final = 2.0  # seconds: shorter, an average tells nothing
-FAIR_OVER: Final = 10.0  # seconds in which no session has less than half of its share
+FAIR_OVER: Final = 4.0  # seconds in which no session has less than half of its share
 
 
 class Meter:
@@ -71,6 +71,8 @@ class EndJudge:
         self._world = world
         self._told = Meter(f"{end.name}, as it was told", 0, world.now)
         self._owed: dict[Kind, Owed] = {}
+        self._limit = 0  # bytes a second: what it is held to
+        self._goes_on_by: float | None = None  # its stream, as there is more room for it
         self._stuck = False  # its link took nothing, when that was looked at last
         self._said: dict[Kind, int] = {}  # of each kind the last number, on this link
 
@@ -87,11 +89,17 @@ class EndJudge:
 
     def note_limit(self) -> None:
         """The rate may have changed."""
-        self._note(self.end.session.rate.limit)
+        rate = self.end.session.rate
+        self._note(rate.limit, rate.limit)
 
-    def _note(self, limit: int) -> None:
+    def _note(self, limit: int, new: int) -> None:
+        """So much was heard of, and so much is what counts from now on."""
         if limit:
             self.slowest = min(self.slowest, limit) if self.slowest else limit
+        if self._limit and (not new or new > self._limit):  # who waits for it goes on
+            turns = len(self.end.process.ends) * SMALLEST_FRAME / new if new else 0.0
+            self._goes_on_by = self._world.now + LATE + turns
+        self._limit = new
 
     def heard(self, kind: Kind, number: int) -> None:
         """A frame has come."""
@@ -100,7 +108,8 @@ class EndJudge:
         elif kind is Kind.RATE:
             self._told.change(number, self._world.now)
             self.end.release()
-            self._note(number)
+            both = [each for each in (number, self.end.process.rate) if each]
+            self._note(number, min(both, default=0))
 
     def owe(self, kind: Kind, number: int, after: float = 0.0) -> None:
         """It has to say this, not much later than so many seconds from now."""
@@ -111,6 +120,7 @@ class EndJudge:
         """So many bytes of a frame are on the wire."""
         if frame.kind in STREAM:
             self.total += count
+            self._goes_on_by = None
             if self.end.process.bucket is not None and Kind.RATE not in self._said:
                 raise Wrong(f"{self.end.name} begins its stream, and has not told its rate")
             if not frame.free:
@@ -128,17 +138,28 @@ class EndJudge:
             raise Wrong(end.wrong)
         if end.gone or end.session.over or not end.session.attached:
             self._owed.clear()
+            self._goes_on_by = None
             return
         self.owe(Kind.ACK, end.session.reader.delivered, ACK_DELAY)
         if end.process.bucket is not None and end.session.established:
             self.owe(Kind.RATE, end.process.rate)
-        was_stuck, self._stuck = self._stuck, end.stuck
+        was_stuck, self._stuck = self._stuck, end.stuck or self._doubts()
+        ready = end.session.established and end.session.writer.sendable
+        if was_stuck or self._stuck or not ready:
+            self._goes_on_by = None
+        elif self._goes_on_by is not None and now > self._goes_on_by:
+            raise Wrong(f"{end.name} waits on, and its rate has risen")
         for kind, owed in self._owed.items():
             if was_stuck or self._stuck:
                 owed.due = max(owed.due, now)
             elif now > owed.due + self._late:
                 late = now - owed.due
                 raise Wrong(f"{end.name}: {kind.name} {owed.number} is {late:.3f} s late")
+
+    def _doubts(self) -> bool:
+        """Whether it may have asked for another link: then nothing is said over this one."""
+        channel, now = self.end.session.channel, self._world.now
+        return isinstance(channel, Channel) and now >= channel.liveness.doubted_at(now)
 
 
 class Sample:
@@ -216,7 +237,7 @@ class ProcessJudge:
         moved = [b - a for a, b in zip(first.totals, last.totals, strict=True)]
         least = sum(moved) / count / 2 - SMALLEST_FRAME
         if min(moved) < least:
-            raise Wrong(f"{self.process.name}: its sessions have {moved} bytes in 10 s")
+            raise Wrong(f"{self.process.name}: its sessions have {moved} bytes in {FAIR_OVER} s")
 
     def finish_average(self) -> None:
         """What was is over: was it enough? Raises Wrong."""
@@ -237,6 +258,7 @@ class LimitedJudge:
 
     def __init__(self, processes: list[Process], world: World, *, plenty: bool) -> None:
         self.peaceful = plenty
+        self._wrong: Wrong | None = None  # the first
         self._processes = {each: ProcessJudge(each, world, plenty=plenty) for each in processes}
         self._ends = {each.end: each for judge in self._processes.values() for each in judge.ends}
 
@@ -247,8 +269,11 @@ class LimitedJudge:
             self._processes[end.peer.process].finish_average()
 
     def left(self, end: End, frame: Frame, count: int) -> None:
-        """A ``Watcher``."""
-        self._processes[end.process].left(self._ends[end], frame, count)
+        """A ``Watcher``. What is wrong is raised when the process has had its turn."""
+        try:
+            self._processes[end.process].left(self._ends[end], frame, count)
+        except Wrong as wrong:
+            self._wrong = self._wrong or wrong
 
     def heard(self, end: End, kind: Kind, number: int) -> None:
         """A ``Watcher``."""
@@ -260,6 +285,8 @@ class LimitedJudge:
 
     def look(self) -> None:
         """Raises Wrong if anything is not as it must be now."""
+        if self._wrong is not None:
+            raise self._wrong
         for process, judge in self._processes.items():
             judge.look()
             if process.loop.errors:

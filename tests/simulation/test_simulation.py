@@ -59,7 +59,7 @@ def test_a_stream_that_becomes_a_file() -> None:
 
 
 def test_processes_with_a_rate() -> None:
-    for number in range(3, 11):
+    for number in range(18, 30):
         run_seed(limited.PLACE + number * limited.PERIOD)
 
 
