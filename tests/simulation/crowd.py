@@ -17,11 +17,12 @@ from bpipe.protocol.patience import Limits
 from bpipe.protocol.wire import Hello, Opening, Position, pack_frame
 from bpipe.protocol.wire import Kind as FrameKind
 from bpipe.server import Terms
+from tests.simulation.course import Course, Log
 from tests.simulation.crowd_judge import CrowdJudge
 from tests.simulation.host import Host
 from tests.simulation.judge import Wrong
 from tests.simulation.kinds import SECRET, Kind, make_weather
-from tests.simulation.loop import Loop, World
+from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.visitors import MANNERS, Caller, Order
 from tests.simulation.weather import Weather
@@ -30,12 +31,9 @@ FINISHED_WITHIN = 600.0  # seconds: all callers, once the faults are over; few t
 ENDED_WITHIN = 400.0  # seconds: a server that was stopped, after its last caller has left
 AFTERWARDS = 3.0  # seconds in which what was refused has gone, too
 GIVE_UP_AFTER = 200.0  # seconds, once the faults are over: longer than there were any
-STEPS = 400_000  # more than any good world needs
 
 PERIOD = 60  # of so many seeds, one makes such a world:
 PLACE = 49  # so it is 9 of 20, in which no other world is special, and never sealed by its number
-
-Log = Callable[[str, str], None]
 
 
 def is_crowded(seed: int) -> bool:
@@ -43,22 +41,20 @@ def is_crowded(seed: int) -> bool:
     return seed % PERIOD == PLACE
 
 
-class Crowd:
+class Crowd(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 400_000
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
+        super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
+        rng = self.rng
         self.secret = SECRET if rng.random() < 0.25 else None
         self.kind = Kind.of(seed)._replace(secret=self.secret)
         self.peaceful = rng.random() < 0.2
         self.patient = rng.random() < 0.8
         self.most = rng.randint(1, 4)
         self.counts: Counter[str] = Counter()  # of what is rare, to see that it happens
-        self._log = log
-        self._turns = 0
         self._weathers: list[Weather] = []
         self.networks = self._make_networks(rng.randint(2, 6))
         self.ends = [self._make_caller(number) for number in range(len(self.networks))]
@@ -83,7 +79,7 @@ class Crowd:
             if apart or not number:
                 self._weathers.append(self._make_weather())
             weather = self._weathers[-1]
-            networks.append(Network(self.world, weather, self._note, handshake))
+            networks.append(Network(self.world, weather, self.note, handshake))
         return networks
 
     def _make_weather(self) -> Weather:
@@ -137,10 +133,6 @@ class Crowd:
         for network in self.networks:
             network.lead_to(host.listening)
 
-    def _note(self, prefix: str, text: str) -> None:
-        if self._log is not None:
-            self._log(prefix, f"{self.world.now - self.began:9.4f} {text}")
-
     # --- what the seed chooses ---
 
     def _sometime(self, since: float, callback: Callable[[], None]) -> None:
@@ -164,7 +156,7 @@ class Crowd:
 
     def _do(self, what: str, process: Caller | Host, act: Callable[[], None]) -> Callable[[], None]:
         def do() -> None:
-            self._note("%", f"{process.name}: {what}")
+            self.note("%", f"{process.name}: {what}")
             self.counts[what] += 1
             act()
 
@@ -227,7 +219,7 @@ class Crowd:
             messages += [confirmed, confirmed, confirmed + rng.randbytes(50)]
             messages.append(confirmed + pack_frame(FrameKind.PING, 0))  # it is heard, and stays
         message = rng.choice(messages)
-        self._note("!", f"a stranger says {len(message)} bytes")
+        self.note("!", f"a stranger says {len(message)} bytes")
         network, loop = rng.choice(self.networks), self.strangers
 
         async def visit() -> None:
@@ -270,29 +262,29 @@ class Crowd:
     def run(self) -> None:
         """Run to the end of everybody. Raises Wrong."""
         while self.world.now < self.faults_until and not self._all_gone():
-            self._step()
+            self.step()
         self._calm()
         deadline = self.world.now + FINISHED_WITHIN
         while not self._all_gone() or self.hosts[-1].killed:
-            self._step()
+            self.step()
             if self.world.now > deadline:
                 raise Wrong("not finished in time")
         host = self.hosts[-1]
-        self._note("=", "all callers have left")
+        self.note("=", "all callers have left")
         host.stop()
         deadline = self.world.now + ENDED_WITHIN
         while not host.gone:
-            self._step()
+            self.step()
             if self.world.now > deadline:
                 raise Wrong("a server that was stopped does not end")
         until = self.world.now + AFTERWARDS
         while self.world.now < until and not self.world.idle:
-            self._step()
+            self.step()
         self.judge.finish()
         self._count()
 
     def _calm(self) -> None:
-        self._note("=", "the faults are over")
+        self.note("=", "the faults are over")
         for weather in self._weathers:
             weather.calm(self.world.now)
         self.judge.calm_at = self.world.now
@@ -305,15 +297,8 @@ class Crowd:
     def _all_gone(self) -> bool:
         return all(caller.gone for caller in self.ends)
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:
-            self._turns = self.world.turns
-            self.judge.look()
+    def look(self) -> None:
+        self.judge.look()
 
     def _count(self) -> None:
         """What has happened here."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -29,9 +28,10 @@ from bpipe.protocol.wire import Reason
 from bpipe.remote.carrier import PROMPT
 from bpipe.remote.holder import UNUSED_FOR
 from tests.simulation.carriers import DENIED, FAILED, SimulatedRemote
+from tests.simulation.course import Course, Log
 from tests.simulation.judge import Wrong
 from tests.simulation.kinds import Kind, make_plan, make_weather, plan_remote
-from tests.simulation.loop import Loop, World
+from tests.simulation.loop import Loop
 from tests.simulation.network import ListeningSocket, Network, Socket
 from tests.simulation.records_judge import RemoteJudge
 from tests.simulation.remote_ends import RemoteProgramEnd, SshEnd
@@ -43,9 +43,6 @@ HELD_FOR = 90.0  # seconds that a holder waits for a link
 FINISHED_WITHIN = 700.0  # seconds, once the faults are over
 GONE_WITHIN = 30.0  # seconds: a holder and what it has started, beyond what it may wait
 BELIEVED_WITHIN = 120.0  # seconds: that nobody is there any more, by who is told so
-STEPS = 120_000  # more than any good world needs
-
-Log = Callable[[str, str], None]
 
 
 def is_far(seed: int) -> bool:
@@ -122,15 +119,14 @@ class Machine(ListeningSocket):
         return "new"
 
 
-class Far:
+class Far(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 120_000
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
-        self._log = log
+        super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
+        rng = self.rng
         kind = Kind.of(seed)
         self.weather = make_weather(rng, kind, self.world.now, self.faults_until)
         self.network = Network(self.world, self.weather, self.note)
@@ -144,7 +140,6 @@ class Far:
         self.wrong: str | None = None
         self.near = SshEnd("near", self.world, self.here, rng, self._dial)
         self.judge: RemoteJudge | None = None
-        self._turns = 0
         self._killed_at: float | None = None  # the holder of the session
         self._broken = False
         self.two = rng.random() < 0.3  # machines under this name
@@ -158,7 +153,7 @@ class Far:
 
     def _dial(self, session: Session) -> LinkSource:
         self.remote = SimulatedRemote(self.network, self.world, self._complain)
-        backoff = self.remote.manners.backoff(None, random.Random(self.rng.getrandbits(64)))
+        backoff = self.remote.manners.backoff(None, self.fork())
         return Dialer(session, self.remote, backoff, self.world.clock)
 
     def _complain(self, text: str) -> None:
@@ -250,7 +245,7 @@ class Far:
     def run(self) -> None:
         """Run to the end of everybody. Raises Wrong."""
         while self.world.now < self.faults_until and not self._all_gone():
-            self._step()
+            self.step()
         self.note("=", "the faults are over")
         self.weather.calm(self.world.now)
         if self.partner in self.machines[1].holders and self.near.session.established:
@@ -262,7 +257,7 @@ class Far:
         self._lose_patience()
         calm, left = self.world.now, None
         while not self._all_gone():
-            self._step()
+            self.step()
             if left is None and self.near.gone:
                 left = self.world.now
                 self.note("=", "near has left")
@@ -287,17 +282,7 @@ class Far:
     def _all_gone(self) -> bool:
         return self.near.gone and all(each.gone for each in self.holders)
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:
-            self._turns = self.world.turns
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         if self.wrong:
             raise Wrong(self.wrong)
         errors = [each for end in self.ends for each in end.loop.errors]
@@ -349,11 +334,6 @@ class Far:
             raise Wrong(f"near reports: {failure!r}, and {partner.name} lives")
 
     # --- its log ---
-
-    def note(self, prefix: str, text: str) -> None:
-        """For who looks."""
-        if self._log is not None:
-            self._log(prefix, f"{self.world.now - self.began:9.4f} {text}")
 
     def _trace(self, end: SshEnd | RemoteProgramEnd) -> None:
         if self._log is not None:

@@ -10,7 +10,6 @@ full, slow, or fails; a producer fails; somebody else changes the file.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
@@ -29,6 +28,7 @@ from bpipe.protocol.patience import Limits
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Ended, Finish
 from tests.simulation.bases import make_base, make_stream
+from tests.simulation.course import Course, Log
 from tests.simulation.disk import Disk, Inode, Manners
 from tests.simulation.ends import SimulatedConnector
 from tests.simulation.file_ends import NAME, PART, Order, Process, Receiver, Run, Sender
@@ -36,7 +36,6 @@ from tests.simulation.file_judge import FileJudge
 from tests.simulation.file_trouble import Trouble
 from tests.simulation.judge import Wrong
 from tests.simulation.kinds import SECRET, Kind, make_weather
-from tests.simulation.loop import World
 from tests.simulation.network import Network
 from tests.simulation.threads import Gate, Thread
 
@@ -45,11 +44,8 @@ PLACE: Final = 18  # so it is 18 of 20, in which no other world is special, and 
 
 FINISHED_WITHIN = 400.0  # seconds, once the faults are over
 AGAIN_WITHIN = 40.0  # seconds in which a command is typed again, at most
-STEPS = 30_000  # more than any good world needs: of 500, the longest took 11,784
 
 BUFFERS = 1024, 1500, 6000, 40_000  # bytes
-
-Log = Callable[[str, str], None]
 
 
 def has_files(seed: int) -> bool:
@@ -57,15 +53,14 @@ def has_files(seed: int) -> bool:
     return seed % PERIOD == PLACE
 
 
-class Files:
+class Files(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 30_000  # more than any good world needs: of 500, the longest took 11,784
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
-        self._log = log
+        super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
+        rng = self.rng
         self.secret = SECRET if rng.random() < 0.4 else None
         self.known = rng.random() < 0.8  # else nothing tells who calls: no digests are told
         kind = Kind.of(seed)._replace(secret=self.secret)
@@ -88,7 +83,6 @@ class Files:
             tuple[Inode | None, Receiver, Receiver]
         ] = []  # a part, its owner, another
         self.judge = FileJudge(self)
-        self._turns = 0
         self._typed: dict[str, float] = {}  # when a command is typed again
         self.calm = False
         self._undo = self._take_the_place_of_threads()
@@ -131,11 +125,6 @@ class Files:
     def ends(self) -> list[Process]:
         """All processes."""
         return [*self.receivers, *self.senders]
-
-    def note(self, prefix: str, text: str) -> None:
-        """For the log."""
-        if self._log is not None:
-            self._log(prefix, f"{self.world.now - self.began:9.4f} {text}")
 
     def _take_the_place_of_threads(self) -> Callable[[], None]:
         """The threads of who has the file are simulated, all is small; returns what ends that."""
@@ -182,10 +171,6 @@ class Files:
         sender = Sender(number, self.world, order, run, self.fork())
         self.senders.append(sender)
         self.judge.begins(sender)
-
-    def fork(self) -> random.Random:
-        """Another source of what is random."""
-        return random.Random(self.rng.getrandbits(64))
 
     def _order(self, name: str, *, listens: bool) -> Order:
         rng = self.rng
@@ -265,12 +250,12 @@ class Files:
     def run(self) -> None:
         """Run to the end of everybody. Raises Wrong."""
         while self.world.now < self.faults_until and not self._finished():
-            self._step()
+            self.step()
         self._calm_down()
         deadline = self.world.now + FINISHED_WITHIN
         hurried = False
         while not self._finished():
-            self._step()
+            self.step()
             if self.settled and not hurried:
                 hurried = True
                 self.world.at(deadline - 200.0, self._interrupt_all)
@@ -291,17 +276,10 @@ class Files:
     def _finished(self) -> bool:
         return self.settled and all(each.gone for each in self.ends)
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:
-            self._turns = self.world.turns
-            self._type_again()
-            self.trouble.look()
-            self.judge.look()
+    def look(self) -> None:
+        self._type_again()
+        self.trouble.look()
+        self.judge.look()
 
     def _type_again(self) -> None:
         for kind, last in (("receiver", self.receiver), ("sender", self.sender)):

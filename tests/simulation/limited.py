@@ -22,12 +22,12 @@ from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.rate import SLOWEST
 from bpipe.protocol.session import Session
+from tests.simulation.course import Course, Log
 from tests.simulation.ends import SimulatedConnector
 from tests.simulation.judge import Wrong
 from tests.simulation.kinds import SECRET, Kind, make_weather
 from tests.simulation.limited_ends import End, Process, Task
 from tests.simulation.limited_judge import LimitedJudge
-from tests.simulation.loop import World
 from tests.simulation.network import Network, Socket
 from tests.simulation.weather import Weather
 
@@ -38,9 +38,6 @@ FASTEST: Final = 10 << 20  # bytes a second
 MOST: Final = 8 << 20  # bytes of all streams together
 A_WHILE: Final = (30.0, 30.0, 3600.0)  # seconds
 FINISHED_WITHIN: Final = 500.0  # seconds, once the faults are over, and what the rate makes of it
-STEPS: Final = 600_000  # more than any good world needs
-
-Log = Callable[[str, str], None]
 
 
 def has_a_rate(seed: int) -> bool:
@@ -48,19 +45,17 @@ def has_a_rate(seed: int) -> bool:
     return seed % PERIOD == PLACE
 
 
-class Limited:
+class Limited(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 600_000
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0))
+        super().__init__(seed, log, (2.0, 10.0, 40.0))
+        rng = self.rng
         self.secret = SECRET if rng.random() < 0.3 else None
         self.plenty = rng.random() < 0.5
         self.sleepy = rng.random() < 0.2
-        self._log = log
-        self._turns = 0
         self._waiting: list[tuple[Process, int]] = []  # whose rate changes when a frame has begun
         self._weathers: list[Weather] = []
         self._kind = Kind.of(seed)._replace(secret=self.secret)
@@ -100,7 +95,7 @@ class Limited:
         for peer in self.peers:
             if not self._weathers or rng.random() < 0.5:
                 self._weathers.append(self._make_weather())
-            network = Network(self.world, self._weathers[-1], self._note, type(begin(self.secret)))
+            network = Network(self.world, self._weathers[-1], self.note, type(begin(self.secret)))
             buffers = [self._buffer() for _ in range(2)]
             pair = [
                 End(each, network, self._task(buffer, self._weathers[-1]), limits, buffer,
@@ -170,14 +165,10 @@ class Limited:
         return accept
 
     def _dial(self, end: End) -> Callable[[Session], LinkSource]:
-        backoff = Backoff(self.rng.choice((0.3, 1.0)), random.Random(self.rng.getrandbits(64)))
+        backoff = Backoff(self.rng.choice((0.3, 1.0)), self.fork())
         return lambda session: Dialer(
             session, SimulatedConnector(end.network), backoff, self.world.clock
         )
-
-    def _note(self, sign: str, text: str) -> None:
-        if self._log is not None:
-            self._log(sign, f"{self.world.now - self.began:9.4f} {text}")
 
     # --- what the seed chooses ---
 
@@ -215,7 +206,7 @@ class Limited:
 
     def _change(self, process: Process, rate: int) -> None:
         if process.bucket is not None and not process.gone and rate != process.rate:
-            self._note("%", f"{process.name}: the rate is {rate}")
+            self.note("%", f"{process.name}: the rate is {rate}")
             process.bucket.change(rate)
             self.judge.changed(process)
             process.drive()
@@ -225,8 +216,8 @@ class Limited:
     def run(self) -> None:
         """Run to the end of everybody. Raises Wrong."""
         while self.world.now < self.faults_until and not self._all_gone():
-            self._step()
-        self._note("=", "the faults are over")
+            self.step()
+        self.note("=", "the faults are over")
         for weather in self._weathers:
             weather.calm(self.world.now)
         for end in self.ends:
@@ -235,7 +226,7 @@ class Limited:
         deadline = max(self.world.now, self.began + 20.0) + slept + FINISHED_WITHIN
         deadline += sum(each.task.length for each in self.ends) / max(self.rate, 1 << 15)
         while not self._all_gone():
-            self._step()
+            self.step()
             if self.world.now > deadline:
                 raise Wrong("not finished in time")
         self.judge.finish()
@@ -243,17 +234,10 @@ class Limited:
     def _all_gone(self) -> bool:
         return all(each.gone for each in self.processes)
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:
-            self._turns = self.world.turns
-            self.judge.look()
-            if self._waiting:
-                self._look_who_waits()
+    def look(self) -> None:
+        self.judge.look()
+        if self._waiting:
+            self._look_who_waits()
 
     def dispose(self) -> None:
         """Let go of everything."""

@@ -25,10 +25,11 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Hello, Opening, Position, Reason, pack_frame, pack_hello
 from bpipe.protocol.wire import Kind as FrameKind
+from tests.simulation.course import Course, Log
 from tests.simulation.ends import End, Plan, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import Kind, agree, make_plan, make_weather
-from tests.simulation.loop import Loop, World
+from tests.simulation.loop import Loop
 from tests.simulation.network import ListeningSocket, Network
 from tests.simulation.program_ends import ProgramEnd
 from tests.simulation.program_judge import ProgramJudge
@@ -40,29 +41,24 @@ from tests.simulation.weather import Fate
 CALM_WITHIN = 60.0  # seconds of virtual time in which both ends finish once the faults are over
 PEACEFUL_WITHIN = 10.0  # seconds: the same, where nothing has ever failed
 LATEST = 500.0  # the same, when one end may wait in vain for the other
-STEPS = 60_000  # more than any good world needs
-
-Log = Callable[[str, str], None]
 
 
-class Scenario:
+class Scenario(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 60_000
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self._log = log
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 10.0, 40.0, 120.0))
+        super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
+        rng = self.rng
         self.kind = kind = Kind.of(seed)
         self.secret = kind.secret
         if kind.slow:
             self.faults_until = self.world.now + 120.0
         self.weather = make_weather(rng, kind, self.world.now, self.faults_until)
-        self.network = Network(self.world, self.weather, self._note, type(begin(self.secret)))
+        self.network = Network(self.world, self.weather, self.note, type(begin(self.secret)))
         self.strangers = Loop(self.world, "strangers")
         self.patient = rng.random() < 0.85
-        self._turns = 0  # of all processes, when they were looked at last
         self._finished = False
         self.caller, self.callee = self.ends = self._make_ends()
         self.successor: End | None = None  # a new process where the listener was
@@ -138,12 +134,8 @@ class Scenario:
     def _dial(self, session: Session, backoff: Backoff) -> LinkSource:
         return Dialer(session, SimulatedConnector(self.network), backoff, self.world.clock)
 
-    def _note(self, prefix: str, text: str) -> None:
-        if self._log is not None:
-            self._log(prefix, f"{self.world.now - self.began:9.4f} {text}")
-
     def _tracer(self, end: End) -> Log:
-        return lambda prefix, text: self._note(prefix, f"{end.name}: {text}")
+        return lambda prefix, text: self.note(prefix, f"{end.name}: {text}")
 
     # --- what the seed chooses ---
 
@@ -250,7 +242,7 @@ class Scenario:
 
     def _in(self, end: End, method: str, *args: object) -> None:
         if not end.loop.ended:
-            self._note("%", f"{end.name}: {method}")
+            self.note("%", f"{end.name}: {method}")
             end.loop.run(getattr(end.pipe, method), *args)
 
     def _abort(self, end: End, reason: Reason) -> None:
@@ -272,7 +264,7 @@ class Scenario:
             self.judge.successor = self.successor
 
     def _leave(self, end: End) -> None:
-        self._note("%", f"{end.name}: the consumer leaves with {end.taken} bytes")
+        self.note("%", f"{end.name}: the consumer leaves with {end.taken} bytes")
         end.leave()
         giver = self.callee if end is self.caller else self.caller
         if end.taken < giver.plan.length and self.rng.random() < 0.3:  # there is more, but not soon
@@ -344,7 +336,7 @@ class Scenario:
         seconds = self.rng.choice((0.5, 5.0, 30.0))
         asleep = self.rng.random() < 0.5
         after = self.rng.choice((0, 0, self.rng.randint(1, 50)))
-        self._note("%", f"{end.name}: {'sleeps' if asleep else 'is paused'} for {seconds} s")
+        self.note("%", f"{end.name}: {'sleeps' if asleep else 'is paused'} for {seconds} s")
         end.loop.pause(seconds, asleep=asleep, after=after)
 
     def _stranger(self) -> None:
@@ -367,7 +359,7 @@ class Scenario:
         if self.secret is not None and self.callee.session.id is not None:
             messages += [self._usurp(self.secret), pack_hello(hello)]
         message = rng.choice(messages)
-        self._note("!", f"a stranger says {len(message)} bytes")
+        self.note("!", f"a stranger says {len(message)} bytes")
         loop = self.strangers
 
         async def visit() -> None:
@@ -393,8 +385,8 @@ class Scenario:
     def run(self) -> None:
         """Run both phases. Raises Wrong."""
         while self.world.now < self.faults_until and not self._finished:
-            self._step()
-        self._note("=", "the faults are over")
+            self.step()
+        self.note("=", "the faults are over")
         calm = max(self.world.now, self.began)
         self.weather.calm(calm)
         self.network.lead_astray(calm)
@@ -408,7 +400,7 @@ class Scenario:
         self.judge.calm()
         deadline = calm + self._time_to_finish()
         while not self._finished:
-            self._step()
+            self.step()
             if self.world.now > deadline and not self._finished and not self._left_alone():
                 raise Wrong("not finished in time")
         self.judge.finish()
@@ -436,16 +428,9 @@ class Scenario:
         caller, callee = self.ends
         return caller.gone and callee.gone
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:  # else only the network has moved something
-            self._turns = self.world.turns
-            self.judge.look()
-            self._finished = self._has_finished()
+    def look(self) -> None:
+        self.judge.look()
+        self._finished = self._has_finished()
 
     def dispose(self) -> None:
         """Let go of everything."""

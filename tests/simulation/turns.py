@@ -7,18 +7,17 @@ while, beside those of others. Strangers come, too. As everywhere, there are no 
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable
 from typing import Any, Final, cast
 
 from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.wire import Hello, Kind, Opening, Position, pack_frame
+from tests.simulation.course import Course, Log
 from tests.simulation.judge import Wrong
 from tests.simulation.kinds import SECRET, make_weather
 from tests.simulation.kinds import Kind as WorldKind
-from tests.simulation.loop import Loop, World
+from tests.simulation.loop import Loop
 from tests.simulation.network import ListeningSocket, Network
 from tests.simulation.turn_ends import Receiver, Sender
 from tests.simulation.turn_judge import TurnJudge
@@ -27,10 +26,7 @@ PERIOD: Final = 60  # of so many seeds, one makes such a world:
 PLACE: Final = 58  # so it is 18 of 20, in which no other world is special, and never sealed by that
 
 FINISHED_WITHIN = 500.0  # seconds, once the faults are over: some give up after 300
-STEPS = 25_000  # three times what any good world of a thousand needed
 MOST_TYPED = 40  # commands that one person types
-
-Log = Callable[[str, str], None]
 
 
 def is_in_turn(seed: int) -> bool:
@@ -38,19 +34,17 @@ def is_in_turn(seed: int) -> bool:
     return seed % PERIOD == PLACE
 
 
-class Turns:
+class Turns(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
+    STEPS = 25_000  # three times what any good world of a thousand needed
+
     def __init__(self, seed: int, log: Log | None = None) -> None:
-        self.rng = rng = random.Random(seed)
-        self.world = World()
-        self.began = self.world.now
-        self.faults_until = self.world.now + rng.choice((2.0, 20.0, 60.0))
+        super().__init__(seed, log, (2.0, 20.0, 60.0))
+        rng = self.rng
         self.counts: Counter[str] = Counter()  # of what is rare, to see that it happens
         self.secret = SECRET if rng.random() < 0.3 else None
         self.lasting = rng.random() < 0.4  # -k
-        self._log = log
-        self._turns = 0
         kind = WorldKind.of(seed)._replace(secret=self.secret)
         self._weathers = [
             make_weather(rng, kind, self.world.now, self.faults_until)
@@ -84,11 +78,6 @@ class Turns:
     def calm(self) -> bool:
         """Whether the faults are over."""
         return self.world.now >= self.faults_until
-
-    def note(self, prefix: str, text: str) -> None:
-        """For the log."""
-        if self._log is not None:
-            self._log(prefix, f"{self.world.now - self.began:9.4f} {text}")
 
     def _limits(self) -> Limits:
         return Limits(heartbeat=self.rng.choice((0.5, 2.0)), connect_timeout=30.0)
@@ -178,19 +167,19 @@ class Turns:
     def run(self) -> None:
         """Run to the end of everybody. Raises Wrong."""
         while not self.calm and not self._finished():
-            self._step()
+            self.step()
         self.note("=", "the faults are over")
         for weather in self._weathers:
             weather.calm(self.world.now)
         self.receiver.loop.stay_awake()
         deadline = self.world.now + FINISHED_WITHIN
         while not self._finished():
-            self._step()
+            self.step()
             if self.world.now > deadline:
                 raise Wrong("not finished in time")
         self.receiver.stop()
         while not self.receiver.over:
-            self._step()
+            self.step()
             if self.world.now > deadline + FINISHED_WITHIN:
                 raise Wrong("the receiver does not end")
         self.judge.finish()
@@ -198,15 +187,8 @@ class Turns:
     def _finished(self) -> bool:
         return self.receiver.over or len(self.content) == len(self._networks)
 
-    def _step(self) -> None:
-        if self.world.idle:
-            raise Wrong("nothing will ever happen any more")
-        self.world.step()
-        if self.world.steps > STEPS:
-            raise Wrong("it goes round in circles")
-        if self.world.turns > self._turns:
-            self._turns = self.world.turns
-            self.judge.look()
+    def look(self) -> None:
+        self.judge.look()
 
     def dispose(self) -> None:
         """Let go of everything."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from tests.simulation.course import Log
 from tests.simulation.crowd import Crowd, is_crowded
 from tests.simulation.far import Far, is_far
 from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Wrong
 from tests.simulation.limited import Limited, has_a_rate
-from tests.simulation.scenario import Log, Scenario
+from tests.simulation.scenario import Scenario
 from tests.simulation.turns import Turns, is_in_turn
 
 AnyWorld = Scenario | Crowd | Far | Files | Limited | Turns
