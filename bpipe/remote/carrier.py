@@ -196,19 +196,23 @@ class Remote(Command):
         if not self.quiet:
             self._say(f"no python3 has answered at {self.name} for {SILENCE:g} s: still waiting")
 
+    def _plain(self, line: str) -> str:
+        """What ssh says begins with the destination, and ends with a full stop."""
+        return line.removeprefix(f"{self.name}: ").removesuffix(".")
+
     def _ended(self, fate: Fate | None, noise: bytes, error: Exception) -> Exception:
         """What it means that the connection has ended before the answer came."""
         if fate is None:
             why = explain(error) if isinstance(error, OSError) else "the connection was closed"
             return LinkLost(f"{self.name}: {why}", "closed")
-        failure = LinkLost(f"{self.name}: {fate.why}", "carrier")
+        failure = LinkLost(f"{self.name}: {self._plain(fate.why)}", "carrier")
         if self.quiet or fate.finish.how is not Ended.EXITED:
             return failure
         if fate.finish.status == _OWN_FAILURE:
             hopeless = [line for line in fate.said if any(each in line for each in _HOPELESS)]
             if not hopeless:
                 return failure
-            why = hopeless[-1].removeprefix(f"{self.name}: ").removesuffix(".")
+            why = self._plain(hopeless[-1])
             return NotConnected(f"{self.name}: {why}", "refused")
         if fate.finish.status in _NOT_FOUND:
             what = f"there is no python3 that can be run ({fate.words})"

@@ -199,16 +199,27 @@ async def test_later_it_runs_the_other_command(monkeypatch: pytest.MonkeyPatch) 
     assert said == [agent, "later"]
 
 
-@pytest.mark.parametrize("command", ["exit 255", "exit 127", "echo nothing; exit 1"])
+@pytest.mark.parametrize(
+    ("command", "cause"),
+    [
+        ("exit 255", "there: env exited with status 255"),
+        ("exit 127", "there: env exited with status 127"),
+        ("echo nothing; exit 1", "there: env exited with status 1"),
+        ("echo 'there: Permission denied (x).' >&2; exit 255", "there: Permission denied (x)"),
+    ],
+)
 @in_loop
-async def test_later_no_failure_is_final(tmp_path: Path, command: str) -> None:
+async def test_later_no_failure_is_final(tmp_path: Path, command: str, cause: str) -> None:
     once = f"test -e {tmp_path}/again || {{ touch {tmp_path}/again; {command}; }}"
     later = far_side(OLDEST, noise=once)
-    async with Carried(Remote(quiet_side(), later, CAT)) as carried:
+    async with Carried(Remote(quiet_side(), later, CAT, name="there")) as carried:
+        causes: list[str] = []
+        carried.pipe.engine.observe(lambda: causes.append(carried.pipe.status().cause))
         await carries(carried)
         carried.pipe.force_reconnect()
         await carries(carried)
         assert (tmp_path / "again").exists()
+        assert cause in causes
 
 
 def elsewhere(tmp_path: Path) -> list[str]:
