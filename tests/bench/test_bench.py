@@ -155,7 +155,7 @@ def test_one_round_of_a_file_that_is_cut(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.slow
 def test_one_round_of_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"FIRST": 1.0, "PAUSE": 0.1, "THEN": 0.8, "OUTAGE": 0.2}.items():
+    for name, seconds in {"FIRST": 1.0, "PAUSE": 1.5, "THEN": 1.5, "OUTAGE": 0.2}.items():
         monkeypatch.setattr(rate, name, seconds)
     name = rate.LIMITERS[0].name
     [table] = rate.run(Options(rounds=1, sizes=(16 << 20,), only=(name,)))
