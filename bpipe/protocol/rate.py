@@ -49,9 +49,8 @@ class Bucket:
         return math.floor((now - self._since(now)) * self.rate)
 
     def draw(self, count: int, now: float) -> None:
-        """So many bytes are on a link."""
-        if self.rate:
-            self._empty_at = self._since(now) + count / self.rate
+        """So many bytes are on a link. Only where there is a rate."""
+        self._empty_at = self._since(now) + count / self.rate
 
     def when(self, count: int, now: float) -> float:
         """When it holds so many bytes, if nobody draws any."""
