@@ -56,7 +56,9 @@ async def noticed(*argv: str) -> AsyncIterator[tuple[NoticedChild, Told]]:
 def test_who_holds_its_output_after_its_end(tmp_path: Path) -> None:
     async def test() -> None:
         pid = tmp_path / "pid"
-        async with noticed("sh", "-c", f"sleep 99 < /dev/null & echo $! > {pid}") as (_, told):
+        begun = "until grep -q sleep /proc/$!/comm; do :; done"  # before that it is sh still
+        leave = f"sleep 99 < /dev/null & echo $! > {pid}; {begun}"
+        async with noticed("sh", "-c", leave) as (_, told):
             await until(lambda: told)
             assert told == [("output-held", int(pid.read_text()), "sleep")]
             os.kill(told[0][1], signal.SIGKILL)
