@@ -17,6 +17,11 @@ class State(str, enum.Enum):
     ABORTING = "aborting"  # the session has failed: the peer is to know
     OVER = "over"
 
+    @property
+    def away(self) -> bool:
+        """Whether there is no connection, and one is looked for."""
+        return self in (State.CONNECTING, State.RECONNECTING)
+
     def __str__(self) -> str:
         return str(self.value)
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from bpipe.cli.ssh import Call, NotSsh, read
-from bpipe.net.launch import Launched
+from bpipe.net.launch import MARK, OF_PROGRAMS, Launched
 from bpipe.remote import PYTHON
 
-_NO_OPTIONS: Final = {"BPIPE_PEER", "BPIPE_SESSION", "BPIPE_CARRIER", "BPIPE_SECRET_FILE"}
+_NO_OPTIONS: Final = {*OF_PROGRAMS, MARK, "BPIPE_SECRET_FILE"}  # ssh has no --secret
 _DEADLY: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 

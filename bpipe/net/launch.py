@@ -19,7 +19,7 @@ from bpipe.net.processes import has_ended, open_handle
 
 BUFFER: Final = 256 << 10  # bytes in the kernel, for each direction
 MARK: Final = "BPIPE_CARRIER"  # the variable that has another value for each of them
-_OF_PROGRAMS: Final = ("BPIPE_PEER", "BPIPE_SESSION")  # we may run as one, see ``ends/program.py``
+OF_PROGRAMS: Final = ("BPIPE_PEER", "BPIPE_SESSION")  # we may run as one, see ``ends/program.py``
 RESTORING: Final = 0.3  # seconds to leave the terminal as it was
 # What a terminal sends to all of our group is not for it: it is ours to end it, in order. Ignored,
 # which a new program inherits; some shells clear what is only blocked.
@@ -82,7 +82,7 @@ class Launched:
 
 def _environment() -> dict[str, str]:
     """Ours, without our options: what runs may be a bpipe, too. It is found by some that stay."""
-    theirs = [name for name in os.environ if not name.startswith("BPIPE_") or name in _OF_PROGRAMS]
+    theirs = [name for name in os.environ if not name.startswith("BPIPE_") or name in OF_PROGRAMS]
     return {name: os.environ[name] for name in theirs}
 
 

@@ -26,8 +26,7 @@ def tick(session: Session, now: float) -> None:
     ending = session.ending
     if ending.phase is Phase.OVER:
         return
-    if session.rate.until is not None:
-        session.rate.tick(now)
+    session.rate.tick(now)
     if session.writer.asked and now >= session.patience.answer_until:
         session.cut()
     if ending.abort:

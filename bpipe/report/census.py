@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from bpipe.report.meter import RATE_WINDOW
 from bpipe.report.totals import Listener, Totals, totals
-from bpipe.status import State, Status
+from bpipe.status import Status
 
 SAMPLES: Final = 100  # that are kept at most, of what was moved
 
@@ -65,7 +65,7 @@ class Census:
         return Listener(
             address=source.address,
             sessions=len(sessions),
-            away=sum(each.state in (State.CONNECTING, State.RECONNECTING) for each in sessions),
+            away=sum(each.state.away for each in sessions),
             most=source.most,
             draining=draining,
             served=self._ended + len(sessions),

@@ -63,8 +63,12 @@ def trying(status: Status) -> Trying | None:
     left = status.gives_up_in
     if status.state is not State.CONNECTING or left is None or left < LEAST_LEFT:
         return None
-    cause, code = status.cause or "no answer yet", status.cause_code or "silent"
-    return Trying(status.peer, cause, code, left)
+    return Trying(status.peer, *cause(status), left)
+
+
+def cause(status: Status) -> tuple[str, str]:
+    """Why there is no connection, in words and in one word for programs."""
+    return status.cause or "no answer yet", status.cause_code or "silent"
 
 
 class StdinHint:

@@ -79,8 +79,7 @@ def _ending(status: Status) -> bool:
 
 def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
     """What is done to get a connection, and why there is none."""
-    reason = printable(status.cause.removeprefix(f"{status.peer}: "))
-    cause = [shortening(reason, glyphs.more)] if reason else []
+    cause = because(reason(status), glyphs)
     if status.retry_in is None:
         waiting = status.state is State.RECONNECTING
         back = "waiting for the caller to come back"
@@ -90,6 +89,16 @@ def _search(status: Status, glyphs: Glyphs) -> list[Segment]:
     when = f"in {whole(status.retry_in)}" if status.retry_in >= 1 else "now"
     attempt = Segment((f"attempt {status.attempts + 1} {when}", ""), (8,), "magenta")
     return [attempt, *cause, *_end_of_patience(status)]
+
+
+def reason(status: Status) -> str:
+    """Why there is no connection, without the peer: that stands elsewhere."""
+    return status.cause.removeprefix(f"{status.peer}: ")
+
+
+def because(reason: str, glyphs: Glyphs) -> list[Segment]:
+    """The same on the line, if there is any."""
+    return [shortening(printable(reason), glyphs.more)] if reason else []
 
 
 def _end_of_patience(status: Status) -> list[Segment]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-from bpipe.status import State, Status, Tally
+from bpipe.status import Status, Tally
 
 RATE_WINDOW: Final = 8.0  # seconds over which a rate is taken
 
@@ -58,7 +58,7 @@ class Meter:
 
     def view(self, status: Status, now: float) -> View:
         """What is to be shown now. The rate is that of the last seconds with a connection."""
-        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        away = status.state.away
         if away:
             self._samples.clear()
         self._samples.append((now, status))

@@ -20,8 +20,6 @@ from bpipe.status import State, Status
 
 MOST: Final = 10  # losses in a minute of which each is told
 
-_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
-
 
 class Narrator:
     """Compares each status of a pipe with the one before, and tells what is new."""
@@ -37,11 +35,11 @@ class Narrator:
     def look(self, now: Status) -> None:
         """Something may have changed."""
         last, told = self._last, self._told
-        if now.state not in _AWAY and now.links > told.links:
+        if not now.state.away and now.links > told.links:
             self._found(now)
-        elif now.state in _AWAY and last.state is State.CONNECTED:
+        elif now.state.away and last.state is State.CONNECTED:
             self._lost(now)
-        elif now.state in _AWAY and not self._mute and _worth_telling(now, last):
+        elif now.state.away and not self._mute and _worth_telling(now, last):
             retrying = Retrying(now.cause, now.cause_code, now.attempts, now.retry_in or 0.0)
             self._tell(retrying, Level.VERBOSE)
         if now.peer_finished and not (self._peer_finished or self._first):

@@ -17,15 +17,13 @@ from bpipe.net.clock import clock
 from bpipe.report.events import Event, addressed
 from bpipe.report.flood import Flood
 from bpipe.report.format import format_duration
-from bpipe.report.hints import AT_ONCE, trying
+from bpipe.report.hints import AT_ONCE, cause, trying
 from bpipe.report.reporter import Teller
 from bpipe.status import State, Status
 
 AFTER: Final = 2.0  # seconds without a connection after which that is told
 EVERY: Final = 10.0  # seconds between two lines about first connections
 MOST: Final = 10  # outages in a minute that are told
-
-_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
 
 
 class AllLost(NamedTuple):
@@ -78,7 +76,7 @@ class Outages:
         """Something may have changed."""
         if number not in self._calls:
             return
-        if status.state in _AWAY:
+        if status.state.away:
             self._away.add(number)
             if number in self._tries and status.cause_code in AT_ONCE:
                 self._hint(number)
@@ -123,7 +121,7 @@ class Outages:
         for number in self._away:
             status = self._calls[number].engine.status()
             if status.state is State.RECONNECTING and self._flood.count(clock()):
-                cause, code = status.cause or "no answer yet", status.cause_code or "silent"
+                reason, code = cause(status)
                 self._told, self._since = True, clock() - (status.away or AFTER)
-                self._tell(AllLost(len(self._away), addressed(status.peer, cause), code))
+                self._tell(AllLost(len(self._away), addressed(status.peer, reason), code))
                 return

@@ -127,7 +127,7 @@ class PipeWatch(Watch):
 
     def _may_draw(self, status: Status) -> bool:
         """Whether there is something to show, and nothing else that the terminal shows now."""
-        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        away = status.state.away
         output = status.received == status.delivered and (
             away or status.peer_finished or not status.received
         )

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from bpipe.report.format import format_size, format_sizes
-from bpipe.report.line import whole
-from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable, shortening
+from bpipe.report.line import because, reason, whole
+from bpipe.report.segments import FINE, Glyphs, Segment, Span, fit, printable
 from bpipe.report.totals import Listener, Totals, count
-from bpipe.status import State, Status
-
-_AWAY: Final = (State.CONNECTING, State.RECONNECTING)
+from bpipe.status import Status
 
 
 class Outage(NamedTuple):
@@ -28,10 +26,10 @@ class Outage(NamedTuple):
 
 def outage(sessions: Sequence[Status]) -> Outage | None:
     """Whether that is so. Of several causes it has the one of who was heard last."""
-    if not sessions or any(each.state not in _AWAY for each in sessions):
+    if not sessions or not all(each.state.away for each in sessions):
         return None
     last = min(sessions, key=lambda each: math.inf if each.away is None else each.away)
-    return Outage(last.away, last.cause.removeprefix(f"{last.peer}: "))
+    return Outage(last.away, reason(last))
 
 
 def service_line(
@@ -82,7 +80,7 @@ def _away(now: Listener, out: Outage | None, glyphs: Glyphs) -> list[Segment]:
         return [_told(now.away, f"{now.away} away", 13, "magenta")]
     since = "" if out.away is None else f" for {whole(out.away)}"
     none = Segment((f"no connection{since}", "no connection"), (8,), "bold magenta")
-    return [none, shortening(printable(out.cause), glyphs.more)] if out.cause else [none]
+    return [none, *because(out.cause, glyphs)]
 
 
 def _pace(now: Listener, out: Outage | None) -> Segment:

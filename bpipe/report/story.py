@@ -83,7 +83,7 @@ class Story:
         """Where it stands."""
         status = self._engine.status()
         view = self._meter.view(status, clock())
-        away = status.state in (State.CONNECTING, State.RECONNECTING)
+        away = status.state.away
         return Progress(
             state=status.state,
             peer=status.peer,

@@ -111,25 +111,16 @@ def _wait_on(patch: Patch) -> None:
 @limited
 def _keep_a_promise(patch: Patch) -> None:
     """a frame as large as was promised when the rate was another one"""
+    begin = Rate.begin
 
-    def begin(self: Any, wanted: int, now: float) -> int:
-        at, count, own = now, min(wanted, self._frame), self.own
-        if own is not None and own.rate:
-            if self._promised is None:
-                at = own.book(count, now)
-            else:
-                at, count = self._promised
-                at = at if at > now else own.claim(count, now)
-            self._promised = at, count
-        if self._told.rate:
-            at = max(at, self._told.claim(count, now))
-        self._wait(at, now)
-        if self.until is not None:
-            return 0
-        self._promised = None
-        return int(count)
+    def keep(self: Any, wanted: int, now: float) -> int:
+        promised = self._promised
+        if promised is not None and self.own is not None:
+            self._promised = promised[0], promised[1], self.own.rate
+        count = begin(self, wanted, now)
+        return promised[1] if count and promised is not None else count
 
-    patch.setattr(Rate, "begin", begin)
+    patch.setattr(Rate, "begin", keep)
 
 
 @limited
