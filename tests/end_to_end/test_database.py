@@ -34,7 +34,7 @@ def test_a_copy_and_its_clients_are_told_of_no_cut(
     far, near, backup = map(typed, recipe("A copy of a database server"))
     secret = {"BPIPE_SECRET_FILE": str(key)}
     listener = shell.enter(other(far, {":7000": ":0", "5432": str(server.port)}), secret)
-    proxy = start.proxy(f"127.0.0.1:{listening(listener)}", resets(8, 2 * MIB, upward=False))
+    proxy = start.proxy(f"127.0.0.1:{listening(listener)}", resets(24, 2 * MIB, upward=False))
     near = other(near, {"far.example:7000": proxy.address, "5433": "0"})
     port = listening(shell.enter(near, secret))
 

@@ -142,6 +142,7 @@ def test_an_interrupt_leaves_the_screen_clean(terminal: Open, far: Far, keys: st
     screen.enter(f"{far.command} & fg" if keys == "kill" else far.command)
     producer = far.produce()
     screen.wait_last(CONNECTED)
+    far.consumer.wait_count(MIB)  # of which the last line tells
     if keys == "kill":
         far.listener.signal(15)
         ending = (
