@@ -7,8 +7,8 @@ arrived is of no use on the next one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
-from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.ring import Views
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -18,6 +18,19 @@ from bpipe.protocol.wire import (
     pack_frame,
     unpack_header,
 )
+
+
+class Sink(Protocol):
+    """Where the payload of DATA frames goes: a BackedReader, or what stands before it."""
+
+    def check(self, number: int, count: int) -> None:
+        """A DATA frame begins; ProtocolError if it may not."""
+
+    def lend(self, limit: int) -> Views:
+        """Where its next bytes belong: at most ``limit``."""
+
+    def receive(self, count: int) -> None:
+        """``count`` bytes arrived there."""
 
 
 class Frames:
@@ -37,10 +50,10 @@ class Frames:
         self._filled = 0  # bytes of it
         self._coming = Header(Kind.ABORT, 0, 0)  # of the body
         self._text = memoryview(b"")  # of an ABORT that is arriving
-        self._reader: BackedReader
+        self._reader: Sink
 
-    def join(self, reader: BackedReader) -> None:
-        """Payload that comes is this reader's."""
+    def join(self, reader: Sink) -> None:
+        """Payload that comes goes there."""
         self._reader = reader
 
     # --- out ---

@@ -139,10 +139,13 @@ class BackedReader:
         if number + count > self._ring.start + self._ring.capacity:
             raise ProtocolError("more data than the window allows")
 
-    def lend(self, limit: int) -> Views:
-        """Where the next bytes of the stream belong: at most ``limit`` (``check`` allowed them)."""
+    def lend(self, limit: int, after: int = 0) -> Views:
+        """Where the next bytes of the stream belong: at most ``limit`` (``check`` allowed them).
+
+        ``after`` so many that have not come yet.
+        """
         if self.stopped is None and not self.discarding:
-            return self._ring.writable(limit)
+            return self._ring.writable(limit, after)
         if self._scratch is None:
             self._scratch = memoryview(bytearray(_SCRATCH))
         return [self._scratch[:limit]]

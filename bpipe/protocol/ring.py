@@ -60,13 +60,17 @@ class Ring:
         """The bytes held, right now."""
         return self.end - self.start
 
-    def writable(self, limit: int) -> Views:
-        """The memory after ``end``: at most ``limit`` bytes, fewer when full, ``[]`` when it is."""
-        count = min(limit, self.start + self.capacity - self.end)
-        while self._mapped < self.end + count:
+    def writable(self, limit: int, after: int = 0) -> Views:
+        """The memory after ``end``: at most ``limit`` bytes, fewer when full, ``[]`` when it is.
+
+        ``after`` so many that are left free for now.
+        """
+        offset = self.end + after
+        count = min(limit, self.start + self.capacity - offset)
+        while self._mapped < offset + count:
             self._table[self._mapped // self._page % len(self._table)] = self._free.pop()
             self._mapped += self._page
-        return self._pieces(self.end, count)
+        return self._pieces(offset, count)
 
     def commit(self, count: int) -> None:
         """``count`` bytes were written to the memory that ``writable`` lent."""
