@@ -35,6 +35,15 @@ class History:
         self.replayed += replayed
         self._attached_at = now
 
+    def repeated(self, count: int) -> None:
+        """So much was begun again beside what is new."""
+        self.replayed += count
+
+    def lost_one(self, loss: Loss) -> None:
+        """A link is gone, and others are there."""
+        self.last_cause = loss.cause
+        self.told |= loss.told
+
     def lost(self, loss: Loss, now: float) -> None:
         """The link is gone."""
         self.lost_at = now

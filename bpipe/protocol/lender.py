@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.pace import Pace
+from bpipe.protocol.rate import Rate
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import LARGEST_PAYLOAD, Kind
+from bpipe.protocol.writer import Piece
+
+
+class Supply(Protocol):
+    """Where the frames of a stream come from: a BackedWriter, or what stands before it."""
+
+    @property
+    def sent(self) -> int:
+        """What was begun on this link, in bytes from somewhere."""
+
+    @property
+    def acked(self) -> int:
+        """What of that has arrived."""
+
+    @property
+    def due(self) -> int:
+        """The bytes that frames may carry now."""
+
+    def next_frame(self, limit: int) -> Piece | None:
+        """Begin the next frame, of at most ``limit`` bytes; None if there is none."""
 
 
 class Lender:
     """As fast as the link takes them."""
 
-    def __init__(self, session: Session, frames: Frames) -> None:
+    def __init__(self, session: Session, frames: Frames, supply: Supply, rate: Rate) -> None:
         self._session = session
-        self._writer = session.writer
+        self._writer = supply
         self._frames = frames
+        self._rate = rate
         self._pace = Pace()
 
     def lend(self, lent: Views, now: float, most: int = LARGEST_PAYLOAD) -> Views:
@@ -40,7 +64,7 @@ class Lender:
 
     def limited(self) -> Lender:
         """The same at the session's rate, which may have changed."""
-        return LimitedLender(self._session, self._frames)
+        return LimitedLender(self._session, self._frames, self._writer, self._rate)
 
 
 class LimitedLender(Lender):
@@ -51,9 +75,8 @@ class LimitedLender(Lender):
     and all else would wait for it at the new one, perhaps for minutes.
     """
 
-    def __init__(self, session: Session, frames: Frames) -> None:
-        super().__init__(session, frames)
-        self._rate = session.rate
+    def __init__(self, session: Session, frames: Frames, supply: Supply, rate: Rate) -> None:
+        super().__init__(session, frames, supply, rate)
         self._said = self._own
         self._unpaid = 0  # bytes of a frame that was lent, which are not on the link yet
 
@@ -100,9 +123,14 @@ class LimitedLender(Lender):
             lent.append(memoryview(self._frames.pack(Kind.RATE, self._said)))
 
 
-def lender(session: Session, frames: Frames) -> Lender:
-    """What lends this session's stream to a link with these frames."""
-    plain = Lender(session, frames)
+def lender(
+    session: Session, frames: Frames, supply: Supply | None = None, rate: Rate | None = None
+) -> Lender:
+    """What lends this session's stream to a link with these frames.
+
+    It has a supply and a share in the rate of its own where it is one of several links.
+    """
+    plain = Lender(session, frames, supply or session.writer, rate or session.rate)
     return plain.limited() if session.rate.known else plain
 
 

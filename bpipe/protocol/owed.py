@@ -63,11 +63,12 @@ class Debt:
         self.all.drop_below(offset)
         self._asked.drop_below(offset)
 
-    def older(self, time: float) -> Ranges:
-        """What was begun until then, as far as that is kept apart."""
-        if self.since is not None and self.since <= time:
+    def older(self, age: float, now: float) -> Ranges:
+        """What was begun so long ago, as far as that is kept apart."""
+        if self.since is not None and self.since + age <= now:
             return self.all
-        return self._asked if self.asked_since is not None and self.asked_since <= time else _NONE
+        asked = self.asked_since
+        return self._asked if asked is not None and asked + age <= now else _NONE
 
     def doubt(self, doubted: bool) -> None:
         """Whether nobody knows if it lives."""
@@ -132,15 +133,16 @@ class Owed:
         """The lowest that was given back, for this link."""
         return self._admitted(debt, self.given.lowest_outside(debt.all))
 
-    def next_repeat(self, debt: Debt, time: float) -> Piece:
-        """The lowest that the others have begun until then, for this link, once."""
-        found = [each.older(time).lowest_outside(debt.all) for each in self._others(debt)]
+    def next_repeat(self, debt: Debt, age: float, now: float) -> Piece:
+        """The lowest that the others have begun so long ago, for this link, once."""
+        found = [each.older(age, now).lowest_outside(debt.all) for each in self._others(debt)]
         return self._admitted(debt, min((piece for piece in found if piece), default=None))
 
-    def next_time(self, debt: Debt, time: float) -> float | None:
-        """When something that the others owe was begun, the first after this time."""
+    def next_time(self, debt: Debt, age: float, now: float) -> float | None:
+        """When something that the others owe is going to be so old."""
         times = [at for each in self._others(debt) for at in (each.since, each.asked_since)]
-        return min((at for at in times if at is not None and at > time), default=None)
+        old = [at + age for at in times if at is not None]
+        return min((at for at in old if at > now), default=None)
 
     def _relieve(self, debt: Debt) -> None:
         """Here is one that is better than those in doubt, which may have begun something."""

@@ -87,11 +87,15 @@ class Bucket:
 class Rate:
     """That of one session: what its process's bucket holds, ``own``, and what its peer allows."""
 
-    def __init__(self, own: Bucket | None = None) -> None:
+    def __init__(self, own: Bucket | None = None, told: Bucket | None = None) -> None:
         self.until: float | None = None  # it waits
         self.own = own
-        self._told = Bucket()
+        self._told = told or Bucket()
         self._promised: tuple[float, int, int] | None = None  # when, how many bytes, at which rate
+
+    def share(self) -> Rate:
+        """The part in it of one of several links, each of which waits by itself."""
+        return Rate(self.own, self._told)
 
     @property
     def limit(self) -> int:

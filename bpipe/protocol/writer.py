@@ -223,6 +223,13 @@ class BackedWriter:
         self.high = max(self.high, self.sent)
         return piece
 
+    def again(self, offset: int, limit: int) -> Piece:
+        """A frame of what was begun before and is not acknowledged: from there, at most so much."""
+        if offset == self.mark:
+            return Piece(Kind.FIN, self.mark, memoryview(b""), self.ended)
+        last = self._ring.end if self.mark is None else self.mark
+        return Piece(Kind.DATA, offset, self._ring.readable(offset, min(limit, last - offset))[0])
+
     def acknowledge(self, number: int) -> bool:
         """An ACK came; returns whether it moved anything. ProtocolError if it cannot be true."""
         if not self.acked <= number <= self.high:

@@ -138,26 +138,26 @@ def test_a_link_repeats_the_lowest_that_others_owe_once() -> None:
     third = owed.join(2)
     begun(owed, one, (10, 20))
     begun(owed, other, (0, 10), (20, 30))
-    assert owed.next_repeat(third, NOW) == (0, 10)
+    assert owed.next_repeat(third, 0, NOW) == (0, 10)
     begun(owed, third, (0, 10))
-    assert owed.next_repeat(third, NOW) == (10, 20)
+    assert owed.next_repeat(third, 0, NOW) == (10, 20)
     begun(owed, third, (10, 20), (20, 30))
-    assert owed.next_repeat(third, NOW) is None
-    assert owed.next_repeat(one, NOW) == (0, 10)
+    assert owed.next_repeat(third, 0, NOW) is None
+    assert owed.next_repeat(one, 0, NOW) == (0, 10)
 
 
 def test_what_was_begun_just_now_is_not_repeated() -> None:
     owed, one, other = two()
-    assert owed.next_time(other, NOW) is None
+    assert owed.next_time(other, 5, NOW) is None
     begun(owed, one, (0, 10), now=NOW + 1)
     one.ask()
     begun(owed, one, (10, 20), now=NOW + 2)
-    assert owed.next_repeat(other, NOW) is None
-    assert owed.next_time(other, NOW) == NOW + 1
-    assert owed.next_repeat(other, NOW + 1) == (0, 10)
-    assert owed.next_time(other, NOW + 1) == NOW + 2
-    assert owed.next_repeat(other, NOW + 2) == (0, 20)
-    assert owed.next_time(other, NOW + 2) is None
+    assert owed.next_repeat(other, 5, NOW + 5) is None
+    assert owed.next_time(other, 5, NOW + 5) == NOW + 6
+    assert owed.next_repeat(other, 5, NOW + 6) == (0, 10)
+    assert owed.next_time(other, 5, NOW + 6) == NOW + 7
+    assert owed.next_repeat(other, 5, NOW + 7) == (0, 20)
+    assert owed.next_time(other, 5, NOW + 7) is None
 
 
 def test_a_link_that_owes_much_begins_only_what_adjoins() -> None:
@@ -165,7 +165,7 @@ def test_a_link_that_owes_much_begins_only_what_adjoins() -> None:
     begun(owed, one, *[(3 * at + 3, 3 * at + 4) for at in range(MOST_OWED)])
     begun(owed, other, (0, 2))
     assert (one.admits(1), one.admits(4)) == (False, True)
-    assert owed.next_repeat(one, NOW) is None
+    assert owed.next_repeat(one, 0, NOW) is None
     owed.leave(1)
     assert owed.next_given(one) is None
     owed.drop_below(4)
@@ -218,7 +218,7 @@ class World:
         self._carry(self.lines[slot], piece)
 
     def repeat(self, slot: int, count: int) -> None:
-        piece = self.owed.next_repeat(self.lines[slot].debt, NOW)
+        piece = self.owed.next_repeat(self.lines[slot].debt, 0, NOW)
         if piece is not None:
             self._carry(self.lines[slot], piece)
 

@@ -1,0 +1,71 @@
+"""What one of several links carries of a stream: to ``Lender``, the same as a BackedWriter.
+
+What was given back goes first, then what is new, and then what others owe for too long.
+"""
+
+from __future__ import annotations
+
+from bpipe.protocol.history import History
+from bpipe.protocol.owed import Debt, Owed
+from bpipe.protocol.writer import BackedWriter, Piece
+
+
+class Outflow:
+    """Of one link, whose ``debt`` is. Times are in seconds."""
+
+    def __init__(self, writer: BackedWriter, owed: Owed, debt: Debt, history: History) -> None:
+        self.due = 0  # bytes that the next frame may carry
+        self.look_at: float | None = None  # when there may be more, if nothing else happens
+        self._writer = writer
+        self._owed = owed
+        self._debt = debt
+        self._history = history
+        self._start = 0  # of what is due
+        self._new = False  # that was never begun
+        self._now = 0.0
+
+    @property
+    def sent(self) -> int:
+        """The bytes that were begun on this link."""
+        return self._debt.sent
+
+    @property
+    def acked(self) -> int:
+        """How many of the first of them have arrived, as far as is known."""
+        return self._debt.acked
+
+    def choose(self, age: float, now: float) -> None:
+        """Look for what goes out next. What others owe is due when it is of this age."""
+        owed, debt, writer = self._owed, self._debt, self._writer
+        self._now, self.due, self.look_at = now, 0, None
+        owed.drop_below(writer.acked)
+        if owed.paused(debt):
+            return
+        piece = owed.next_given(debt)
+        self._new = piece is None and writer.due > 0 and debt.admits(writer.sent)
+        if self._new:
+            piece = writer.sent, writer.sent + writer.due
+        elif piece is None:
+            piece = owed.next_repeat(debt, age, now)
+        if piece is None:
+            self.look_at = owed.next_time(debt, age, now)
+        else:
+            self._start, self.due = piece[0], piece[1] - piece[0]
+
+    def next_frame(self, limit: int) -> Piece | None:
+        """Begin what was chosen, at most so many bytes of it; None if that is nothing."""
+        if not self.due:
+            return None
+        limit, self.due = min(limit, self.due), 0
+        piece = self._writer.next_frame(limit) if self._new else None
+        if piece is None:
+            piece = self._writer.again(self._start, limit)
+            self._history.repeated(len(piece.payload))
+        end = self._start + max(1, len(piece.payload))
+        self._owed.begin(self._debt, self._start, end, self._now)
+        return piece
+
+    def tick(self, now: float) -> None:
+        """Look at the clock: what was waited for has come."""
+        if self.look_at is not None and now >= self.look_at:
+            self.look_at = None
