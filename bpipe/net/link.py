@@ -142,8 +142,7 @@ class Link:
             return
         self.cause = cause
         self._unwatch()
-        if self.greeting.channel is not None:
-            self.greeting.channel.detach(cause, self._clock())
+        self.greeting.lost(cause, self._clock())
         if politely:
             self._closing = self._loop.create_task(self._see_off(b"", _FAREWELL))
             self._closing.add_done_callback(lambda _: self._closed())

@@ -2,11 +2,14 @@
 
 The first greeting is an OPEN under a fresh id. Once a CONFIRM for it was sent, the answerer may
 know the session, and every later greeting is a RESUME. The other side is in ``sessions.py``.
+
+One caller calls for all links of a session: the attempts are counted over all slots.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -52,10 +55,14 @@ class Caller:
         self._new_id = new_id
         self._opened = False  # a CONFIRM for this id may have arrived: RESUME from now on
         self._may_be_ours = False  # who is served there: an id was given up after its CONFIRM
+        self._undecided: Counter[int] = Counter()  # greetings by slot, which may become links there
         self._row: tuple[int, float] | None = None  # of such refusals: after which link, since when
 
-    def hello(self) -> Hello:
-        """The first message of the next greeting."""
+    def hello(self, slot: int = 0) -> Hello:
+        """The first message of the next greeting, for a link in this slot.
+
+        In any but 0, once there was a link.
+        """
         session = self.session
         if session.id is None:
             session.identify(self._new_id())
@@ -64,7 +71,15 @@ class Caller:
         session.advance(session.epoch + 1)
         assert session.id is not None
         opening = Opening.RESUME if self._opened else Opening.OPEN
-        return Hello(opening, session.id, session.epoch, session.position)
+        assert opening is Opening.RESUME or slot == 0
+        others = session.slots.live | sum(1 << each for each in +self._undecided)
+        self._undecided[slot] += 1
+        live = others & ~(1 << slot)
+        return Hello(opening, session.id, session.epoch, session.position, slot, live)
+
+    def decided(self, slot: int) -> None:
+        """A greeting there has become a link, or never will be one."""
+        self._undecided[slot] -= 1
 
     def confirming(self, resume_secret: bytes) -> None:
         """CONFIRM goes out: the answerer may know the session from now on."""

@@ -12,11 +12,11 @@ halves, or to the session, which knows no frame.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from bpipe.errors import LinkLost, ProtocolError
 from bpipe.protocol.ending import MOVING
-from bpipe.protocol.frames import Frames
+from bpipe.protocol.frames import Frames, Sink
 from bpipe.protocol.history import Loss
 from bpipe.protocol.lender import lender
 from bpipe.protocol.liveness import Liveness
@@ -27,14 +27,26 @@ from bpipe.protocol.wire import Ended, Finish, Header, Kind, Stop
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
 
 
+class Arrivals(Sink, Protocol):
+    """Where the peer's stream goes: a BackedReader, or what stands before it."""
+
+    received: int  # raised by everything of it that is new
+
+    def receive_mark(self, number: int, ended: Finish = ...) -> None:
+        """A FIN came; ProtocolError if it may not."""
+
+
 class Channel:
     """What is said and heard over one link; a ``Driver``. ``frames`` are those of that link."""
+
+    slot = 0
 
     def __init__(self, session: Session, frames: Frames, now: float) -> None:
         frames.join(session.reader)
         self.liveness = Liveness(session.patience.limits.heartbeat, now)
         self._session = session
         self._reader = session.reader
+        self._arrivals: Arrivals = session.reader
         self._writer = session.writer
         self._ending = session.ending
         self._frames = frames
@@ -57,7 +69,8 @@ class Channel:
         """The link is gone: nothing of it is used any more."""
         heard_at = self.liveness.heard_at
         told = self._told_at is not None and heard_at > self._told_at
-        self._session.detach(Loss(cause, heard_at, told=told, progress=self._progress), now)
+        loss = Loss(cause, heard_at, told=told, progress=self._progress)
+        self._session.detach(loss, now, self.slot)
 
     # --- out ---
 
@@ -87,8 +100,11 @@ class Channel:
         if self._mark_lent and self._told_at is None:
             self._told_at = now
         if self._bye_lent:
-            self._ending.wrote_bye()
-            self._session.settle(now)
+            self._wrote_bye(now)
+
+    def _wrote_bye(self, now: float) -> None:
+        self._ending.wrote_bye()
+        self._session.settle(now)
 
     def _consider_ack(self, moved: int, now: float) -> None:
         """An ACK is due at once for the end mark, or for a quarter of what either end can hold.
@@ -150,12 +166,12 @@ class Channel:
         header is progress anyway.
         """
         self.liveness.heard(now)
-        before = self._reader.received
+        before = self._arrivals.received
         try:
             for header in self._frames.receive(count):
                 self._hear(header, now)
         finally:
-            if self._reader.received > before:
+            if self._arrivals.received > before:
                 self._progress = True
                 self.liveness.verified(now)
                 self._session.progressed(now)
@@ -195,7 +211,7 @@ class Channel:
             if self._writer.acknowledge(number):
                 self._moved(now)
         elif kind is Kind.FIN:
-            self._reader.receive_mark(number, Finish(Ended(how), status))
+            self._arrivals.receive_mark(number, Finish(Ended(how), status))
             session.changed()
         elif kind is Kind.PING:
             self._owed[Kind.PONG] = number

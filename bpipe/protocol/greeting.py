@@ -5,6 +5,9 @@ Nothing changes at the answerer before M3; at M3 it judges again, closes the ses
 and states in READY what it has received, which is final, because nothing else feeds that session
 any more. The caller's own number, in M1, is final because it closed its old link before.
 
+Where a session may have several links, both numbers may be old, which is harmless, and only the
+link of the same slot is replaced.
+
 A greeting is a ``Driver``, and so is the ``Channel`` that it ends in, so a link is driven in the
 same way from its first byte to its last. A greeting never reads beyond its own messages.
 """
@@ -23,6 +26,7 @@ from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
+from bpipe.protocol.slot_channel import SlotChannel
 from bpipe.protocol.wire import (
     NOWHERE,
     Admission,
@@ -53,6 +57,7 @@ class Greeting:
     def __init__(
         self, secret: Secret | None, now: float, patience: float = GREETING_TIMEOUT
     ) -> None:
+        self.slot = 0  # of the link that this is to be
         self.answered = False  # a message of the peer has come, and it was right
         self.channel: Channel | None = None  # once the session is attached
         self.done = False  # it is, and every message is written
@@ -95,10 +100,18 @@ class Greeting:
         if now >= self.deadline():
             raise LinkLost("no answer to the greeting", "silent")
 
+    def lost(self, cause: LinkLost, now: float) -> None:
+        """The link is gone: nothing of it is used any more."""
+        if self.channel is not None:
+            self.channel.detach(cause, now)
+
     def _attach(self, session: Session, position: Position, frames: Frames, now: float) -> None:
-        channel = Channel(session, frames, now)
-        session.attach(channel, position, now)
-        self.channel = channel
+        if session.terms.slots_with(position) > 1:
+            self.channel = SlotChannel(session, frames, now, self.slot)
+            session.attach(self.channel, position, now, self.slot)
+        else:
+            self.channel = Channel(session, frames, now)
+            session.attach(self.channel, position, now)
 
     def _say(self, message: bytes, expect: int) -> None:
         """Say this, and hear a message of ``expect`` bytes next."""
@@ -117,9 +130,9 @@ class CallerGreeting(Greeting):
 
     Several may wait for their verdict, also beside a link that is in doubt: until CONFIRM nothing
     changes at the answerer. ``answered`` is called with whether the verdict is good, before
-    anything is made of it. It has to see to it that this greeting is the only one from then on, and
-    that there is no link; or to raise LinkLost. ``patience`` is for all four messages, in seconds;
-    infinite for a carrier that may ask its user something first.
+    anything is made of it. It has to see to it that this greeting is the only one of its slot from
+    then on, and that there is no link there; or to raise LinkLost. ``patience`` is for all four
+    messages, in seconds; infinite for a carrier that may ask its user something first.
     """
 
     def __init__(
@@ -128,15 +141,28 @@ class CallerGreeting(Greeting):
         now: float,
         answered: Callable[[bool], None] = lambda accepted: None,
         patience: float = GREETING_TIMEOUT,
+        slot: int = 0,
     ) -> None:
         super().__init__(caller.session.secret, now, patience)
+        self.slot = slot
         self.session = caller.session
         self._caller = caller
         self._tell_answered = answered
         self._answerer = NOWHERE
         self._stated = self.session.position
-        hello = self._handshake.pack_hello(caller.hello())
+        self._undecided = True  # the answerer may attach it
+        hello = self._handshake.pack_hello(caller.hello(slot))
         self._say(hello, self._handshake.verdict_size)
+
+    def lost(self, cause: LinkLost, now: float) -> None:
+        super().lost(cause, now)
+        self._decide()
+
+    def _decide(self) -> None:
+        """It is attached, or never will be."""
+        if self._undecided:
+            self._undecided = False
+            self._caller.decided(self.slot)
 
     def _hear(self, message: bytes, now: float) -> None:
         if self.session.over:  # it has said how it ended: nothing more may move
@@ -151,9 +177,11 @@ class CallerGreeting(Greeting):
     def _void(self) -> bool:
         """Whether the old link has moved the session on since M1 was said: then M2 means nothing.
 
-        An ACK may have made a RANGE of what was right.
+        An ACK may have made a RANGE of what was right. Where there are slots, nothing does.
         """
         reader, stated = self.session.reader, self._stated
+        if self.session.terms.slots > 1:
+            return False
         return reader.received != stated.received or reader.acknowledged > stated.delivered
 
     def _hear_verdict(self, verdict: Verdict, now: float) -> None:
@@ -178,6 +206,7 @@ class CallerGreeting(Greeting):
             raise ProtocolError("the listener claims offsets that cannot be")
         self.session.establish()
         self._attach(self.session, position, frames, now)
+        self._decide()
         self.done = True
 
 
@@ -227,7 +256,7 @@ class AnswererGreeting(Greeting):
         return hello
 
     def _hear_hello(self, hello: Hello, now: float) -> None:
-        self.hello = hello
+        self.hello, self.slot = hello, hello.slot
         admission, self.session = self._sessions.judge(hello, now)
         if self.session is None:
             silence = self._sessions.silence(now) if admission is Admission.BUSY else 0

@@ -27,28 +27,27 @@ class History:
         self.last_cause: BpipeError | None = None
         self.lost_at = 0.0  # the last link
         self._attached_at = 0.0
-        self._heard_at: float | None = None  # the last byte over the last link that was lost
+        self._heard_at: float | None = None  # the last byte before there was no link
+        self._latest = 0.0  # the last byte over any link that was lost
 
-    def attached(self, replayed: int, now: float) -> None:
-        """There is a link, on which so much is sent again."""
+    def attached(self, replayed: int, now: float, *, others: bool = False) -> None:
+        """There is a link, on which so much is sent again; perhaps beside others."""
         self.links += 1
         self.replayed += replayed
-        self._attached_at = now
+        if not others:
+            self._attached_at = now
 
     def repeated(self, count: int) -> None:
         """So much was begun again beside what is new."""
         self.replayed += count
 
-    def lost_one(self, loss: Loss) -> None:
-        """A link is gone, and others are there."""
+    def lost(self, loss: Loss, now: float, *, others: bool = False) -> None:
+        """The link is gone; perhaps there are others."""
         self.last_cause = loss.cause
         self.told |= loss.told
-
-    def lost(self, loss: Loss, now: float) -> None:
-        """The link is gone."""
-        self.lost_at = now
-        self.last_cause, self._heard_at = loss.cause, loss.heard_at
-        self.told |= loss.told
+        self._latest = max(self._latest, loss.heard_at)
+        if not others:
+            self.lost_at, self._heard_at = now, self._latest
 
     def failed(self, cause: BpipeError) -> None:
         """An attempt to get a link has failed."""

@@ -50,6 +50,10 @@ class Liveness:
         """What came was something that the peer has said, and not only bytes."""
         self._verified_at = now
 
+    def ask(self) -> None:
+        """A PING is due now."""
+        self.ping_due = True
+
     def ping(self, now: float) -> int:
         """The token for the PING that is sent now."""
         self.ping_due = False

@@ -41,11 +41,16 @@ class Debt:
         if self.since is None:
             self.since = now
 
-    def ask(self) -> None:
-        """It is asked what it has brought: all that is begun so far goes before the answer."""
-        if self.asked_since is None and self.since is not None:
-            self._asked, self._asked_sent = self.all.copy(), self.sent
-            self.asked_since, self.since = self.since, None
+    def ask(self) -> bool:
+        """It is asked what it has brought: all that is begun so far goes before the answer.
+
+        Returns whether that is of use: there is something, and no other answer to wait for.
+        """
+        if self.asked_since is not None or self.since is None:
+            return False
+        self._asked, self._asked_sent = self.all.copy(), self.sent
+        self.asked_since, self.since = self.since, None
+        return True
 
     def answered(self) -> Ranges:
         """The answer is here; returns what has arrived, as far as that was not known."""

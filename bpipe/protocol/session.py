@@ -13,7 +13,6 @@ they may touch is said in ``writer.py`` and ``reader.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import BpipeError, ProtocolError, SessionEnded, SessionLost
@@ -24,18 +23,20 @@ from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.rate import Bucket, Rate
 from bpipe.protocol.reader import BackedReader
 from bpipe.protocol.secret import Secret
+from bpipe.protocol.slots import Slots
 from bpipe.protocol.terms import Terms
+from bpipe.protocol.trace import Traced
 from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop
 from bpipe.protocol.writer import BackedWriter
 
 FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
 
 
-class Session:
+class Session(Traced):
     """Both directions of one pipe. ``buffer_size`` bytes are kept for each.
 
-    With a ``secret``, which both share, its links are sealed. ``needs``, ``bucket``: see ``Terms``
-    and ``Rate``.
+    With a ``secret``, which both share, its links are sealed. ``needs``, ``links``: see ``Terms``;
+    ``bucket``: see ``Rate``.
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Session:
         secret: Secret | None = None,
         needs: int = 0,
         bucket: Bucket | None = None,
+        links: int = 1,
     ) -> None:
+        super().__init__()
         self.secret = secret
         self.resume_secret = b""  # which the two ends of this session share, on sealed links
         self.id: bytes | None = None
@@ -56,13 +59,12 @@ class Session:
         self.ending = Ending()
         self.rate = Rate(bucket)
         self.established = False  # READY came (caller), or a frame after it (answerer)
-        self.channel: Driver | None = None  # over the link that is attached
+        self.channel: Driver | None = None  # over the link that is attached, or one of several
+        self.slots = Slots(self.reader)
         self.history = History()
         self.fruitless = 0  # links lost to protocol errors, in a row, without progress
         self.heard_at = 0.0  # when the peer was heard last
-        self.terms = Terms(needs, buffer_size)
-        self.change = 0  # is raised with everything but counts of bytes
-        self.trace: Callable[[str, str], None] | None = None  # see `log`
+        self.terms = Terms(needs, buffer_size, links)
         self.if_missed = ""  # what to say if there was more for it
 
     # --- what the outside may ask ---
@@ -95,8 +97,8 @@ class Session:
     @property
     def position(self) -> Position:
         """Where this end stands in the stream that it reads."""
-        r = self.reader
-        return Position(r.delivered, r.received, r.capacity, needs=self.terms.needs)
+        r, terms = self.reader, self.terms
+        return Position(r.delivered, r.received, r.capacity, terms.links, terms.needs)
 
     @property
     def replaceable(self) -> bool:
@@ -122,42 +124,52 @@ class Session:
         """By what the peer is to know this session from now on."""
         self.id, self.resume_secret = id, resume_secret
 
-    def advance(self, epoch: int) -> None:
-        """A greeting with this epoch is the latest."""
+    def advance(self, epoch: int, slot: int = 0) -> None:
+        """A greeting with this epoch is the latest, in this slot."""
         self.epoch = epoch
+        self.slots.advance(slot, epoch)
 
     def restart(self) -> None:
         """An answerer's session, in which nobody was heard, begins anew for another caller."""
         self.writer.restart()
         self.patience.outage_ended()
         self.terms.forget()
+        self.slots.forget()
         self.rate.forget()
         self.history, self.fruitless = History(), 0
 
     def fits(self, position: Position) -> bool:
         """Whether a peer that says it stands there, with these terms, can be resumed."""
-        return self.terms.fit(position) and self.writer.holds(*position[:2])
+        old = self.terms.slots_with(position) > 1  # over another link it may have told more
+        return self.terms.fit(position) and self.writer.holds(*position[:2], old=old)
 
-    def attach(self, channel: Driver, position: Position, now: float) -> None:
-        """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
-        assert self.channel is None
-        self.channel, self.heard_at = channel, now
+    def attach(self, channel: Driver, position: Position, now: float, slot: int = 0) -> None:
+        """A link is greeted; the peer stands at ``position`` (``fits`` was asked before).
+
+        Where there may be several, that moves no cursor.
+        """
         self.terms.agree(position)
+        writer, others = self.writer, self.attached
+        start = position.received if self.terms.slots == 1 else writer.high
+        self.slots.attach(slot, channel)
+        self.channel, self.heard_at = channel, now
         self.changed()
-        self.history.attached(self.writer.high - position.received, now)
-        self.writer.resume(position.received, position.window)
+        self.history.attached(writer.high - start, now, others=others)
+        writer.resume(start, position.window)
+        self.slots.owed.drop_below(position.received)
         self.log("=", f"attached: the peer stands at {position}, this end at {self.position}")
 
-    def detach(self, loss: Loss, now: float) -> None:
-        """The link is gone."""
-        channel, self.channel, cause = self.channel, None, loss.cause
+    def detach(self, loss: Loss, now: float, slot: int = 0) -> None:
+        """The link in this slot is gone."""
+        channel, self.channel, cause = self.channel, self.slots.detach(slot), loss.cause
         if channel is None or self.over:
             return
         self.changed()
-        self.history.lost(loss, now)
         self.log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
-        self.patience.outage_began(now)
-        if self.phase is Phase.ANSWERING:
+        self.history.lost(loss, now, others=self.attached)
+        if not self.attached:
+            self.patience.outage_began(now)
+        if not self.attached and self.phase is Phase.ANSWERING:
             self.leave(self.verdict())
         elif isinstance(cause, ProtocolError) and not loss.progress:
             self.fruitless += 1
@@ -192,10 +204,6 @@ class Session:
             self.patience.outage_ended()
         if self.reader.gone and self.reader.missed:
             self.abort(Reason.BROKEN_PIPE, self.if_missed, now)
-
-    def changed(self) -> None:
-        """More than a count of bytes has changed."""
-        self.change += 1
 
     # --- the end, as this end wants it ---
 
@@ -289,12 +297,3 @@ class Session:
             self.changed()
             self.ending.leave(failure)
             self.log("=", f"over: {failure or 'success'}")
-
-    def trace_to(self, trace: Callable[[str, str], None]) -> None:
-        """Call this for every frame and change of state: a sign (``< > = !``), and a text."""
-        self.trace = trace
-
-    def log(self, sign: str, text: str) -> None:
-        """Something for ``trace``: ``<`` heard, ``>`` said, ``=`` a change, ``!`` an error."""
-        if self.trace is not None:
-            self.trace(sign, text)

@@ -19,7 +19,7 @@ from bpipe.protocol.ending import MOVING, Phase
 from bpipe.protocol.patience import DESERTED
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.wire import FILE, NEEDS, Admission, Hello, Opening
+from bpipe.protocol.wire import FILE, MOST_LINKS, NEEDS, Admission, Hello, Opening
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 SURE: Final = 1.5  # heartbeats in which a sender was heard that is there
@@ -29,8 +29,9 @@ SUPERSEDED: Final = "superseded"  # the code of the failure of a session that ha
 class Sessions:
     """A table of sessions that share a ``secret``, or do without.
 
-    ``drop_link`` closes the live link of a session, if there is one, and detaches it. ``more`` adds
-    one more session, and returns it; or one that may give way, or None if there is no room.
+    ``drop_link`` closes the live link of a session, or all that it has, and detaches it;
+    ``drop_slot`` that of one of its slots. ``more`` adds one more session, and returns it; or one
+    that may give way, or None if there is no room.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class Sessions:
         drop_link: Callable[[Session], None],
         secret: Secret | None = None,
         more: Callable[[], Session | None] | None = None,
+        drop_slot: Callable[[Session, int], None] = lambda session, slot: None,
     ) -> None:
         self.secret = secret
         self._drop_link = drop_link
+        self._drop_slot = drop_slot
         self._more = more
         self._sessions: list[Session] = []
         self._remembered: dict[bytes, None] = {}  # oldest first
@@ -75,16 +78,16 @@ class Sessions:
         """
         if hello.position.needs & ~NEEDS:
             return Admission.VERSION, None
-        if hello.slot:
-            return Admission.STALE, None  # a session has one link here, so there is no such slot
         known = next((each for each in self._sessions if each.id == hello.session), None)
         if hello.opening is Opening.OPEN:
-            if known is not None:
+            if known is not None or hello.slot:
                 return Admission.STALE, None
             return self._judge_open(hello, now)
+        if hello.slot >= MOST_LINKS:
+            return Admission.STALE, None
         if known is None or known.over:
             return Admission.UNKNOWN, None
-        if hello.epoch <= known.epoch:
+        if hello.slot >= known.terms.slots or hello.epoch <= known.slots.epoch(hello.slot):
             return Admission.STALE, None
         return (Admission.OK, known) if known.fits(hello.position) else (Admission.RANGE, None)
 
@@ -123,21 +126,30 @@ class Sessions:
     def admit(self, hello: Hello, resume_secret: bytes, now: float) -> Session:
         """CONFIRM has come: judge again, and close the old link of the session that it gets.
 
+        Of one with several slots that is the link of the same slot, and those that are dead.
         Raises LinkLost if somebody else was faster, or if there is going to be room only now.
         """
         admission, session = self.judge(hello, now)
         if admission is Admission.OK and session is not None:
             if hello.opening is Opening.OPEN and session.established:
                 _supersede(session)
-            self._drop_link(session)  # which may end it, or be what it needs to give way
+            self._drop(session, hello)  # which may end it, or be what it needs to give way
             admission, session = self.judge(hello, now)
         if admission is not Admission.OK or session is None:
             raise LinkLost("the session has moved on during the greeting")
         if hello.opening is Opening.OPEN:
             session.restart()
             session.identify(hello.session, resume_secret)
-        session.advance(hello.epoch)
+        session.advance(hello.epoch, hello.slot)
         return session
+
+    def _drop(self, session: Session, hello: Hello) -> None:
+        """Close what this link replaces."""
+        if session.terms.slots == 1 or hello.opening is Opening.OPEN:
+            self._drop_link(session)
+            return
+        for slot in {hello.slot, *session.slots.dead(hello.live, hello.epoch)}:
+            self._drop_slot(session, slot)
 
 
 def _has_sender(session: Session, now: float) -> bool:

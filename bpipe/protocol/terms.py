@@ -17,10 +17,14 @@ class Terms:
     Once they are known, which is with the first link at the latest, they stay as they are: the ends
     have begun accordingly. Nobody who needs something else suits then.
     ``whole``: a stream to a file is sent without asking what lies there.
+    ``slots``: how many links there may be at once; each end states how many it would have, this
+    one ``links``.
     """
 
-    def __init__(self, needs: int = 0, window: int = SMALLEST_WINDOW) -> None:
+    def __init__(self, needs: int = 0, window: int = SMALLEST_WINDOW, links: int = 1) -> None:
         self.needs = needs
+        self.links = links
+        self.slots = 1
         self._window = window
         self.records: bool | None = True if needs & RECORDS else None  # None: it depends
         self.to_file: bool | None = False if needs & FILE else None
@@ -45,7 +49,7 @@ class Terms:
 
     def agree(self, position: Position) -> None:
         """The peer has stated these, and they fit."""
-        self._peers = position[2:]
+        self._peers, self.slots = position[2:], self.slots_with(position)
         self.records, self.to_file = self._with(position), self._files(position)
 
     def begin(self) -> bool:
@@ -55,7 +59,11 @@ class Terms:
 
     def forget(self) -> None:
         """There may be another peer."""
-        self._peers = ()
+        self._peers, self.slots = (), 1
+
+    def slots_with(self, position: Position) -> int:
+        """How many links there may be at once with a peer that states these."""
+        return min(self.links, position.links)
 
     def _with(self, position: Position) -> bool:
         return (self.needs | position.needs) & RECORDS > 0

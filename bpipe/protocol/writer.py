@@ -240,9 +240,9 @@ class BackedWriter:
         self._ring.release(number if self.mark is None else min(number, self.mark))
         return moved
 
-    def holds(self, delivered: int, received: int) -> bool:
-        """Whether a peer that says it stands there can be resumed."""
-        return self.acked <= delivered <= received <= self.high
+    def holds(self, delivered: int, received: int, *, old: bool = False) -> bool:
+        """Whether a peer that says it stands there can be resumed; ``old``: or has stood there."""
+        return (old or self.acked <= delivered) and delivered <= received <= self.high
 
     def resume(self, received: int, window: int) -> None:
         """A new link: carry on from what the peer holds (``holds`` was asked before).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -168,15 +169,22 @@ class End:
         """This end closes, or learns that the network has."""
         if self.cause is None:
             self.cause, self.inbox = cause, b""
-            if self.greeting.channel is not None:
-                self.greeting.channel.detach(cause, now)
+            self.greeting.lost(cause, now)
 
 
 class Link:
     """What is between a caller and a listener; nothing of it moves by itself."""
 
-    def __init__(self, caller: Caller, sessions: Sessions, now: float = 0.0) -> None:
-        self.ends = End(CallerGreeting(caller, now)), End(AnswererGreeting(sessions, now))
+    def __init__(
+        self,
+        caller: Caller,
+        sessions: Sessions,
+        now: float = 0.0,
+        answered: Callable[[bool], None] = lambda accepted: None,
+        slot: int = 0,
+    ) -> None:
+        greeting = CallerGreeting(caller, now, answered, slot=slot)
+        self.ends = End(greeting), End(AnswererGreeting(sessions, now))
 
     def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
         """Put what this end says on its way; returns the number of bytes."""

@@ -1,0 +1,205 @@
+"""SlotChannel: the conversation of a session over one of several links.
+
+What is said here is the same as over the only link of a session, and what is heard may be old news,
+as another link was faster. In addition:
+
+* READY, with what has been received, follows each ACK: so a consumer that takes nothing does not
+  look like a path that brings nothing.
+* A PING is said as soon as something of the stream is, one at a time. A link is in order, so a PONG
+  proves that all before its PING has arrived; of what has come behind a gap nothing else tells.
+* Who hears something of the stream says so soon, on the same link. From whom nothing is heard for a
+  while, although he owes an answer, is in *doubt* before the link is lost: nothing more is begun
+  there, and what it owes may go out elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol.channel import Channel
+from bpipe.protocol.ending import MOVING, Phase
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.lender import lender
+from bpipe.protocol.liveness import OWED
+from bpipe.protocol.outflow import Outflow
+from bpipe.protocol.ring import Views
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import Header, Kind
+
+ACK_WITHIN: Final = 0.050  # seconds from something of the stream, or a delivery, to an ACK
+DOUBT_AFTER: Final = 0.2  # seconds without an answer that is owed, or
+ROUND_TRIPS: Final = 3  # round trips, if that is longer
+REPEAT_AFTER: Final = 0.050  # seconds, or a round trip, that others have for what they owe
+
+
+class SlotChannel(Channel):
+    """What is said and heard over the link in this ``slot``."""
+
+    def __init__(self, session: Session, frames: Frames, now: float, slot: int) -> None:
+        super().__init__(session, frames, now)
+        self.slot = slot
+        self._slots = session.slots
+        self._debts = session.slots.owed
+        self._debt = self._debts.join(slot)
+        self._slots.join(slot, self)
+        self._outflow = Outflow(session.writer, self._debts, self._debt, session.history)
+        self._inflow = self._arrivals = session.slots.reassembly.inflow()
+        frames.join(self._inflow)
+        self._rate = session.rate.share()
+        self._lender = lender(session, frames, self._outflow, self._rate)
+        self._said = 0  # the number of the last ACK on this link
+        self._answer_at: float | None = None  # to what has come of the stream
+        self._asked = self._last = 0  # tokens: of the PING for which the debt waits, and the last
+        self._round_trip = math.inf  # seconds, the shortest
+        self.liveness.ask()  # how far it is
+
+    def detach(self, cause: LinkLost, now: float) -> None:
+        if not self._slots.holds(self.slot, self):
+            return
+        self._debts.leave(self.slot)
+        super().detach(cause, now)
+        self._slots.say_acks()
+        self._consider_parting(now)
+
+    @property
+    def passable(self) -> int:
+        """Nothing goes to the consumer unseen: other links may have brought the same."""
+        return 0
+
+    @property
+    def doubted(self) -> bool:
+        """Whether this link owes an answer for too long."""
+        return self._debt.doubted
+
+    @property
+    def round_trip(self) -> float:
+        """The shortest that was seen, in seconds; infinite before there was any."""
+        return self._round_trip
+
+    # --- out ---
+
+    def outgoing(self, now: float) -> Views:
+        if not self._lent:
+            if self._debt.since is not None and self._debt.asked_since is None:
+                self.liveness.ask()
+            moved = self._reader.delivered - self._said
+            if moved > 0 and not self._ack_due:
+                self._consider_ack(moved, now)
+            known = self._round_trip < math.inf
+            self._outflow.choose(max(REPEAT_AFTER, self._round_trip if known else OWED), now)
+        return super().outgoing(now)
+
+    def say_ack(self) -> None:
+        """An ACK that was said elsewhere may be lost."""
+        self._ack_due = True
+
+    def limit(self) -> None:
+        """The session has a rate from now on."""
+        self._lender = self._lender.limited()
+
+    def _consider_ack(self, moved: int, now: float) -> None:
+        """It is said soon on the links that have brought something, and a little later on others.
+
+        Nobody knows which of them lives.
+        """
+        hurries = self._inflow.touched or self._reader.done or self._ending.phase not in MOVING
+        if hurries or self._ack_at is not None:
+            super()._consider_ack(moved, now)
+        else:
+            self._ack_at = now + ACK_WITHIN
+
+    def _pack(
+        self, kind: Kind, number: int, finish: tuple[int, int] = (0, 0), message: bytes = b""
+    ) -> bytes:
+        packed = super()._pack(kind, number, finish, message)
+        if kind is Kind.ACK:
+            self._said, self._answer_at = number, None
+            self._inflow.answered()
+            packed += super()._pack(Kind.READY, self._reader.received)
+        elif kind is Kind.PING:
+            self._last = number
+            if self._debt.ask():
+                self._asked = number
+        return packed
+
+    def _wrote_bye(self, now: float) -> None:
+        self._slots.wrote_bye(self.slot, now)
+        self._consider_parting(now)
+
+    def _consider_parting(self, now: float) -> None:
+        """BYE may be said where it has to be."""
+        session, ending = self._session, self._ending
+        if not session.over and self._slots.parted(
+            answering=ending.phase is Phase.ANSWERING, now=now
+        ):
+            ending.wrote_bye()
+            session.settle(now)
+
+    # --- in ---
+
+    def received(self, count: int, now: float) -> None:
+        super().received(count, now)
+        if self._debt.doubted:
+            self._debts.trust(self._debt)
+        if self._answer_at is None and (self._inflow.touched or self.midway):
+            self._answer_at = now + ACK_WITHIN
+
+    def _hear(self, header: Header, now: float) -> None:
+        kind, number = header.kind, header.number
+        if kind is Kind.ACK:
+            header = header._replace(number=max(number, self._writer.acked))
+        super()._hear(header, now)
+        if kind is Kind.PONG:
+            self._hear_pong(number)
+
+    def _hear_pong(self, number: int) -> None:
+        """All that was said before that PING has arrived."""
+        if self.liveness.round_trip is not None:
+            self._round_trip = min(self._round_trip, self.liveness.round_trip)
+        if self._debt.asked_since is not None and self._asked <= number <= self._last:
+            self._debts.answered(self._debt)
+
+    def _hear_more(self, header: Header, now: float) -> None:
+        kind, number = header.kind, header.number
+        if kind is Kind.READY:
+            if number > self._writer.high:
+                raise ProtocolError("more is received than was sent")
+            self._debts.drop_below(number)
+            return
+        super()._hear_more(header, now)
+        if kind is Kind.RATE:
+            self._slots.limit()
+        elif kind is Kind.BYE:
+            self._slots.brought_bye(self.slot)
+        self._consider_parting(now)
+
+    # --- time ---
+
+    def tick(self, now: float) -> None:
+        super().tick(now)
+        if self._answer_at is not None and now >= self._answer_at:
+            self._ack_due, self._answer_at = True, None
+        if self._doubted_at is not None and now >= self._doubted_at:
+            self._debts.doubt(self._debt)
+        self._outflow.tick(now)
+        self._rate.tick(now)
+        self._consider_parting(now)
+
+    def deadline(self) -> float:
+        part_at = self._slots.part_at if self._ending.phase is Phase.ANSWERING else None
+        waits = self._outflow.look_at, self._rate.until
+        due = [self._answer_at, self._doubted_at, part_at, *waits]
+        return min([super().deadline(), *(each for each in due if each is not None)])
+
+    @property
+    def _doubted_at(self) -> float | None:
+        """When this link is in doubt; None: it is, or owes no answer."""
+        debt = self._debt
+        since = debt.since if debt.asked_since is None else debt.asked_since
+        if since is None or debt.doubted:
+            return None
+        known = self._round_trip < math.inf
+        patience = max(ROUND_TRIPS * self._round_trip, DOUBT_AFTER) if known else OWED
+        return max(since, self.liveness.heard_at) + patience

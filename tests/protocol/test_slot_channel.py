@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import pytest
+
+from bpipe.errors import LinkLost, ProtocolError
+from bpipe.protocol import waiting
+from bpipe.protocol.channel import ACK_DELAY
+from bpipe.protocol.ending import Phase
+from bpipe.protocol.frames import Frames
+from bpipe.protocol.liveness import OWED
+from bpipe.protocol.rate import BURST, SLOWEST, Bucket
+from bpipe.protocol.session import Session
+from bpipe.protocol.slot_channel import ACK_WITHIN, DOUBT_AFTER, REPEAT_AFTER, SlotChannel
+from bpipe.protocol.slots import PARTING
+from bpipe.protocol.wire import Kind, Position, Reason
+from tests.support.loopback import Frame, decode, drain, feed, take, write
+from tests.support.peer import (
+    ABORT,
+    ACK,
+    BYE,
+    CUT,
+    DATA,
+    FIN,
+    LIMITS,
+    NOW,
+    PING,
+    PONG,
+    RATE,
+    STOP,
+    deliver_mark,
+)
+
+WINDOW = 1000
+
+
+def READY(number: int) -> Frame:
+    return Frame(Kind.READY, number)
+
+
+class Lines(NamedTuple):
+    """A session with two links; the peer is the test."""
+
+    session: Session
+    channels: list[SlotChannel]
+
+    def said(self, slot: int, now: float = NOW) -> list[Frame]:
+        return decode(drain(self.channels[slot], now))
+
+    def hear(self, slot: int, *frames: Frame, now: float = NOW) -> None:
+        feed(self.channels[slot], b"".join(frame.encode() for frame in frames), now)
+
+    def tick(self, now: float) -> None:
+        waiting.tick(self.session, now)
+        for channel in self.channels:
+            channel.tick(now)
+
+    def lose(self, slot: int, now: float = NOW) -> None:
+        self.channels[slot].detach(CUT, now)
+
+    def attach(self, slot: int, received: int = 0, now: float = NOW) -> None:
+        channel = SlotChannel(self.session, Frames(), now, slot)
+        position = Position(0, received, WINDOW, links=2)
+        self.session.attach(channel, position, now, slot)
+        self.channels[slot : slot + 1] = [channel]
+
+
+def two(written: bytes = b"", *, bucket: Bucket | None = None, patient: bool = False) -> Lines:
+    """Two links on which everything was said that was due; a round trip takes no time."""
+    limits = LIMITS._replace(heartbeat=1e6) if patient else LIMITS
+    session = Session(WINDOW, limits, links=2, bucket=bucket)
+    session.establish()
+    both = Lines(session, [])
+    for slot in range(2):
+        both.attach(slot)
+        both.said(slot)
+        both.hear(slot, PONG(1))
+    write(session, written)
+    return both
+
+
+# --- what is said on each of them ---
+
+
+def test_the_first_ack_is_followed_by_ready_and_a_question() -> None:
+    both = two()
+    both.lose(0)
+    both.attach(0)
+    assert both.said(0) == [ACK(0), READY(0), PING(1)]
+    assert both.said(0) == []
+    assert both.channels[0].round_trip == math.inf
+    both.hear(0, PONG(1), now=NOW + 0.3)
+    assert both.channels[0].round_trip == pytest.approx(0.3)
+
+
+def test_each_link_takes_what_is_new_and_asks_whether_it_has_arrived() -> None:
+    both = two(b"abc")
+    assert both.said(0) == [DATA(0, b"abc"), PING(2)]
+    write(both.session, b"de")
+    assert both.said(1) == [DATA(3, b"de"), PING(2)]
+    write(both.session, b"f")
+    assert both.said(0) == [DATA(5, b"f")]  # asked about when that is answered
+    both.hear(0, PONG(2))
+    assert both.said(0) == [PING(3)]
+
+
+def test_what_comes_over_one_is_answered_there_soon() -> None:
+    both = two(patient=True)
+    both.hear(0, DATA(0, b"abc"))
+    assert both.said(0) == both.said(1) == []
+    both.tick(NOW + ACK_WITHIN - 0.001)
+    assert both.said(0) == []
+    both.tick(NOW + ACK_WITHIN)
+    assert both.said(0) == [ACK(0), READY(3)]
+    assert both.said(1) == []
+    assert both.channels[0].deadline() > NOW + 10
+
+
+def test_half_a_frame_is_answered_and_so_is_one_that_is_not_new() -> None:
+    both = two(patient=True)
+    feed(both.channels[0], DATA(0, bytes(100)).encode()[:50], NOW)
+    both.tick(NOW + ACK_WITHIN)
+    assert both.said(0) == [ACK(0), READY(34)]
+    both.hear(1, DATA(0, bytes(34)), now=NOW + 1)
+    both.tick(NOW + 1 + ACK_WITHIN)
+    assert both.said(1) == [ACK(0), READY(34)]
+
+
+def test_a_delivery_is_acknowledged_on_all_and_first_where_something_came() -> None:
+    both = two(patient=True)
+    both.hear(0, DATA(0, b"abc"))
+    take(both.session)
+    assert both.said(0) == both.said(1) == []
+    both.tick(NOW + ACK_DELAY)
+    assert (both.said(0), both.said(1)) == ([ACK(3), READY(3)], [])
+    both.tick(NOW + ACK_WITHIN)
+    assert (both.said(0), both.said(1)) == ([], [ACK(3), READY(3)])
+
+
+def test_the_end_mark_is_acknowledged_on_all_at_once() -> None:
+    both = two(patient=True)
+    both.hear(0, FIN(0))
+    deliver_mark(both.session)
+    for slot in (0, 1):
+        assert both.said(slot) == [ACK(1), READY(1)]
+
+
+def test_a_lost_link_makes_an_ack_due_on_the_others() -> None:
+    both = two(patient=True)
+    both.hear(0, DATA(0, b"abc"))
+    both.lose(0)
+    assert both.said(1) == [ACK(0), READY(3)]
+    assert both.session.attached
+
+
+# --- what is heard over each of them ---
+
+
+def test_data_comes_in_any_order_and_twice() -> None:
+    both = two()
+    both.hear(0, DATA(3, b"def"))
+    assert take(both.session) == b""
+    both.hear(1, DATA(0, b"abcd"), DATA(2, b"cdef"))
+    assert take(both.session) == b"abcdef"
+    both.hear(0, FIN(6), DATA(0, b"abc"))
+    both.hear(1, FIN(6))
+    assert both.session.reader.drained
+
+
+def test_what_is_new_is_progress_also_behind_a_gap() -> None:
+    both = two()
+    both.lose(1)
+    both.lose(0)
+    assert both.session.patience.outage_since is not None
+    both.attach(0)
+    both.hear(0, DATA(3, b"def"))
+    assert both.session.patience.outage_since is None
+
+
+def test_old_news_is_no_error() -> None:
+    both = two(b"abcdef")
+    both.said(0)
+    both.hear(0, ACK(4), READY(5))
+    both.hear(1, ACK(2), READY(3))
+    assert both.session.writer.acked == 4
+    both.hear(1, ACK(5))
+    assert both.session.writer.acked == 5
+
+
+@pytest.mark.parametrize("frame", [ACK(7), READY(7), FIN(WINDOW + 1), DATA(WINDOW, b"x")])
+def test_what_cannot_be_is_one(frame: Frame) -> None:
+    both = two(b"abcdef")
+    both.said(0)
+    with pytest.raises(ProtocolError):
+        both.hear(1, frame)
+
+
+def test_nothing_goes_to_the_consumer_unseen() -> None:
+    both = two()
+    feed(both.channels[0], DATA(0, bytes(100)).encode()[:50], NOW)
+    assert both.channels[0].midway
+    assert both.channels[0].passable == 0
+
+
+# --- a link is lost, or in doubt ---
+
+
+def test_what_a_lost_link_owes_goes_out_over_another_before_what_is_new() -> None:
+    both = two(b"abcdef")
+    assert both.said(0)[0] == DATA(0, b"abcdef")
+    write(both.session, b"ghi")
+    both.hear(0, ACK(0), READY(2))
+    both.lose(0)
+    assert both.said(1) == [ACK(0), READY(0), DATA(2, b"cdef"), PING(2), DATA(6, b"ghi")]
+    assert both.session.history.replayed == 4
+
+
+def test_what_has_arrived_behind_a_gap_is_not_said_again() -> None:
+    both = two(b"abc")
+    both.said(0)
+    write(both.session, b"def")
+    both.said(1)
+    both.hear(1, PONG(2))
+    both.lose(1)
+    both.lose(0)
+    both.attach(0)
+    assert DATA(0, b"abc") in both.said(0)
+    assert both.said(0) == []
+
+
+@pytest.mark.parametrize("token", [1, 3])
+def test_an_answer_to_another_question_proves_nothing(token: int) -> None:
+    both = two(b"abc")
+    both.said(0)
+    both.hear(0, PONG(token))
+    both.lose(0)
+    assert DATA(0, b"abc") in both.said(1)
+
+
+def test_what_the_peer_states_in_a_greeting_is_owed_no_more() -> None:
+    both = two(b"abcdef")
+    both.said(0)
+    both.lose(1)
+    both.attach(1, received=4)
+    both.lose(0)
+    assert DATA(4, b"ef") in both.said(1)
+
+
+def test_a_link_that_answers_nothing_is_in_doubt_until_it_is_heard() -> None:
+    both = two(b"abc", patient=True)
+    both.said(0)
+    assert both.channels[0].deadline() == NOW + DOUBT_AFTER
+    both.tick(NOW + DOUBT_AFTER - 0.001)
+    assert not both.channels[0].doubted
+    both.tick(NOW + DOUBT_AFTER)
+    assert both.channels[0].doubted
+    write(both.session, b"def")
+    assert both.said(0) == []
+    assert both.said(1)[:1] == [DATA(0, b"abc")]
+    both.hear(0, PING(9))
+    assert not both.channels[0].doubted
+
+
+def test_doubt_takes_three_round_trips_and_longer_where_none_is_known() -> None:
+    both = two(patient=True)
+    both.lose(0)
+    both.attach(0)
+    write(both.session, b"abc")
+    both.said(0)
+    assert both.channels[0].deadline() == NOW + OWED
+    both.tick(NOW + OWED - 0.001)
+    assert not both.channels[0].doubted
+    both.tick(NOW + OWED)
+    assert both.channels[0].doubted
+    both.hear(0, PONG(2), now=NOW + 2.0)
+    write(both.session, b"def")
+    both.lose(1)
+    both.said(0, NOW + 2.0)
+    both.tick(NOW + 7.9)
+    assert not both.channels[0].doubted
+    both.tick(NOW + 8.0)
+    assert both.channels[0].doubted
+
+
+def test_links_that_are_all_in_doubt_go_on() -> None:
+    both = two(b"abc", patient=True)
+    both.said(0)
+    write(both.session, b"def")
+    both.said(1)
+    both.tick(NOW + DOUBT_AFTER)
+    assert both.channels[0].doubted
+    assert both.channels[1].doubted
+    write(both.session, b"ghi")
+    assert DATA(6, b"ghi") in both.said(0) + both.said(0)
+
+
+def test_what_others_owe_for_too_long_is_repeated() -> None:
+    both = two(b"abc", patient=True)
+    both.said(0)
+    assert both.said(1) == []
+    assert both.channels[1].deadline() == NOW + REPEAT_AFTER
+    both.tick(NOW + REPEAT_AFTER)
+    assert both.said(1, NOW + REPEAT_AFTER) == [DATA(0, b"abc"), PING(2)]
+    both.hear(1, PONG(2))
+    both.lose(0)
+    both.lose(1)
+    both.attach(1)
+    assert Kind.DATA not in [frame.kind for frame in both.said(1)]
+
+
+def test_a_link_that_is_replaced_is_lost_once() -> None:
+    both = two(b"abc")
+    old = both.channels[0]
+    both.lose(0)
+    both.attach(0)
+    old.detach(LinkLost("late"), NOW)
+    assert both.session.slots.live == 3
+
+
+def test_the_outage_begins_with_the_loss_of_the_last_link() -> None:
+    both = two()
+    both.lose(1, NOW + 1)
+    assert both.session.patience.outage_since is None
+    both.lose(0, NOW + 2)
+    assert both.session.patience.outage_since == NOW + 2
+    assert both.session.history.links == 2
+
+
+# --- the end ---
+
+
+def done(slot: int = 0) -> Lines:
+    """Both streams are delivered, which came over this link; nothing is said of that yet."""
+    both = two(patient=True)
+    both.session.finish()
+    both.said(slot)
+    both.hear(slot, FIN(0))
+    deliver_mark(both.session)
+    both.hear(slot, ACK(1), READY(1))
+    assert both.session.phase is Phase.DONE
+    return both
+
+
+def test_stop_goes_before_the_ack_on_each() -> None:
+    both = two(patient=True)
+    both.hear(0, DATA(0, b"abc"))
+    both.session.stop()
+    assert (both.said(0), both.said(1)) == ([STOP(0)], [STOP(0)])
+    both.tick(NOW + ACK_WITHIN)
+    for slot in (0, 1):
+        assert both.said(slot) == [ACK(3), READY(3)]
+    both.lose(0)
+    both.attach(0)
+    assert both.said(0)[:2] == [STOP(0), ACK(3)]
+
+
+def test_bye_is_said_on_all_and_an_end_leaves_where_the_peers_came() -> None:
+    both = done()
+    assert both.said(0) == [ACK(1), READY(1), BYE(0)]
+    both.hear(1, ACK(1), READY(1), BYE(0))
+    assert not both.session.over
+    assert both.said(1) == [ACK(1), READY(1), BYE(0)]
+    assert both.session.over
+    assert both.session.failure is None
+
+
+def test_an_end_leaves_at_once_where_its_own_bye_was_written() -> None:
+    both = done()
+    both.said(1)
+    both.hear(1, ACK(1), BYE(0))
+    assert both.session.over
+
+
+def test_without_a_link_an_end_leaves_that_has_said_and_heard_bye() -> None:
+    both = done()
+    both.said(0)
+    both.hear(1, ACK(1), BYE(0))
+    both.lose(1)
+    assert not both.session.over
+    both.lose(0)
+    assert both.session.over
+
+
+def test_a_bye_that_was_not_said_is_said_on_the_next_link() -> None:
+    both = done()
+    both.hear(1, ACK(1), BYE(0))
+    both.lose(1)
+    both.lose(0)
+    assert not both.session.over
+    both.attach(0, received=1)
+    assert BYE(0) in both.said(0)
+    both.hear(0, ACK(1), BYE(0))
+    assert both.session.over
+
+
+def test_an_abort_is_said_on_all() -> None:
+    both = two(patient=True)
+    both.session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
+    for slot in (0, 1):
+        assert both.said(slot) == [ABORT(Reason.LOCAL_ERROR, b"disk full")]
+    both.hear(1, BYE(0))
+    assert both.session.over
+
+
+def test_who_was_told_abort_says_bye_on_all_and_leaves() -> None:
+    both = two(patient=True)
+    both.hear(0, ABORT(2, b"theirs"))
+    both.said(1)
+    assert not both.session.over
+    assert both.said(0) == [BYE(0)]
+    assert both.session.over
+
+
+def test_who_was_told_abort_waits_a_second_for_a_link_that_takes_nothing() -> None:
+    both = two(patient=True)
+    both.hear(0, ABORT(2, b"theirs"))
+    both.said(0)
+    both.tick(NOW + ACK_WITHIN)
+    both.said(0)
+    assert both.channels[0].deadline() == both.channels[1].deadline() == NOW + PARTING
+    both.tick(NOW + PARTING - 0.001)
+    assert not both.session.over
+    both.tick(NOW + PARTING)
+    assert both.session.over
+
+
+@pytest.mark.parametrize("slots", [(1,), (0, 1)])
+def test_who_was_told_abort_leaves_when_the_other_links_are_lost(slots: tuple[int, ...]) -> None:
+    both = two(patient=True)
+    both.hear(0, ABORT(2, b"theirs"))
+    if slots == (1,):
+        both.said(0)
+    for slot in slots:
+        assert not both.session.over
+        both.lose(slot)
+    assert both.session.over
+
+
+# --- a rate ---
+
+
+def run(both: Lines, until: float, now: float = NOW) -> int:
+    """Say what may be said whenever there is something; returns the bytes of all links."""
+    total = 0
+    while now < until:
+        total += sum(len(drain(channel, now)) for channel in both.channels)
+        due = min(channel.deadline() for channel in both.channels)
+        assert due > now
+        now = due
+        for channel in both.channels:
+            channel.tick(now)
+    return total
+
+
+@pytest.mark.parametrize("slots", [(0,), (0, 1)])
+def test_a_rate_is_for_all_links_together(slots: tuple[int, ...]) -> None:
+    rate = 50 * SLOWEST
+    session = Session(1 << 20, LIMITS._replace(heartbeat=1e6), links=2, bucket=Bucket(rate))
+    session.establish()
+    both = Lines(session, [])
+    for slot in slots:
+        channel = SlotChannel(session, Frames(), NOW, slot)
+        session.attach(channel, Position(0, 0, 1 << 20, links=2), NOW, slot)
+        both.channels.append(channel)
+        assert both.said(slot)[0] == RATE(rate)
+        both.hear(slot, PONG(1))
+    write(session, bytes(1 << 20))
+    free = 32 * 100 * len(slots)  # bytes of what is no stream
+    total = run(both, NOW + 1)
+    assert rate * 0.95 <= total <= rate * (1 + BURST) + free
+
+
+def test_a_rate_that_is_told_over_one_link_binds_the_others() -> None:
+    both = two(patient=True)
+    both.hear(0, RATE(SLOWEST))
+    write(both.session, bytes(WINDOW))
+    sent = sum(len(drain(channel, NOW)) for channel in both.channels)
+    assert sent <= SLOWEST * BURST + 2 * 300
