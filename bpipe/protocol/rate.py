@@ -92,10 +92,16 @@ class Rate:
         self.own = own
         self._told = told or Bucket()
         self._promised: tuple[float, int, int] | None = None  # when, how many bytes, at which rate
+        self._shares: dict[int, Rate] = {}  # by slot, where there are several links
 
-    def share(self) -> Rate:
-        """The part in it of one of several links, each of which waits by itself."""
-        return Rate(self.own, self._told)
+    def share(self, slot: int) -> Rate:
+        """The part in it of the link in this slot, as each of several waits by itself."""
+        share = self._shares[slot] = Rate(self.own, self._told)
+        return share
+
+    def leave(self, slot: int) -> None:
+        """That link is lost."""
+        del self._shares[slot]
 
     @property
     def limit(self) -> int:
@@ -105,7 +111,8 @@ class Rate:
     @property
     def holds_up(self) -> int | None:
         """What it is, if something waits because of it."""
-        return None if self.until is None else self.limit
+        waits = any(each.until is not None for each in (self, *self._shares.values()))
+        return self.limit if waits else None
 
     @property
     def known(self) -> bool:

@@ -47,7 +47,7 @@ class SlotChannel(Channel):
         self._outflow = Outflow(session.writer, self._debts, self._debt, session.history)
         self._inflow = self._arrivals = session.slots.reassembly.inflow()
         frames.join(self._inflow)
-        self._rate = session.rate.share()
+        self._rate = session.rate.share(slot)
         self._lender = lender(session, frames, self._outflow, self._rate)
         self._said = 0  # the number of the last ACK on this link
         self._answer_at: float | None = None  # to what has come of the stream
@@ -59,6 +59,7 @@ class SlotChannel(Channel):
         if not self._slots.holds(self.slot, self):
             return
         self._debts.leave(self.slot)
+        self._session.rate.leave(self.slot)
         super().detach(cause, now)
         self._slots.say_acks()
         self._consider_parting(now)
@@ -168,10 +169,11 @@ class SlotChannel(Channel):
                 raise ProtocolError("more is received than was sent")
             self._debts.drop_below(number)
             return
+        limit = self._session.rate.limit
         super()._hear_more(header, now)
-        if kind is Kind.RATE:
+        if self._session.rate.limit != limit:
             self._slots.limit()
-        elif kind is Kind.BYE:
+        if kind is Kind.BYE:
             self._slots.brought_bye(self.slot)
         self._consider_parting(now)
 

@@ -478,3 +478,7 @@ def test_a_rate_that_is_told_over_one_link_binds_the_others() -> None:
     write(both.session, bytes(WINDOW))
     sent = sum(len(drain(channel, NOW)) for channel in both.channels)
     assert sent <= SLOWEST * BURST + 2 * 300
+    assert both.session.rate.holds_up == SLOWEST
+    for slot in (0, 1):
+        both.lose(slot)
+    assert both.session.rate.holds_up is None
