@@ -225,7 +225,7 @@ class End:
     def _judge(self, m: Call) -> int:
         s = self.session
         unknown = m.needs & ~(RECORDS | FILE)
-        if unknown or m.slot:
+        if unknown or m.slot > (0 if m.opening == OPEN else 7):
             return VERSION if unknown else STALE
         if m.opening == OPEN:
             if m.session == s.ident:
@@ -241,7 +241,7 @@ class End:
             return OK if right else RANGE
         if m.session != s.ident:
             return UNKNOWN
-        if m.epoch <= s.epoch:
+        if m.slot or m.epoch <= s.epoch:
             return STALE
         same = (m.window, m.links, m.needs) == s.opened
         return OK if same and s.fits(m.delivered, m.received) else RANGE

@@ -132,9 +132,10 @@ class SlotChannel(Channel):
     def _consider_parting(self, now: float) -> None:
         """BYE may be said where it has to be."""
         session, ending = self._session, self._ending
-        if not session.over and self._slots.parted(
-            answering=ending.phase is Phase.ANSWERING, now=now
-        ):
+        answering = ending.phase is Phase.ANSWERING
+        if session.over or not (answering or ending.peer_bye):
+            return
+        if self._slots.parted(answering=answering, now=now):
             ending.wrote_bye()
             session.settle(now)
 

@@ -395,6 +395,18 @@ def test_a_bye_that_was_not_said_is_said_on_the_next_link() -> None:
     assert both.session.over
 
 
+def test_a_bye_that_was_said_on_lost_links_only_is_said_where_the_peers_comes() -> None:
+    both = done()
+    both.said(0)
+    both.lose(0)
+    both.lose(1)
+    both.attach(0, received=1)
+    both.hear(0, ACK(1), BYE(0))
+    assert not both.session.over
+    assert BYE(0) in both.said(0)
+    assert both.session.over
+
+
 def test_an_abort_is_said_on_all() -> None:
     both = two(patient=True)
     both.session.abort(Reason.LOCAL_ERROR, "disk full", NOW)
