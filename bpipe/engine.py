@@ -1,10 +1,10 @@
-"""Engine: what drives a session over one link after another, for those who feed and drain it.
+"""Engine: what drives a session over its links, for those who feed and drain it.
 
 Theory of operation. One task supervises (``supervisor.py``): while the session is not over, it asks
-the source for a link, and waits until it is lost. Everything else happens in callbacks of the event
-loop: the link moves bytes when its socket is ready, and a single timer tells the time. After each
-of them comes ``drive``, and only there is said what follows an event. Observers are told at its
-end, and must not do anything to the engine from within: they have that called.
+the source for links, and waits until they are lost. All else is done in callbacks: a link moves
+bytes when its socket is ready, and one timer tells the time. After each of them comes ``drive``,
+and only there is said what follows an event. Observers are told at its end, and do nothing to the
+engine from within: they have that called.
 
 Threads. All of this belongs to the thread of the event loop, except ``nudge``, ``call``, and what
 ``writer.py`` and ``reader.py`` leave to the thread of a producer or of a consumer.
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 from bpipe.errors import LinkLost, NotConnected, SessionEnded
@@ -34,11 +35,12 @@ from bpipe.status import Status, Tally
 from bpipe.supervisor import Supervisor
 from bpipe.survey import survey
 
+_RANK: Final = attrgetter("rank")
 READ_AHEAD: Final = 4 << 20  # bytes from a thread that wait to be sent over a link that is up
 
 
 class Engine:
-    """A session, its current link, and the source of the next one; within one event loop."""
+    """A session, its links, and the source of the next ones; within one event loop."""
 
     def __init__(
         self, session: Session, source: LinkSource, clock: Callable[[], float] = system_clock
@@ -48,19 +50,19 @@ class Engine:
         self.ending = session.ending
         self.writer = session.writer
         self.reader = session.reader
-        self.link: Link | None = None
+        self.links: dict[int, Link] = {}  # by their slots
         self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._supervisor: asyncio.Task[None] | None = None
-        self._over = self._loop.create_future()
-        self._change = self._loop.create_future()
+        self._over, self._change = self._loop.create_future(), self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0  # when it is due, by our clock
         self._observers: list[Callable[[], None]] = []
         self._telling = False
         self._nudged = False
         self._outlet: Outlet | None = None
-        self._links = 0  # that were taken or let go
+        self._order: list[Link] = []  # the same, the best first
+        self._taken = 0  # or let go: links
         self._tally: Callable[[], Tally | None] = lambda: None
         begin(session.secret)  # what a greeting needs is imported now: later there may be no way
 
@@ -119,14 +121,18 @@ class Engine:
         self.drive()
 
     def force_reconnect(self) -> None:
-        """Drop the link, or, while there is none, try now."""
-        if self.link is not None:
-            self.link.fail(LinkLost("told to reconnect"))
-            self.drive()
-        else:
-            self.source.hurry()
+        """Drop the links, and try now where there is none."""
+        for link in self._order:
+            link.fail(LinkLost("told to reconnect"))
+        self.source.hurry()
+        self.drive()
 
     # --- what is known ---
+
+    @property
+    def link(self) -> Link | None:
+        """The link, or the best of several."""
+        return self._order[0] if self._order else None
 
     @property
     def connected(self) -> bool:
@@ -146,7 +152,7 @@ class Engine:
     @property
     def change(self) -> int:
         """A number that is raised with everything but counts of bytes and the time."""
-        return self.session.change + self.source.change + self._links
+        return self.session.change + self.source.change + self._taken
 
     def status(self) -> Status:
         """What the pipe is doing now."""
@@ -166,8 +172,8 @@ class Engine:
     def use_outlet(self, outlet: Outlet) -> None:
         """Plain payload may go to the consumer this way, past the reader, while it is idle."""
         self._outlet = outlet
-        if self.link is not None:
-            self.link.use(outlet)
+        for link in self._order:
+            link.use(outlet)
 
     def use_tally(self, tally: Callable[[], Tally]) -> None:
         """A stream goes to a file: this tells how much of it was there before."""
@@ -224,8 +230,9 @@ class Engine:
         if self._outlet is not None and self.reader.buffered:
             self._outlet.deliver(self.reader)
         self.session.settle(self.clock())
-        if self.link is not None:
-            self.link.flush()
+        for link in self._order:
+            if not link.full:
+                link.flush()
         self._tell()
 
     def _tell(self) -> None:
@@ -253,10 +260,11 @@ class Engine:
 
     def _set_timer(self) -> None:
         """An early timer looks again, which costs less than to move one with every frame."""
-        due, link = deadline(self.session), self.link
-        if link is not None and link.cause is None:
-            silent = link.driver.deadline()
-            due = silent if due is None or silent < due else due
+        due = deadline(self.session)
+        for link in self._order:
+            if link.cause is None:
+                silent = link.driver.deadline()
+                due = silent if due is None or silent < due else due
         if due is None or (self._timer is not None and self._timer_at <= due):
             return
         if self._timer is not None:
@@ -267,17 +275,22 @@ class Engine:
     def _tick(self) -> None:
         self._timer, now = None, self.clock()
         tick(self.session, now)
-        if self.link is not None:
-            self.link.tick(now)
+        for link in self._order:
+            link.tick(now)
+        if self.session.terms.slots > 1:
+            self._order.sort(key=_RANK)
         self.drive()
 
-    def _take(self, link: Link | None) -> None:
-        """From now on this is the link; None: there is none."""
-        self.link = link
-        self._links += 1
-        if link is not None:
+    def _take(self, slot: int, link: Link | None) -> None:
+        """From now on this is the link in that slot; None: there is none."""
+        self._taken += 1
+        if link is None:
+            del self.links[slot]
+        else:
+            self.links[slot] = link
             link.use(self._outlet)
             link.join(self.drive)
+        self._order = sorted(self.links.values(), key=_RANK)
         self.drive()
 
     def _crashed(self, supervisor: asyncio.Task[None]) -> None:

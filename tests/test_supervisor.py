@@ -37,7 +37,7 @@ class Somewhere(Nowhere):
         super().__init__()
         self._links = links
 
-    async def next_link(self) -> Link:
+    async def next_link(self, slot: int = 0) -> Link:
         if self._links:
             self.asked.append("next link")
             return self._links.pop(0)  # type: ignore[return-value]
@@ -51,7 +51,12 @@ def test_each_link_is_handed_over_and_its_loss_and_the_last_is_closed() -> None:
         over = asyncio.get_running_loop().create_future()
         taken: list[object] = []
         drives: list[None] = []
-        supervisor = Supervisor(session, source, over, taken.append, lambda: drives.append(None))
+
+        def take(slot: int, link: Link | None) -> None:
+            assert slot == 0
+            taken.append(link)
+
+        supervisor = Supervisor(session, source, over, take, lambda: drives.append(None))
         running = asyncio.ensure_future(supervisor.run())
         await until(lambda: taken == links[:1])
         links[0].lose()
@@ -71,7 +76,7 @@ def test_a_search_ends_with_the_session_and_the_source_is_closed(error: Exceptio
     async def check() -> None:
         source, session = Nowhere(error), Session(100)
         over = asyncio.get_running_loop().create_future()
-        supervisor = Supervisor(session, source, over, lambda link: None, lambda: None)
+        supervisor = Supervisor(session, source, over, lambda slot, link: None, lambda: None)
         running = asyncio.ensure_future(supervisor.run())
         await until(lambda: source.asked == ["next link"] or running.done())
         over.set_result(None)
@@ -80,6 +85,63 @@ def test_a_search_ends_with_the_session_and_the_source_is_closed(error: Exceptio
         else:
             with pytest.raises(RuntimeError, match="a mistake"):
                 await running
+        assert source.asked == ["next link", "close"]
+
+    run(check)
+
+
+class BySlot(Nowhere):
+    """Where there is one link for each slot, and after them an error, if any."""
+
+    def __init__(self, links: dict[int, LostLink], error: Exception | None = None) -> None:
+        super().__init__(error)
+        self._links = links
+
+    async def next_link(self, slot: int = 0) -> Link:
+        if slot in self._links:
+            return self._links.pop(slot)  # type: ignore[return-value]
+        return await super().next_link()
+
+
+def several() -> Session:
+    """A session whose peer has three links as well."""
+    session = Session(100, links=4)
+    session.terms.agree(session.position._replace(links=3))
+    return session
+
+
+def test_each_slot_has_its_links_once_there_is_one() -> None:
+    async def check() -> None:
+        links = {slot: LostLink() for slot in range(5)}
+        source, session = BySlot(dict(links)), several()
+        over = asyncio.get_running_loop().create_future()
+        taken: list[tuple[int, object]] = []
+        supervisor = Supervisor(
+            session, source, over, lambda *each: taken.append(each), lambda: None
+        )
+        running = asyncio.ensure_future(supervisor.run())
+        await until(lambda: len(taken) == 3)
+        assert sorted(taken, key=lambda each: each[0]) == [(slot, links[slot]) for slot in range(3)]
+        links[1].lose()
+        await until(lambda: taken[3:] == [(1, None)])
+        assert source.asked == ["next link"]
+        session.leave(None)
+        over.set_result(None)
+        await running
+        assert source.asked == ["next link", "close"]
+        assert [links[slot].closed for slot in range(4)] == [True, False, True, False]
+
+    run(check)
+
+
+def test_an_error_of_one_slot_ends_all() -> None:
+    async def check() -> None:
+        links = {0: LostLink(), 2: LostLink()}
+        source, session = BySlot(dict(links), RuntimeError("a mistake")), several()
+        over = asyncio.get_running_loop().create_future()
+        supervisor = Supervisor(session, source, over, lambda slot, link: None, lambda: None)
+        with pytest.raises(RuntimeError, match="a mistake"):
+            await supervisor.run()
         assert source.asked == ["next link", "close"]
 
     run(check)

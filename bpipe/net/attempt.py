@@ -35,13 +35,16 @@ class Heard(NamedTuple):
 
 
 class Attempts:
-    """Makes attempts to connect ``caller``'s session by ``connector``."""
+    """Makes attempts to connect ``caller``'s session by ``connector``, for a link in ``slot``."""
 
-    def __init__(self, caller: Caller, connector: Connector, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, caller: Caller, connector: Connector, clock: Callable[[], float], slot: int = 0
+    ) -> None:
         self._caller = caller
         self._session = caller.session
         self._connector = connector
         self._clock = clock
+        self._slot = slot
         self._unheard = 0  # greetings that nobody has answered
 
     async def make(self, turn: int, patience: float, heard: Heard) -> Link:
@@ -82,7 +85,7 @@ class Attempts:
             verdict.set_result(None)
 
         heard.connected()
-        greeting = CallerGreeting(self._caller, self._clock(), answered, patience)
+        greeting = CallerGreeting(self._caller, self._clock(), answered, patience, self._slot)
         link = Link(connection.sock, greeting, connection.peer, self._clock)
         link.lost.add_done_callback(lambda _: connection.released())
         link.watch(heard.moved)

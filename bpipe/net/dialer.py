@@ -1,4 +1,4 @@
-"""The links of a session that calls: connect, greet, and try again until that works.
+"""The links of a session that calls, in one slot: connect, greet, and try again until that works.
 
 Theory of operation. An attempt is a connection and the first half of a greeting, up to the
 listener's verdict: until then nothing has changed at the other end, so several may be under way,
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -45,7 +46,8 @@ class Dialer:
     """Obtains greeted links for ``session`` from what ``connector`` connects.
 
     ``backoff`` says how long to wait between attempts that fail. The first look-up is part of the
-    time that there is to connect, which begins here.
+    time that there is to connect, which begins here. Where there are several for one session, they
+    share its ``caller``, and each is for one ``slot``: see ``dialers.py``.
     """
 
     exposed: Final = False
@@ -57,16 +59,20 @@ class Dialer:
         connector: Connector,
         backoff: Backoff,
         clock: Callable[[], float] = system_clock,
+        caller: Caller | None = None,
+        slot: int = 0,
     ) -> None:
         self.name = connector.name
         self.schedule = Schedule(backoff, connector.manners)
         self._session = session
-        self._caller = Caller(session)
+        self._caller = caller or Caller(session)
         self._connector = connector
-        self._making = Attempts(self._caller, connector, clock)
+        self._making = Attempts(self._caller, connector, clock, slot)
+        self._slot = slot
         self._clock = clock
         self._drive: Callable[[], None] = lambda: None
         self._outage: float | None = None
+        self._found_at = -math.inf  # the last link
         self._wake = asyncio.Event()
         self._attempts: dict[int, asyncio.Task[Link]] = {}  # by number, the oldest first
         self._answered: int | None = None  # the one that goes on alone
@@ -116,22 +122,31 @@ class Dialer:
         """This process ends now: leave nothing behind."""
         self._connector.abandon()
 
-    async def next_link(self) -> Link:
+    async def next_link(self, slot: int = 0) -> Link:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
+        assert slot == self._slot
         self._stop_watching()
-        outage = self._session.patience.outage_since
-        self.schedule.begin(self._clock(), fresh=outage is None or outage != self._outage)
-        self._outage = outage
+        self.schedule.begin(self._clock(), fresh=self._fresh())
         self._drive()
         try:
             while (link := await self._step()) is None:
                 pass
         finally:
             self._hang_up()
-        self._link = link
+        self._link, self._found_at = link, self._clock()
         if self._session.patience.limits.give_up_after > 0:  # else this link is the only one
             self._watch = asyncio.create_task(self._watch_over(link))
         return link
+
+    def _fresh(self) -> bool:
+        """Whether the last link was good, so that there is no reason to wait.
+
+        If there are others, there is no outage that would tell.
+        """
+        before, self._outage = self._outage, self._session.patience.outage_since
+        if self._session.attached:
+            return self._clock() >= self._found_at + self.schedule.backoff.cap
+        return self._outage is None or self._outage != before
 
     # --- attempts ---
 

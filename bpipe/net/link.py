@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import socket
 from collections.abc import Callable
 from typing import Final
 
 from bpipe.errors import LinkLost, code_of, explain
 from bpipe.net.clock import clock as system_clock
+from bpipe.net.farewell import see_off
 from bpipe.net.outlet import Outlet
 from bpipe.net.sockets import forget
 from bpipe.protocol.channel import Channel
@@ -25,7 +25,6 @@ from bpipe.protocol.greeting import Greeting
 from bpipe.protocol.liveness import Liveness
 
 MOMENT: Final = 0.02  # seconds that a full outlet may keep the socket from being read
-CLOSE_TIMEOUT: Final = 1.0  # seconds for the peer to take what was written, and to close
 _FAREWELL: Final = 1 << 16  # bytes that are heard from one who was refused
 _TURNS: Final = 16  # system calls in one callback, before others have their turn
 _LAST_TURNS: Final = 1 << 10  # the same where nothing comes after it: more than a kernel holds
@@ -58,6 +57,7 @@ class Link:
         self._channel: Channel | None = None  # once the greeting is done
         self._drive: Callable[[], None] = self.flush
         self._outlet: Outlet | None = None  # past the memory of this process, if there is a way
+        self.full = False  # the kernel takes no more for now
         self._writing = False
         self._held = False  # nothing is sent
         self._stall: tuple[Outlet, asyncio.TimerHandle] | None = None  # the outlet is full
@@ -83,6 +83,17 @@ class Link:
     def use(self, outlet: Outlet | None) -> None:
         """Plain payload may go to the consumer this way, past the reader, while it is idle."""
         self._outlet = outlet
+
+    @property
+    def slot(self) -> int:
+        """Which one it has in its session."""
+        return self.greeting.slot
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Of those of a session the least is the best."""
+        assert self._channel is not None
+        return self._channel.rank
 
     @property
     def ours(self) -> bool:
@@ -118,14 +129,15 @@ class Link:
         except OSError as error:
             self._hear_out(LinkLost(explain(error), code_of(error)))
             return
-        if self._writing is not bool(views):
-            self._watch(bool(views))
+        self.full = bool(views)
+        if self._writing is not self.full:
+            self._watch(self.full)
         if self.greeting.finished and not self._writing:
             self.fail(LinkLost("refused"), politely=True)
 
     def hold(self) -> None:
         """Send nothing until something is heard, or ``release``: another link is asked for."""
-        self._held = True
+        self._held, self.full = True, False
         self._watch(False)
 
     def release(self) -> None:
@@ -144,7 +156,7 @@ class Link:
         self._unwatch()
         self.greeting.lost(cause, self._clock())
         if politely:
-            self._closing = self._loop.create_task(self._see_off(b"", _FAREWELL))
+            self._closing = self._loop.create_task(see_off(self._sock, b"", _FAREWELL))
             self._closing.add_done_callback(lambda _: self._closed())
         else:
             self._closed()
@@ -170,20 +182,8 @@ class Link:
         rest = b"".join(self.driver.outgoing(self._clock()))
         self.cause = LinkLost("closed")
         self._unwatch()
-        await self._see_off(rest)
+        await see_off(self._sock, rest)
         self.lost.set_result(self.cause)
-
-    async def _see_off(self, rest: bytes, limit: float = math.inf) -> None:
-        """Send the rest and the end, and discard what comes, at most about ``limit`` bytes."""
-        with contextlib.suppress(OSError, asyncio.TimeoutError), self._sock:
-            await asyncio.wait_for(self._part(rest, limit), CLOSE_TIMEOUT)
-
-    async def _part(self, rest: bytes, limit: float) -> None:
-        await self._loop.sock_sendall(self._sock, rest)
-        self._sock.shutdown(socket.SHUT_WR)
-        while limit > 0 and (data := await self._loop.sock_recv(self._sock, 1 << 14)):
-            limit -= len(data)
-            await asyncio.sleep(0)  # while there is something, sock_recv does not wait
 
     # --- readiness ---
 
@@ -257,6 +257,7 @@ class Link:
         self.fail(cause)
 
     def _writable(self) -> None:
+        self.full = False
         self._drive()
 
     def _advance(self) -> None:

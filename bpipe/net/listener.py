@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import resource
 import socket
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from bpipe.errors import Forged, LinkLost, ProtocolError
+from bpipe.net.accepted import AcceptedLinks
 from bpipe.net.acceptor import Acceptor, Host
 from bpipe.net.bound import Bound
 from bpipe.net.clock import clock as system_clock
@@ -20,16 +20,12 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 
-PENDING: Final = 64  # greetings under way at once, beside one for each session
+PENDING: Final = 64  # greetings under way at once, beside one for each link of each session
 _SPARE: Final = 16  # descriptors that are left for the session, where few are allowed
 
 
 class Supply(Protocol):
     """Makes sessions while there are callers for them."""
-
-    @property
-    def most(self) -> int:
-        """How many there may be at once."""
 
     def more(self) -> Session | None:
         """One more, whose source is started, or one that may give way; None if there is no room."""
@@ -74,12 +70,13 @@ class Listener:
         self.supply = supply
         self._door = door(bound, self) if door else Acceptor(bound, self, anywhere=anywhere)
         self._clock = clock
-        self._room = _room(bound.sockets[-1], PENDING + (supply.most if supply else 0))
         self._heartbeat = 0.0  # the longest of its sessions'
         self._pending: list[Link] = []
         more = supply.more if supply else None
-        self._sessions = Sessions(self._drop_link, secret, more)
+        self._sessions = Sessions(self._drop_links, secret, more, self._drop_slot)
         self._sources: dict[Session, AcceptedLinks] = {}
+        self._first = bound.sockets[-1].fileno()  # of the descriptors that callers get
+        self._room = self._find_room()
         if supply is not None:
             self._door.open()
 
@@ -87,6 +84,7 @@ class Listener:
         """From now on a caller may have this session: its links."""
         source = self._sources[session] = AcceptedLinks(self, session)
         self._heartbeat = max(self._heartbeat, session.patience.limits.heartbeat)
+        self._room = self._find_room()
         return source
 
     def open(self, session: Session) -> None:
@@ -162,12 +160,26 @@ class Listener:
 
     # --- links ---
 
-    def _drop_link(self, session: Session) -> None:
-        """Its caller is back over another link: the old one is dead, whatever we know of it."""
+    def _find_room(self) -> int:
+        """How many greetings may be under way: callers do not get the last descriptors."""
+        wanted = PENDING + sum(session.terms.links for session in self._sources)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            return wanted
+        return max(1, min(wanted, limit - self._first - _SPARE))
+
+    def _drop_links(self, session: Session) -> None:
+        """Its caller is back over another link: what it had is dead, whatever we know of it."""
+        for slot in range(session.terms.links):
+            self._drop_slot(session, slot)
+
+    def _drop_slot(self, session: Session, slot: int) -> None:
+        """The same of the link in this slot."""
         cause = LinkLost("the peer has come back over another connection")
-        self._sources[session].drop(cause)
+        self._sources[session].drop(slot, cause)
         for link in self._pending[:]:
-            if link.greeting.channel is not None and _session(link) is session:
+            greeting = link.greeting
+            if greeting.channel is not None and greeting.slot == slot and _session(link) is session:
                 link.fail(cause)
 
     def _greeted(self, link: Link) -> None:
@@ -177,14 +189,14 @@ class Listener:
             return
         session = _session(link)
         assert session is not None
-        self._drop_greetings(session)
+        self._drop_greetings(session, link.greeting.slot)
         if link.cause is None:
             self._pending.remove(link)
             self._sources[session].take(link)
         self._sources[session].drive()  # what ends the session may have come already
 
-    def _drop_greetings(self, session: Session) -> None:
-        """A link of it was attached: another CONFIRM of its caller would come too late.
+    def _drop_greetings(self, session: Session, slot: int) -> None:
+        """A link was attached in this slot: another CONFIRM for it would come too late.
 
         Also one for a session that the caller has given up: it would take this one, if nobody has
         been heard in it yet. Where there are many, it gets one of its own.
@@ -192,101 +204,15 @@ class Listener:
         for link in self._pending[:]:
             greeting = link.greeting
             assert isinstance(greeting, AnswererGreeting)
-            theirs = greeting.hello is not None and greeting.hello.session == session.id
-            theirs |= greeting.session is session and self.supply is None
+            if greeting.hello is not None and greeting.hello.session == session.id:
+                theirs = greeting.slot == slot
+            else:
+                theirs = greeting.session is session and self.supply is None
             if theirs and greeting.channel is None and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))
-
-
-class AcceptedLinks:
-    """The links of one session that is called: a ``LinkSource``. Made by ``Listener.source``."""
-
-    attempts: Final = 0  # it can only wait
-    next_at: Final = None
-    asks: Final = False
-
-    def __init__(self, listener: Listener, session: Session) -> None:
-        self._listener = listener
-        self._session = session
-        self._link: Link | None = None  # the one that is attached
-        self._taken: asyncio.Queue[Link] = asyncio.Queue(maxsize=1)
-        self._drive: Callable[[], None] = lambda: None
-
-    @property
-    def name(self) -> str:
-        """The address where it can be called."""
-        return self._listener.name
-
-    @property
-    def exposed(self) -> bool:
-        """Whether other machines can call there."""
-        return self._listener.exposed
-
-    @property
-    def refused(self) -> int:
-        """The callers that do not belong here; not told of one session among many."""
-        return self._listener.refused if self._listener.supply is None else 0
-
-    @property
-    def change(self) -> int:
-        """Is raised with everything that no link tells."""
-        return self.refused
-
-    def another(self, session: Session) -> AcceptedLinks:
-        """The links of one more session at the same address, which is kept for it."""
-        return self._listener.source(session)
-
-    def start(self, drive: Callable[[], None]) -> None:
-        """Begin to accept callers; call this after something has happened."""
-        self._drive = drive
-        self._listener.open(self._session)
-
-    def drive(self) -> None:
-        """Something has happened."""
-        self._drive()
-
-    async def next_link(self) -> Link:
-        """The next link that is greeted and attached to the session; waits until there is one."""
-        while True:
-            link = await self._taken.get()
-            if link.cause is None:
-                return link
-
-    def take(self, link: Link) -> None:
-        """This one is attached."""
-        self._link = link
-        link.watch(self._drive)
-        while not self._taken.empty():
-            self._taken.get_nowait()  # a link that was lost before anybody took it
-        self._taken.put_nowait(link)
-
-    def drop(self, cause: LinkLost) -> None:
-        """Close the link that is attached, if there is one."""
-        if self._link is not None:
-            self._link.fail(cause)
-        if self._session.over:
-            self._drive()
-
-    def hurry(self) -> None:
-        """One can only wait."""
-
-    def abandon(self) -> None:
-        """There is nothing that would be left."""
-
-    async def close(self) -> None:
-        """The session needs no more links."""
-        self._listener.release(self._session)
 
 
 def _session(link: Link) -> Session | None:
     """Whose link this is, or is going to be; None before that is known."""
     greeting = link.greeting
     return greeting.session if isinstance(greeting, AnswererGreeting) else None
-
-
-def _room(sock: socket.socket, wanted: int) -> int:
-    """How many greetings may be under way: callers do not get the last descriptors."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if limit == resource.RLIM_INFINITY:
-        return wanted
-    return max(1, min(wanted, limit - sock.fileno() - _SPARE))

@@ -42,8 +42,11 @@ class LinkSource(Protocol):
     def start(self, drive: Callable[[], None]) -> None:
         """Begin; ``drive`` is called after anything that has happened."""
 
-    async def next_link(self) -> Link:
-        """The next link that is greeted and attached; waits for it as long as it takes."""
+    async def next_link(self, slot: int = 0) -> Link:
+        """The next link that is greeted and attached in this slot; waits as long as it takes.
+
+        In any but 0 once there was one; they may be waited for at the same time.
+        """
 
     def hurry(self) -> None:
         """Try now, whatever the backoff says."""

@@ -40,6 +40,7 @@ class Channel:
     """What is said and heard over one link; a ``Driver``. ``frames`` are those of that link."""
 
     slot = 0
+    rank = (False, 0.0)  # of the only one
 
     def __init__(self, session: Session, frames: Frames, now: float) -> None:
         frames.join(session.reader)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bpipe.ends.local import Ends
-from bpipe.net.listener import AcceptedLinks
+from bpipe.net.accepted import AcceptedLinks
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import SUPERSEDED

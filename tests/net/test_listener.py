@@ -28,12 +28,14 @@ from bpipe.protocol.wire import (
 from tests.support.listening import crowd, end_of, hello, sealed_hello, serving, until
 from tests.support.strangers import LOOPBACK, Stranger, abstract_name, needs_another_user
 
+ROOM = PENDING + 1  # the one session has one link
+
 
 def test_greetings_under_way_are_bounded() -> None:
     async def check() -> None:
         async with serving() as at:
             callers = []
-            for _ in range(PENDING + 10):
+            for _ in range(ROOM + 10):
                 reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
                 callers.append((reader, writer))
             ends = [asyncio.ensure_future(end_of(reader)) for reader, _ in callers]
@@ -56,7 +58,7 @@ def test_those_who_say_nothing_drive_out_nobody_who_has_greeted() -> None:
         async with serving() as at, crowd(at.port) as come:
             reader, writer = await come(hello(1))
             assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
-            others = [await come(b"") for _ in range(PENDING + 100)]
+            others = [await come(b"") for _ in range(ROOM + 100)]
             dropped = [asyncio.ensure_future(end_of(reader)) for reader, _ in others]
             await until(lambda: len([end for end in dropped if end.done()]) == 101)
             writer.write(pack_frame(Kind.CONFIRM, 0))
@@ -70,10 +72,10 @@ def test_those_who_say_nothing_drive_out_nobody_who_has_greeted() -> None:
 def test_those_who_greet_and_do_not_confirm_drive_out_nobody_who_has_just_come() -> None:
     async def check() -> None:
         async with serving() as at, crowd(at.port) as come:
-            for number in range(PENDING):
+            for number in range(ROOM):
                 await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
             reader, writer = await come(b"")
-            for number in range(PENDING, PENDING + 100):
+            for number in range(ROOM, ROOM + 100):
                 await (await come(hello(number)))[0].readexactly(VERDICT_SIZE)
             writer.write(hello(999))
             assert len(await reader.readexactly(VERDICT_SIZE)) == VERDICT_SIZE
@@ -88,10 +90,10 @@ def test_those_who_were_refused_and_do_not_hang_up_are_bounded_too() -> None:
     async def check() -> None:
         async with serving() as at, crowd(at.port) as come:
             before = descriptors()
-            callers = 3 * PENDING
+            callers = 3 * ROOM
             for number in range(callers):
                 await (await come(hello(number, Opening.RESUME)))[0].readexactly(VERDICT_SIZE)
-            assert descriptors() - before - callers <= PENDING + 1
+            assert descriptors() - before - callers <= ROOM
 
     asyncio.run(check())
 
@@ -221,7 +223,7 @@ def test_at_an_abstract_socket_no_other_user_gets_in(anywhere: bool) -> None:
     asyncio.run(check())
 
 
-@pytest.mark.parametrize(("limit", "room"), [(4096, PENDING), (60, 40), (20, 1), (-1, PENDING)])
+@pytest.mark.parametrize(("limit", "room"), [(4096, ROOM), (60, 40), (20, 1), (-1, ROOM)])
 def test_callers_do_not_get_the_last_descriptors(
     monkeypatch: pytest.MonkeyPatch, limit: int, room: int
 ) -> None:
@@ -229,7 +231,7 @@ def test_callers_do_not_get_the_last_descriptors(
     held = [os.dup(0)]  # whatever numbers others have left between theirs
     while held[-1] < highest:
         held.append(os.dup(0))
-    if 0 < limit < PENDING:
+    if 0 < limit < ROOM:
         limit += held[-1] + 1 - 5
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
 
@@ -275,9 +277,9 @@ def test_a_greeting_that_was_overheard_is_answered_once_and_drives_out_nobody() 
             reader, _ = await come(overheard)
             assert await reader.readexactly(SealedHandshake.verdict_size)
             newcomer, writer = await come(b"")
-            for _ in range(PENDING + 10):
+            for _ in range(ROOM + 10):
                 assert await end_of((await come(overheard))[0]) == b""
-            assert at.listener.refused == PENDING + 10
+            assert at.listener.refused == ROOM + 10
             writer.write(sealed_hello(secret))
             assert await newcomer.readexactly(SealedHandshake.verdict_size)
 

@@ -8,10 +8,10 @@ import socket
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from bpipe.errors import LinkLost
+from bpipe.net.accepted import AcceptedLinks
 from bpipe.net.address import parse
 from bpipe.net.bind import bind
-from bpipe.net.listener import AcceptedLinks, Listener
+from bpipe.net.listener import Listener
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import (
     HEADER_SIZE,
@@ -227,17 +227,5 @@ def test_who_does_not_belong_here_is_told_to_every_session() -> None:
             await until(lambda: at.told == [0, 1])
             assert [source.refused for source in at.sources] == [1, 1]
             assert [source.change for source in at.sources] == [each + 1 for each in changes]
-
-    asyncio.run(check())
-
-
-def test_what_is_known_of_one_that_can_only_wait() -> None:
-    async def check() -> None:
-        async with serving() as at:
-            source = at.source
-            assert (source.name, source.exposed) == (at.listener.name, False)
-            assert (source.attempts, source.next_at, source.refused) == (0, None, 0)
-            source.hurry()
-            source.drop(LinkLost("there is none"))
 
     asyncio.run(check())

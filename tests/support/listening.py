@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
+from bpipe.net.accepted import AcceptedLinks
 from bpipe.net.address import parse
 from bpipe.net.bind import bind
-from bpipe.net.listener import AcceptedLinks, Listener
+from bpipe.net.listener import Listener
 from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret

@@ -110,7 +110,7 @@ class Nowhere:
         self.asked.append("start")
         self.drive = drive
 
-    async def next_link(self) -> Link:
+    async def next_link(self, slot: int = 0) -> Link:
         self.asked.append("next link")
         if self._error is not None:
             raise self._error

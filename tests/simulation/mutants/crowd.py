@@ -8,8 +8,9 @@ from typing import Any
 
 from bpipe.engine import Engine
 from bpipe.errors import LinkLost
+from bpipe.net.accepted import AcceptedLinks
 from bpipe.net.backoff import Backoff
-from bpipe.net.listener import AcceptedLinks, Listener
+from bpipe.net.listener import Listener
 from bpipe.pipe import BackedPipe
 from bpipe.protocol import caller
 from bpipe.protocol.session import Session
@@ -208,16 +209,16 @@ def _stop_nobody(patch: Patch) -> None:
 @crowd_mutant
 def _drop_the_wrong_link(patch: Patch) -> None:
     """a caller that comes back closes the link of another session, too"""
-    drop = Listener._drop_link
+    drop = Listener._drop_links
 
     def wrong(self: Any, session: Session) -> None:
         for other, source in list(self._sources.items()):
             if other is not session:
-                source.drop(LinkLost("the peer has come back over another connection"))
+                source.drop(0, LinkLost("the peer has come back over another connection"))
                 break
         drop(self, session)
 
-    patch.setattr(Listener, "_drop_link", wrong)
+    patch.setattr(Listener, "_drop_links", wrong)
 
 
 @crowd_mutant

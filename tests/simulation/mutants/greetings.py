@@ -35,9 +35,9 @@ def _keep_greetings_that_were_overtaken(patch: Patch) -> None:
     """a session whose caller was not heard yet taken by a greeting that the caller has given up"""
     drop = Listener._drop_greetings
 
-    def forgetful(self: Any, session: Session) -> None:
+    def forgetful(self: Any, session: Session, slot: int) -> None:
         supply, self.supply = self.supply, object()
-        drop(self, session)
+        drop(self, session, slot)
         self.supply = supply
 
     patch.setattr(Listener, "_drop_greetings", forgetful)
