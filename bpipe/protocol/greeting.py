@@ -15,10 +15,9 @@ same way from its first byte to its last. A greeting never reads beyond its own 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol.caller import Caller
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import Handshake
@@ -26,7 +25,6 @@ from bpipe.protocol.ring import Views
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.slot_channel import SlotChannel
 from bpipe.protocol.wire import (
     NOWHERE,
     Admission,
@@ -38,6 +36,9 @@ from bpipe.protocol.wire import (
     Verdict,
     pack_verdict,
 )
+
+if TYPE_CHECKING:  # one side does without
+    from bpipe.protocol.caller import Caller
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
 
@@ -107,6 +108,8 @@ class Greeting:
 
     def _attach(self, session: Session, position: Position, frames: Frames, now: float) -> None:
         if session.terms.slots_with(position) > 1:
+            from bpipe.protocol.slot_channel import SlotChannel  # which few need
+
             self.channel = SlotChannel(session, frames, now, self.slot)
             session.attach(self.channel, position, now, self.slot)
         else:

@@ -156,7 +156,8 @@ class Session(Traced):
         self.changed()
         self.history.attached(writer.high - start, now, others=others)
         writer.resume(start, position.window)
-        self.slots.owed.drop_below(position.received)
+        if self.terms.slots > 1:
+            self.slots.owed.drop_below(position.received)
         self.log("=", f"attached: the peer stands at {position}, this end at {self.position}")
 
     def detach(self, loss: Loss, now: float, slot: int = 0) -> None:

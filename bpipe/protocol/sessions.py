@@ -39,7 +39,7 @@ class Sessions:
         drop_link: Callable[[Session], None],
         secret: Secret | None = None,
         more: Callable[[], Session | None] | None = None,
-        drop_slot: Callable[[Session, int], None] = lambda session, slot: None,
+        drop_slot: Callable[[Session, int], None] = lambda *_: None,
     ) -> None:
         self.secret = secret
         self._drop_link = drop_link

@@ -6,12 +6,15 @@ both asked for more has the slot 0, and nothing of the rest is used.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+import functools
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bpipe.protocol.driver import Driver
-from bpipe.protocol.owed import Owed
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.reassembly import Reassembly
+
+if TYPE_CHECKING:  # loaded where there are several
+    from bpipe.protocol.owed import Owed
+    from bpipe.protocol.reassembly import Reassembly
 
 PARTING: Final = 1.0  # seconds from the first BYE in answer to an ABORT, for those of other links
 
@@ -30,14 +33,29 @@ class Slots:
     """Of one session. Times are in seconds."""
 
     def __init__(self, reader: BackedReader) -> None:
-        self.owed = Owed()
-        self.reassembly = Reassembly(reader)
+        self._reader = reader
         self._channels: dict[int, Driver] = {}
         self._several: dict[int, OneOfSeveral] = {}  # the same, where there may be more than one
         self._epochs: dict[int, int] = {}  # of the last link that was attached in each
         self._wrote: set[int] = set()  # this end's BYE is on the link
         self._brought: set[int] = set()  # the peer's has come over it
         self._first_bye: float | None = None  # this end's
+
+    # --- the streams, where there are several links ---
+
+    @functools.cached_property
+    def owed(self) -> Owed:
+        """What they owe."""
+        from bpipe.protocol.owed import Owed
+
+        return Owed()
+
+    @functools.cached_property
+    def reassembly(self) -> Reassembly:
+        """What they bring, put together."""
+        from bpipe.protocol.reassembly import Reassembly
+
+        return Reassembly(self._reader)
 
     # --- links come and go ---
 

@@ -50,6 +50,7 @@ class Errand(NamedTuple):
     heartbeat: float = 2.0  # seconds
     give_up_after: float = 3600.0  # seconds without a link, after which it is ended
     buffer_size: int = 4 << 20  # bytes kept there for each direction
+    links: int = 1  # at once, at most
 
     @property
     def words(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class Remote(Command):
         super().__init__(first, self._tell_of_carrier, name=name, begun=begun)
         self._later = tuple(later)
         self._errand = errand
-        self._modules: tuple[str, ...] = bundle.HOLDER
+        self._modules = bundle.HOLDER + (bundle.SEVERAL if errand.links > 1 else ())
         self._say = tell
         self._nonce = secrets.token_hex(8)
         token = secrets.token_bytes(32)
@@ -102,9 +103,14 @@ class Remote(Command):
         self._answer: Answer | None = None  # of the connection on which the session began
         self._agent_told = False
 
-    def bring(self, module: str) -> None:
-        """This one is sent to the holder as well."""
-        self._modules += (module,)
+    @property
+    def links(self) -> int:
+        """How many there are at once, at most."""
+        return self._errand.links
+
+    def bring(self, modules: tuple[str, ...]) -> None:
+        """These are sent to the holder as well."""
+        self._modules += modules
 
     def argv_of(self, turn: int) -> Sequence[str]:
         """The command, with what it starts on the far side."""
@@ -287,5 +293,6 @@ async def open_pipe(
     await remote.check(0.0)
     if needs & FILE:
         remote.bring(bundle.COMPARING)
-    session = Session(buffer_size, limits, needs=RECORDS | needs, bucket=rate)
+    needs |= RECORDS
+    session = Session(buffer_size, limits, needs=needs, bucket=rate, links=remote.links)
     return BackedPipe(session, Dialer(session, remote, remote.manners.backoff()))

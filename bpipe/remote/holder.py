@@ -62,7 +62,8 @@ def _detach() -> None:
 async def hold(listening: socket.socket, token: bytes, errand: Mapping[str, Any]) -> None:
     """Serve one session, to its end."""
     limits = Limits(heartbeat=errand["heartbeat"], give_up_after=errand["give_up_after"])
-    session = Session(errand["buffer_size"], limits, needs=RECORDS)
+    size, links = errand["buffer_size"], errand["links"]
+    session = Session(size, limits, needs=RECORDS, links=links)
     bound = Bound([listening], f"unix:@{os.fsdecode(listening.getsockname()[1:])}")
     listener = Listener(bound, door=lambda bound, host: Door(bound, host, token))
     pipe = BackedPipe(session, listener.source(session))

@@ -33,6 +33,16 @@ def test_the_line_is_one_that_fits() -> None:
     assert b"bpipe:" not in line
 
 
+def test_what_several_links_need_is_sent_only_to_where_there_are_several() -> None:
+    roots = bundle.HOLDER + bundle.SEVERAL
+    more = {*bundle.modules(roots)} - {*FULL}
+    assert more == {
+        f"bpipe.protocol.{name}"
+        for name in ("slot_channel", "outflow", "owed", "ranges", "reassembly")
+    }
+    assert len(bundle.line(roots + bundle.COMPARING, WORDS)) < bundle.LONGEST_OF_SEVERAL
+
+
 def test_the_line_of_a_relay_is_short() -> None:
     assert len(bundle.line(bundle.RELAY, WORDS)) < 4096
     assert set(bundle.modules(bundle.RELAY)) == {"bpipe", "bpipe.remote", "bpipe.remote.relay"}

@@ -37,6 +37,6 @@ async def test_what_lies_here_does_not_cross(status: int, tmp_path: Path) -> Non
 
 
 def test_it_is_sent_only_then() -> None:
-    usual, more = bundle.modules(bundle.HOLDER), bundle.modules((*bundle.HOLDER, bundle.COMPARING))
+    usual, more = bundle.modules(bundle.HOLDER), bundle.modules(bundle.HOLDER + bundle.COMPARING)
     assert {"bpipe.comparison", "bpipe.protocol.block_writer"} <= {*more} - {*usual}
-    assert len(bundle.line((*bundle.HOLDER, bundle.COMPARING), {})) < bundle.LONGEST
+    assert len(bundle.line(bundle.HOLDER + bundle.COMPARING, {})) < bundle.LONGEST

@@ -12,7 +12,7 @@ from bpipe.remote import bundle
 from bpipe.remote.trim import trimmed
 from tests.test_imports import MODULES, imports
 
-FULL = bundle.modules(bundle.HOLDER)
+FULL = bundle.modules(bundle.HOLDER + bundle.COMPARING + bundle.SEVERAL)
 SENT = sorted({*FULL, "bpipe.remote.boot"} - {"bpipe"})
 
 
