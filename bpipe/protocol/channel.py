@@ -22,6 +22,7 @@ from bpipe.protocol.lender import lender
 from bpipe.protocol.liveness import Liveness
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
+from bpipe.protocol.trace import Trace
 from bpipe.protocol.wire import Ended, Finish, Header, Kind, Stop
 
 ACK_DELAY: Final = 0.010  # seconds from delivery to its ACK, unless a quarter of the window is due
@@ -51,6 +52,7 @@ class Channel:
         self._writer = session.writer
         self._ending = session.ending
         self._frames = frames
+        self._trace: Trace = session
         self._lender = lender(session, frames)
         self._progress = False  # a byte of a stream, or an ACK that moved, came over this link
         self._lent: Views = []  # what goes out next; begun, so it has to go out whole
@@ -150,8 +152,8 @@ class Channel:
     def _pack(
         self, kind: Kind, number: int, finish: tuple[int, int] = (0, 0), message: bytes = b""
     ) -> bytes:
-        if self._session.trace is not None:
-            self._session.log(">", f"{kind.name} {number}")
+        if self._trace.trace is not None:
+            self._trace.log(">", f"{kind.name} {number}")
         return self._frames.pack(kind, number, message, *finish)
 
     # --- in ---
@@ -202,8 +204,8 @@ class Channel:
         self.liveness.verified(now)
         kind, length, number, how, status = header
         session = self._session
-        if session.trace is not None:
-            session.log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
+        if self._trace.trace is not None:
+            self._trace.log("<", f"{kind.name} {number}" + (f" +{length}" if length else ""))
         if kind is Kind.DATA:
             if not session.established:
                 session.establish()

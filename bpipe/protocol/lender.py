@@ -9,6 +9,7 @@ from bpipe.protocol.pace import Pace
 from bpipe.protocol.rate import Rate
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
+from bpipe.protocol.trace import Trace
 from bpipe.protocol.wire import LARGEST_PAYLOAD, Kind
 from bpipe.protocol.writer import Piece
 
@@ -35,8 +36,8 @@ class Supply(Protocol):
 class Lender:
     """As fast as the link takes them."""
 
-    def __init__(self, session: Session, frames: Frames, supply: Supply, rate: Rate) -> None:
-        self._session = session
+    def __init__(self, trace: Trace, frames: Frames, supply: Supply, rate: Rate) -> None:
+        self._trace = trace
         self._writer = supply
         self._frames = frames
         self._rate = rate
@@ -49,9 +50,9 @@ class Lender:
         if piece is None:
             return lent
         kind, number, payload, finish = piece
-        if self._session.trace is not None:
+        if self._trace.trace is not None:
             size = f" +{len(payload)}" if payload else ""
-            self._session.log(">", f"{kind.name} {number}{size}")
+            self._trace.log(">", f"{kind.name} {number}{size}")
         if kind is Kind.FIN:
             lent.append(memoryview(self._frames.pack(kind, number, b"", *finish)))
         else:
@@ -64,7 +65,7 @@ class Lender:
 
     def limited(self) -> Lender:
         """The same at the session's rate, which may have changed."""
-        return LimitedLender(self._session, self._frames, self._writer, self._rate)
+        return LimitedLender(self._trace, self._frames, self._writer, self._rate)
 
 
 class LimitedLender(Lender):
@@ -75,8 +76,8 @@ class LimitedLender(Lender):
     and all else would wait for it at the new one, perhaps for minutes.
     """
 
-    def __init__(self, session: Session, frames: Frames, supply: Supply, rate: Rate) -> None:
-        super().__init__(session, frames, supply, rate)
+    def __init__(self, trace: Trace, frames: Frames, supply: Supply, rate: Rate) -> None:
+        super().__init__(trace, frames, supply, rate)
         self._said = self._own
         self._unpaid = 0  # bytes of a frame that was lent, which are not on the link yet
 
@@ -119,18 +120,22 @@ class LimitedLender(Lender):
         """The peer is to know what this end's rate is by now."""
         if self._said != self._own:
             self._said = self._own
-            self._session.log(">", f"{Kind.RATE.name} {self._said}")
+            self._trace.log(">", f"{Kind.RATE.name} {self._said}")
             lent.append(memoryview(self._frames.pack(Kind.RATE, self._said)))
 
 
 def lender(
-    session: Session, frames: Frames, supply: Supply | None = None, rate: Rate | None = None
+    session: Session,
+    frames: Frames,
+    supply: Supply | None = None,
+    rate: Rate | None = None,
+    trace: Trace | None = None,
 ) -> Lender:
     """What lends this session's stream to a link with these frames.
 
-    It has a supply and a share in the rate of its own where it is one of several links.
+    It has a supply, a share in the rate and a trace of its own where it is one of several links.
     """
-    plain = Lender(session, frames, supply or session.writer, rate or session.rate)
+    plain = Lender(trace or session, frames, supply or session.writer, rate or session.rate)
     return plain.limited() if session.rate.known else plain
 
 

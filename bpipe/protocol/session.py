@@ -154,11 +154,12 @@ class Session(Traced):
         self.slots.attach(slot, channel)
         self.channel, self.heard_at = channel, now
         self.changed()
-        self.history.attached(writer.high - start, now, others=others)
+        self.history.attached(writer.high - start, now, slot, others=others)
         writer.resume(start, position.window)
         if self.terms.slots > 1:
             self.slots.owed.drop_below(position.received)
-        self.log("=", f"attached: the peer stands at {position}, this end at {self.position}")
+        stands = f"the peer stands at {position}, this end at {self.position}"
+        self.log("=", f"{self.terms.link(slot)}attached: {stands}")
 
     def detach(self, loss: Loss, now: float, slot: int = 0) -> None:
         """The link in this slot is gone."""
@@ -166,8 +167,9 @@ class Session(Traced):
         if channel is None or self.over:
             return
         self.changed()
-        self.log("!" if isinstance(cause, ProtocolError) else "=", f"detached: {cause}")
-        self.history.lost(loss, now, others=self.attached)
+        sign = "!" if isinstance(cause, ProtocolError) else "="
+        self.log(sign, f"{self.terms.link(slot)}detached: {cause}")
+        self.history.lost(loss, now, slot, others=self.attached)
         if not self.attached:
             self.patience.outage_began(now)
         if not self.attached and self.phase is Phase.ANSWERING:
@@ -177,10 +179,10 @@ class Session(Traced):
             if self.fruitless >= FRUITLESS_LINKS:
                 self.abort(Reason.PROTOCOL, f"protocol error: {cause}", now)
 
-    def note(self, cause: BpipeError) -> None:
+    def note(self, cause: BpipeError, slot: int | None = None) -> None:
         """An attempt to get a link has failed."""
         self.changed()
-        self.history.failed(cause)
+        self.history.failed(cause, slot)
 
     def establish(self) -> None:
         """The peer belongs to this session: READY came, or a frame after it."""
@@ -225,8 +227,7 @@ class Session(Traced):
     def consumer_gone(self, message: str, now: float, *, untaken: bool = False) -> None:
         """The consumer has closed its pipe; ``untaken``: it left bytes there.
 
-        After everything that has come it may: whether there was to be more, the peer knows. If
-        there was, the session fails with this message.
+        After all that has come it may. If there was to be more, the session fails with this.
         """
         if self.phase not in MOVING:
             return

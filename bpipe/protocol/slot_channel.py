@@ -26,6 +26,7 @@ from bpipe.protocol.liveness import OWED
 from bpipe.protocol.outflow import Outflow
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
+from bpipe.protocol.trace import OfLink
 from bpipe.protocol.wire import Header, Kind
 
 ACK_WITHIN: Final = 0.050  # seconds from something of the stream, or a delivery, to an ACK
@@ -48,7 +49,8 @@ class SlotChannel(Channel):
         self._inflow = self._arrivals = session.slots.reassembly.inflow()
         frames.join(self._inflow)
         self._rate = session.rate.share(slot)
-        self._lender = lender(session, frames, self._outflow, self._rate)
+        self._trace = OfLink(session, slot)
+        self._lender = lender(session, frames, self._outflow, self._rate, self._trace)
         self._said = 0  # the number of the last ACK on this link
         self._answer_at: float | None = None  # to what has come of the stream
         self._asked = self._last = 0  # tokens: of the PING for which the debt waits, and the last

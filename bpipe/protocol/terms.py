@@ -65,6 +65,10 @@ class Terms:
         """How many links there may be at once with a peer that states these."""
         return min(self.links, position.links)
 
+    def link(self, slot: int) -> str:
+        """How what is told of one of several links begins; of the only one, it needs no name."""
+        return f"link {slot}: " if self.slots > 1 else ""
+
     def _with(self, position: Position) -> bool:
         return (self.needs | position.needs) & RECORDS > 0
 

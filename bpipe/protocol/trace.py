@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
+
+
+class Trace(Protocol):
+    """Where a link tells what it does."""
+
+    @property
+    def trace(self) -> Callable[[str, str], None] | None:
+        """Whom it is told; None: nobody."""
+
+    def log(self, sign: str, text: str) -> None:
+        """A sign and a text."""
 
 
 class Traced:
@@ -24,3 +36,20 @@ class Traced:
         """Something for ``trace``: ``<`` heard, ``>`` said, ``=`` a change, ``!`` an error."""
         if self.trace is not None:
             self.trace(sign, text)
+
+
+class OfLink:
+    """The same of one of several links, whose ``slot`` is told as well."""
+
+    def __init__(self, traced: Traced, slot: int) -> None:
+        self._traced = traced
+        self._slot = slot
+
+    @property
+    def trace(self) -> Callable[[str, str], None] | None:
+        """Whom it is told; None: nobody."""
+        return self._traced.trace
+
+    def log(self, sign: str, text: str) -> None:
+        """Something for ``trace``."""
+        self._traced.log(sign, f"link {self._slot}: {text}")

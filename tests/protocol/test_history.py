@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from bpipe.errors import LinkLost
-from bpipe.protocol.history import History, Loss
+from bpipe.protocol.history import History, Loss, OfSlot
 from tests.support.peer import ACK, DATA, FIN, NOW, PING, attach, hear, lose, said, up
 
 
@@ -21,6 +21,25 @@ def test_the_last_cause_is_that_of_a_lost_link_or_of_an_attempt_that_failed() ->
         assert str(history.last_cause) == f"lost {number}"
         history.failed(LinkLost(f"failed {number}"))
         assert str(history.last_cause) == f"failed {number}"
+
+
+def test_the_same_is_known_of_each_slot() -> None:
+    history = History()
+    assert history.slot(1) == OfSlot()
+    history.attached(0, NOW)
+    history.attached(0, NOW, 1, others=True)
+    assert (history.links, history.beside) == (2, 1)
+    cut, far, somewhere = (LinkLost(text) for text in ("cut", "too far", "somewhere"))
+    history.lost(Loss(cut, NOW), NOW, 0, others=True)
+    history.attached(0, NOW, others=True)
+    history.failed(far, 2)
+    history.failed(somewhere)
+    assert [history.slot(each) for each in range(3)] == [
+        OfSlot(2, cut),
+        OfSlot(1),
+        OfSlot(0, far),
+    ]
+    assert (history.links, history.beside, history.last_cause) == (3, 2, somewhere)
 
 
 def test_what_a_peer_was_told_on_one_link_it_knows_for_ever() -> None:

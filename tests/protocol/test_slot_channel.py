@@ -325,7 +325,8 @@ def test_the_outage_begins_with_the_loss_of_the_last_link() -> None:
     assert both.session.patience.outage_since is None
     both.lose(0, NOW + 2)
     assert both.session.patience.outage_since == NOW + 2
-    assert both.session.history.links == 2
+    history = both.session.history
+    assert (history.links, history.slot(1).links, history.slot(1).cause) == (2, 1, CUT)
 
 
 # --- the end ---
