@@ -151,13 +151,11 @@ class Session(Traced):
         self.terms.agree(position)
         writer, others = self.writer, self.attached
         start = position.received if self.terms.slots == 1 else writer.high
-        self.slots.attach(slot, channel)
+        self.slots.attach(slot, channel, position.received)
         self.channel, self.heard_at = channel, now
         self.changed()
         self.history.attached(writer.high - start, now, slot, others=others)
         writer.resume(start, position.window)
-        if self.terms.slots > 1:
-            self.slots.owed.drop_below(position.received)
         stands = f"the peer stands at {position}, this end at {self.position}"
         self.log("=", f"{self.terms.link(slot)}attached: {stands}")
 

@@ -73,10 +73,12 @@ class Slots:
         """Whether it is this one that has the slot."""
         return self._channels.get(slot) is channel
 
-    def attach(self, slot: int, channel: Driver) -> None:
-        """It speaks over the link in this slot, which has none."""
+    def attach(self, slot: int, channel: Driver, received: int) -> None:
+        """It speaks over the link in this slot, which has none; so much has arrived, it is told."""
         assert slot not in self._channels
         self._channels[slot] = channel
+        if slot in self._several:
+            self.owed.drop_below(received)
 
     def join(self, slot: int, channel: OneOfSeveral) -> None:
         """It is going to be attached, and may have others beside it."""
