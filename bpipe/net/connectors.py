@@ -6,26 +6,22 @@ A carrier is a connected socket, whatever is behind it. A new one is a new conne
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bpipe.errors import AddressError, NotConnected
 from bpipe.net.address import Address, require_text
-from bpipe.net.clock import clock
 from bpipe.net.peer import require_same_user
+from bpipe.net.reach import Prepare, reach
 from bpipe.net.resolve import Endpoint, require_local, resolve
 from bpipe.net.schedule import TCP, Manners
-from bpipe.net.sockets import forget
 
 if TYPE_CHECKING:
     from bpipe.net.carrier import Fate
+    from bpipe.net.origin import Origin
 
 LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
-QUEUE_LOOK: Final = 0.01  # seconds between two tries at a Unix socket whose queue is full
 
 
 def _nothing() -> None:
@@ -122,23 +118,37 @@ class Tcp:
     """Connects to a host and port.
 
     Without ``anywhere`` only loopback is called, and only this user's processes, where the system
-    tells whose they are.
+    tells whose they are. ``origin``: from where; ``congestion``: how that is dealt with. Both are
+    chosen by the system, if nothing is said.
     """
 
     manners: Final = TCP
 
-    def __init__(self, address: Address, *, anywhere: bool = False) -> None:
+    def __init__(
+        self,
+        address: Address,
+        *,
+        anywhere: bool = False,
+        origin: Origin | None = None,
+        congestion: str = "",
+    ) -> None:
         self.name = str(address)
         self._address = address
         self._anywhere = anywhere
+        self._origin = origin
+        self._congestion = congestion
+        self._prepare = self._set_out if origin is not None or congestion else None
         self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
         self._good: Endpoint | None = None  # where the last connection that was good went
 
     async def check(self, timeout: float) -> None:
         """Raise AddressError if the address resolves to one that may not be used.
 
-        If that is not known after ``timeout`` seconds, the first attempt will find it out.
+        If that is not known after ``timeout`` seconds, the first attempt will find it out. Also, if
+        a connection cannot go out from where it is to.
         """
+        if self._origin is not None:
+            self._origin.check()
         await asyncio.wait([self._look_up()], timeout=timeout)
         try:
             self._found()
@@ -151,7 +161,7 @@ class Tcp:
         turn %= len(endpoints)  # a silent one does not hide the others
         for last, endpoint in enumerate(endpoints[turn:] + endpoints[:turn], 1 - len(endpoints)):
             try:
-                sock = await _connect(endpoint, anywhere=self._anywhere)
+                sock = await _connect(endpoint, self._prepare, anywhere=self._anywhere)
                 return Connection(sock, str(endpoint), endpoint)
             except OSError:
                 if not last:
@@ -203,84 +213,48 @@ class Tcp:
             raise Unresolved(str(error), error.code) from None
         if not self._anywhere:
             require_local(self._address, endpoints)
-        return endpoints
+        return endpoints if self._origin is None else self._origin.suited(endpoints, self.name)
+
+    def _set_out(self, sock: socket.socket) -> None:
+        """Before it connects. LinkLost if it cannot begin where it is to."""
+        if self._origin is not None:
+            self._origin.use(sock)
+        if self._congestion:
+            from bpipe.net.congestion import use_congestion  # which few need
+
+            use_congestion(self._congestion, [sock])
 
 
-def connector(address: Address, *, anywhere: bool = False) -> Tcp | Unix:
-    """What connects to this address; ``anywhere`` is as for ``Tcp``."""
-    return Tcp(address, anywhere=anywhere) if address.path is None else Unix(address.path)
+def connector(
+    address: Address,
+    *,
+    anywhere: bool = False,
+    origin: Origin | None = None,
+    congestion: str = "",
+) -> Tcp | Unix:
+    """What connects to this address; the rest is as for ``Tcp``, and nothing to a Unix socket.
+
+    AddressError for a Unix socket that was to be called from somewhere.
+    """
+    if address.path is None:
+        return Tcp(address, anywhere=anywhere, origin=origin, congestion=congestion)
+    if origin is not None or congestion:
+        raise AddressError(f"{address}: only TCP has an address to begin at, and congestion")
+    return Unix(address.path)
 
 
-async def _connect(endpoint: Endpoint, *, anywhere: bool) -> socket.socket:
+async def _connect(
+    endpoint: Endpoint, prepare: Prepare | None = None, *, anywhere: bool
+) -> socket.socket:
     """A connection to this endpoint. Raises OSError, AddressError if it is another user's.
 
-    ``anywhere``: other users' processes may be there, but not behind a Unix socket.
+    ``prepare`` is called before it connects. ``anywhere``: other users' processes may be there, but
+    not behind a Unix socket.
     """
-    sock = await _reach(endpoint)
+    sock = await reach(endpoint, prepare)
     try:
         require_same_user(sock, str(endpoint), anywhere=anywhere)
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-async def _reach(endpoint: Endpoint) -> socket.socket:
-    """A connection to whoever is at this endpoint; OSError if that cannot be."""
-    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
-        if endpoint.family == socket.AF_UNIX:
-            _require_place(sock)
-        elif sock.getsockname() == sock.getpeername():
-            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
-            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _require_place(sock: socket.socket) -> None:
-    """BlockingIOError if the queue is full: asyncio takes that for a connection that is made."""
-    try:
-        sock.getpeername()
-    except OSError:
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
-
-
-async def dial(address: Address, limit: float) -> socket.socket:
-    """A connection to a service, anybody's, that is there now; all its endpoints are tried.
-
-    Raises OSError, the last one if there are several, AddressError for a name that has no address,
-    and TimeoutError when ``limit`` seconds are over.
-    """
-    until = clock() + limit
-    try:
-        endpoints = await asyncio.wait_for(_endpoints(address), limit)
-        for left in range(len(endpoints), 1, -1):  # a silent one leaves the others their share
-            share = (until - clock()) / left
-            with contextlib.suppress(OSError, asyncio.TimeoutError):
-                return await asyncio.wait_for(_reach_in_turn(endpoints[-left]), share)
-        return await asyncio.wait_for(_reach_in_turn(endpoints[-1]), until - clock())
-    except asyncio.TimeoutError:
-        raise TimeoutError(f"no answer in {limit:g} s") from None
-
-
-async def _endpoints(address: Address) -> list[Endpoint]:
-    if address.path is not None:
-        return [Endpoint(socket.AF_UNIX, address.path)]
-    return await resolve(address)
-
-
-async def _reach_in_turn(endpoint: Endpoint) -> socket.socket:
-    """The same as ``_reach``, after those who wait before us at a Unix socket whose queue is full.
-
-    That queue cannot be waited for: it is looked at.
-    """
-    while True:
-        try:
-            return await _reach(endpoint)
-        except BlockingIOError:
-            await asyncio.sleep(QUEUE_LOOK)

@@ -8,13 +8,15 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bpipe.errors import AddressError, NotConnected
+from bpipe.errors import AddressError, LinkLost, NotConnected
 from bpipe.net import connectors
 from bpipe.net.address import Address, parse
 from bpipe.net.connectors import LOOK_UP, Connection, Tcp, Unix, connector
+from bpipe.net.origin import parse_origin
 from bpipe.net.resolve import Endpoint
 from tests.support.strangers import (
     LOOPBACK,
@@ -312,6 +314,62 @@ def test_a_process_of_another_user_is_not_called_unless_all_are_trusted(
                     await tcp.connect(0)
 
         run(check)
+
+
+# --- from where, and how ---
+
+
+def test_a_connection_begins_where_it_is_to_and_deals_with_congestion_as_it_is_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An endpoint of another kind is left out."""
+
+    async def check() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+
+            async def resolve(address: Address) -> list[Endpoint]:
+                return [Endpoint(socket.AF_INET6, ("::1", port, 0, 0)), *at_many(port, 1)]
+
+            resolve_with(monkeypatch, resolve)
+            origin = parse_origin("127.0.0.9")
+            calls = connector(Address("both", port), origin=origin, congestion="reno")
+            await calls.check(1)
+            tried = observed()
+            with (await calls.connect(1)).sock as sock:
+                assert sock.getsockname()[0] == "127.0.0.9"
+                name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+                assert name.rstrip(b"\0") == b"reno"
+            assert tried == at_many(port, 1)
+
+    run(check)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("192.0.2.77", "192.0.2.77 is not an address of this machine"),
+        ("no-such-one", "no-such-one is neither an address nor an interface"),
+        ("::1", "127.0.0.1:1 has no IPv6 address, as ::1 has"),
+    ],
+)
+def test_nowhere_to_begin_is_told_by_the_check_and_later_fails_an_attempt(
+    text: str, why: str
+) -> None:
+    async def check() -> None:
+        calls = connector(parse("127.0.0.1:1"), origin=parse_origin(text))
+        with pytest.raises(AddressError, match=why):
+            await calls.check(1)
+        with pytest.raises((LinkLost, AddressError), match=text):
+            await calls.connect(0)
+
+    run(check)
+
+
+@pytest.mark.parametrize("options", [{"origin": parse_origin("lo")}, {"congestion": "reno"}])
+def test_a_unix_socket_has_no_way_to_choose(options: dict[str, Any]) -> None:
+    with pytest.raises(AddressError, match="unix:/run/s: only TCP has"):
+        connector(parse("unix:/run/s"), **options)
 
 
 # --- Unix sockets ---

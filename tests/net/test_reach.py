@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bpipe.errors import AddressError
-from bpipe.net import connectors
+from bpipe.net import reach
 from bpipe.net.address import Address
-from bpipe.net.connectors import Unix, dial
+from bpipe.net.connectors import Unix
+from bpipe.net.reach import dial
 from bpipe.net.resolve import Endpoint
 
 
@@ -30,7 +31,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, hosts: Iterable[str], port: int)
     async def resolve(address: Address) -> list[Endpoint]:
         return [Endpoint(socket.AF_INET, (host, port)) for host in hosts]
 
-    monkeypatch.setattr(connectors, "resolve", resolve)
+    monkeypatch.setattr(reach, "resolve", resolve)
 
 
 def silence(hosts: Iterable[str]) -> None:
