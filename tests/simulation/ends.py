@@ -70,6 +70,7 @@ class Plan:
     appetite: int = 4096  # bytes that are taken at once, at most
     manner: Manner | None = None  # of the program that does this
     needs: int = 0  # what the session has to have
+    links: int = 1  # that it may have at once
     near: NearManner | None = None  # of who has called for a program elsewhere
 
 
@@ -124,7 +125,8 @@ class End:
         self.outcome: Outcome | None = None  # when it has ended by itself
         self._world = world
         self._rng = rng
-        self.session = Session(plan.buffer_size, plan.limits, plan.secret, plan.needs)
+        size, limits = plan.buffer_size, plan.limits
+        self.session = Session(size, limits, plan.secret, plan.needs, links=plan.links)
         self.pipe: BackedPipe = self.loop.run(self._start, source)
         self.engine = self.pipe.engine
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved

@@ -46,6 +46,7 @@ class Network:
         self._listening: ListeningSocket | None = None
         self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
         self._astray_until = 0.0
+        self._busy_until = {True: 0.0, False: 0.0}  # the wire to the listener, and the one back
 
     def listen(self, loop: Loop) -> ListeningSocket:
         """The listening socket of this process."""
@@ -96,6 +97,14 @@ class Network:
         self.connections += 1
         listening.arrive(connection.callee)
         self.world.at(self.world.now + back, self._settle, answer, connection.caller, loop)
+
+    def through(self, count: int, *, upward: bool) -> float:
+        """So many bytes set out; returns when the last of them has passed the narrowest place."""
+        now, rate = self.world.now, self.weather.rate
+        if not rate:
+            return now
+        self._busy_until[upward] = max(now, self._busy_until[upward]) + count / rate
+        return self._busy_until[upward]
 
     def _settle(self, answer: Any, sock: Socket | None, loop: Loop) -> None:
         if loop.ended or answer.done():
@@ -246,10 +255,10 @@ class Channel:
         rng = self._weather.rng
         if self._weather.chunky and rng.random() < 0.5:
             count = rng.randint(1, len(data))
-            self._at_arrival(self._arrive, data[:count])
+            self._at_arrival(self._arrive, data[:count], count=count)
             data = data[count:]
         if data:
-            self._at_arrival(self._arrive, data)
+            self._at_arrival(self._arrive, data, count=len(data))
 
     def send_end(self) -> None:
         """The end of file follows."""
@@ -263,13 +272,14 @@ class Channel:
         """What is on the way is thrown away."""
         self._purges += 1
 
-    def _at_arrival(self, callback: Callable[..., None], *args: Any) -> None:
+    def _at_arrival(self, callback: Callable[..., None], *args: Any, count: int = 0) -> None:
         world, weather = self._network.world, self._weather
         jitter = weather.rng.random() * 0.001
         latency = min(self._connection.latency, weather.longest)
         if weather.hiccups and weather.rng.random() < weather.hiccups:
             latency += weather.rng.uniform(0, 8)
-        when = max(self._latest, world.now + latency + jitter)
+        left = self._network.through(count, upward=self.source.calls)
+        when = max(self._latest, left + latency + jitter)
         self._latest = when
         self._travelling.append((self._purges, callback, args))
         world.at(when, self._pass)

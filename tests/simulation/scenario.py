@@ -51,12 +51,12 @@ class Scenario(Course):
     def __init__(self, seed: int, log: Log | None = None) -> None:
         super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
         rng = self.rng
-        self.kind = kind = Kind.of(seed)
+        self.kind = kind = self._choose_kind(seed)
         self.secret = kind.secret
         if kind.slow:
             self.faults_until = self.world.now + 120.0
-        self.weather = make_weather(rng, kind, self.world.now, self.faults_until)
-        self.network = Network(self.world, self.weather, self.note, type(begin(self.secret)))
+        self.networks = self._make_networks()
+        self.weathers = [each.weather for each in self.networks]
         self.strangers = Loop(self.world, "strangers")
         self.patient = rng.random() < 0.85
         self._finished = False
@@ -67,9 +67,9 @@ class Scenario(Course):
         self._expected = False  # that one has not come yet
         self.judge = self._make_judge()
         self.judge.patient, self.judge.astray = self.patient, kind.astray
-        self.judge.peaceful = self.weather.peaceful
-        self.judge.quick = self.weather.latency[1] <= 0.1 and not self.weather.stragglers
-        self.judge.smooth = self.judge.quick and self.weather.smooth
+        self.judge.peaceful = all(each.peaceful for each in self.weathers)
+        self.judge.quick = all(each.quick for each in self.weathers)
+        self.judge.smooth = self.judge.quick and all(each.smooth for each in self.weathers)
         if kind.slow:
             self._plan_an_abort()
         else:
@@ -83,6 +83,17 @@ class Scenario(Course):
         if log is not None:
             for end in self.ends:
                 end.engine.session.trace_to(self._tracer(end))
+
+    def _choose_kind(self, seed: int) -> Kind:
+        return Kind.of(seed)
+
+    def _make_networks(self) -> list[Network]:
+        """One for each path between the two ends."""
+        return [self._make_network(self.kind)]
+
+    def _make_network(self, kind: Kind) -> Network:
+        weather = make_weather(self.rng, kind, self.world.now, self.faults_until)
+        return Network(self.world, weather, self.note, type(begin(self.secret)))
 
     def _make_ends(self) -> tuple[End, End]:
         rng = self.rng
@@ -121,18 +132,21 @@ class Scenario(Course):
         return End("elsewhere", self.world, plan, self.rng, self._stray)
 
     def _listen(self, session: Session) -> LinkSource:
-        return self._accept(session, self.network.listen)
+        return self._accept(session, Network.listen)
 
     def _stray(self, session: Session) -> LinkSource:
-        return self._accept(session, self.network.listen_elsewhere)
+        return self._accept(session, Network.listen_elsewhere)
 
-    def _accept(self, session: Session, listen: Callable[[Any], ListeningSocket]) -> LinkSource:
-        bound = Bound(cast(Any, [listen(asyncio.get_running_loop())]), "simulated")
+    def _accept(
+        self, session: Session, listen: Callable[[Network, Any], ListeningSocket]
+    ) -> LinkSource:
+        loop = asyncio.get_running_loop()
+        bound = Bound(cast(Any, [listen(each, loop) for each in self.networks]), "simulated")
         clock = self.world.clock
         return Listener(bound, anywhere=True, secret=self.secret, clock=clock).source(session)
 
     def _dial(self, session: Session, backoff: Backoff) -> LinkSource:
-        return Dialer(session, SimulatedConnector(self.network), backoff, self.world.clock)
+        return Dialer(session, SimulatedConnector(self.networks[0]), backoff, self.world.clock)
 
     def _tracer(self, end: End) -> Log:
         return lambda prefix, text: self.note(prefix, f"{end.name}: {text}")
@@ -141,7 +155,8 @@ class Scenario(Course):
 
     def _slow_down(self) -> None:
         """From now on every connection is late, and none fails."""
-        self.weather.faulty, self.weather.stragglers = 0.0, 1.0
+        for weather in self.weathers:
+            weather.faulty, weather.stragglers = 0.0, 1.0
 
     def _plan_an_abort(self) -> None:
         """It has to be heard soon, however much else is under way."""
@@ -160,8 +175,13 @@ class Scenario(Course):
 
     def _go_astray(self, until: float, end: End) -> None:
         if self.world.now < self.faults_until and self.former is None:
-            self.network.lead_astray(until)
+            self._lead(until)
             self._in(end, "force_reconnect")
+
+    def _lead(self, until: float) -> None:
+        """Up to this time, whoever calls comes to somebody else."""
+        for network in self.networks:
+            network.lead_astray(until)
 
     def _plan_disturbances(self) -> None:
         rng = self.rng
@@ -280,8 +300,9 @@ class Scenario(Course):
         self.faults_until = self.world.now + span
         self.judge.peaceful = False
         if self.rng.random() < 0.7:
-            self.weather.fates = [Fate.DEAF]
-            self.weather.faulty = self.weather.at_seams = 0.9
+            for weather in self.weathers:
+                weather.fates = [Fate.DEAF]
+                weather.faulty = weather.at_seams = 0.9
         occasion = self.rng.random()
         if self.callee.plan.length and occasion < 0.4:
             self.caller.cue(1, self._replace)
@@ -310,7 +331,7 @@ class Scenario(Course):
     def _come(self) -> None:
         """Another caller, with a stream and a consumer of its own."""
         self.former = self.caller
-        self.network.lead_astray(self.world.now)
+        self._lead(self.world.now)
         if self.rng.random() < 0.5:  # its first link is lost when it has hardly been heard
             self.callee.cue_heard(self._in, self.callee, "force_reconnect")
         self.caller = self._make_end(
@@ -343,7 +364,7 @@ class Scenario(Course):
         """Somebody else connects: with junk, with half a greeting, or with one of his own."""
         if self.callee.loop.ended or self.caller.loop.ended:
             return
-        rng = self.rng
+        rng, network = self.rng, self.networks[0]
         hello = Hello(
             rng.choice(list(Opening)), rng.randbytes(16), rng.randint(1, 9), Position(0, 0, 9)
         )
@@ -353,8 +374,8 @@ class Scenario(Course):
             messages.append(packed + pack_frame(FrameKind.CONFIRM, 0))
         messages += [  # an old greeting, word by word
             bytes(old)
-            for old in self.network.recorded
-            if len(old) == self.network.seams_up[-1] and old[5] == Opening.RESUME
+            for old in network.recorded
+            if len(old) == network.seams_up[-1] and old[5] == Opening.RESUME
         ]
         if self.secret is not None and self.callee.session.id is not None:
             messages += [self._usurp(self.secret), pack_hello(hello)]
@@ -364,7 +385,7 @@ class Scenario(Course):
 
         async def visit() -> None:
             try:
-                sock = await self.network.connect(loop)
+                sock = await network.connect(loop)
                 if message:
                     sock.sendmsg([memoryview(message)])
             except OSError:
@@ -388,8 +409,9 @@ class Scenario(Course):
             self.step()
         self.note("=", "the faults are over")
         calm = max(self.world.now, self.began)
-        self.weather.calm(calm)
-        self.network.lead_astray(calm)
+        for weather in self.weathers:
+            weather.calm(calm)
+        self._lead(calm)
         for end in self.ends:
             end.calm()
             limits = end.session.patience.limits  # the other may have left, and this one waits

@@ -31,6 +31,7 @@ class Weather:
     rng: random.Random
     latency: tuple[float, float] = (0.0, 0.001)  # seconds: the least and the most
     capacity: int = 4096  # bytes that a channel holds
+    rate: float = 0.0  # bytes a second, of all connections in one direction; 0: as many as come
     chunky: bool = False  # bytes are taken and arrive in pieces of any size
     faulty: float = 0.0  # the share of connections that meet a fault
     fates: list[Fate] = field(default_factory=list)
@@ -46,6 +47,11 @@ class Weather:
     def peaceful(self) -> bool:
         """Whether nothing fails."""
         return not (self.faulty and self.fates) and not self.hiccups and not self.away
+
+    @property
+    def quick(self) -> bool:
+        """Whether the path is not slow."""
+        return self.latency[1] <= 0.1 and not self.stragglers
 
     @property
     def smooth(self) -> bool:
