@@ -67,6 +67,7 @@ class Greeting:
         self._handshake = begin(secret)
         self._frames: Frames | None = None  # once the handshake is made
         self._out = memoryview(b"")
+        self._said_at = now  # what the peer answers next
         self._in = bytearray()
         self._filled = 0
 
@@ -90,7 +91,7 @@ class Greeting:
 
     def sent(self, count: int, now: float) -> None:
         """The first ``count`` bytes of it are on the link."""
-        self._out = self._out[count:]
+        self._out, self._said_at = self._out[count:], now
 
     def deadline(self) -> float:
         """When all has to be said and heard."""
@@ -110,7 +111,8 @@ class Greeting:
         if session.terms.slots_with(position) > 1:
             from bpipe.protocol.slot_channel import SlotChannel  # which few need
 
-            self.channel = SlotChannel(session, frames, now, self.slot)
+            round_trip = now - self._said_at  # of the last answer: nothing was in its way
+            self.channel = SlotChannel(session, frames, now, self.slot, round_trip)
             session.attach(self.channel, position, now, self.slot)
         else:
             self.channel = Channel(session, frames, now)

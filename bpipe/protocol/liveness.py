@@ -10,6 +10,7 @@ SILENCE: Final = 3  # heartbeats without a byte from the peer that end a link
 UNVERIFIED: Final = 10  # heartbeats without anything whole from the peer that do, or
 UNVERIFIED_FOR: Final = 30.0  # seconds, if that is more
 ACK_AFTER: Final = 1.0  # seconds of hearing bytes without having sent any: then an ACK is due
+KEPT: Final = 8  # PINGs whose answers are waited for: more are forgotten
 OWED: Final = ACK_AFTER + 0.25  # seconds without an answer that put a link in doubt
 
 
@@ -29,6 +30,7 @@ class Liveness:
         self._unanswered_since: float | None = None  # bytes heard since this end last sent any
         self._asked_at: float | None = None  # bytes sent since the peer was last heard
         self._token = 0
+        self._pings: dict[int, float] = {}  # that are not answered: their tokens, and when
         self.ping_due = False
         self.round_trip: float | None = None
 
@@ -59,12 +61,15 @@ class Liveness:
         self.ping_due = False
         self._pinged_at = now
         self._token += 1
+        self._pings[self._token] = now
+        self._pings.pop(self._token - KEPT, None)
         return self._token
 
     def pong(self, token: int, now: float) -> None:
-        """The answer to a PING came; only the last one is timed."""
-        if token == self._token > 0:
-            self.round_trip = now - self._pinged_at
+        """The answer to a PING came, and those before it were passed over."""
+        if token in self._pings:
+            self.round_trip = now - self._pings[token]
+            self._pings = {each: at for each, at in self._pings.items() if each > token}
 
     def tick(self, now: float) -> bool:
         """Look at the clock; returns whether an ACK is due as a sign of life.

@@ -38,7 +38,14 @@ REPEAT_AFTER: Final = 0.050  # seconds, or a round trip, that others have for wh
 class SlotChannel(Channel):
     """What is said and heard over the link in this ``slot``."""
 
-    def __init__(self, session: Session, frames: Frames, now: float, slot: int) -> None:
+    def __init__(
+        self,
+        session: Session,
+        frames: Frames,
+        now: float,
+        slot: int,
+        round_trip: float = math.inf,
+    ) -> None:
         super().__init__(session, frames, now)
         self.slot = slot
         self._slots = session.slots
@@ -54,7 +61,7 @@ class SlotChannel(Channel):
         self._said = 0  # the number of the last ACK on this link
         self._answer_at: float | None = None  # to what has come of the stream
         self._asked = self._last = 0  # tokens: of the PING for which the debt waits, and the last
-        self._round_trip = math.inf  # seconds, the shortest
+        self._round_trip = round_trip  # seconds, the shortest
         self.liveness.ask()  # how far it is
 
     def detach(self, cause: LinkLost, now: float) -> None:

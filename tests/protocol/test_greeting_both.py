@@ -20,6 +20,7 @@ from tests.support.loopback import (
     write,
 )
 from tests.support.peer import CUT, NOW
+from tests.support.several import several
 
 
 def pair(secret: Secret | None, *written: bytes) -> Pair:
@@ -114,3 +115,15 @@ def test_a_caller_that_comes_back_replaces_the_link_that_the_listener_still_hold
     both.connect().run(NOW)
     assert str(old.ends[LISTENER].cause) == "the peer has come back"
     assert take(both.sessions[CALLER]) == b"abc"
+
+
+def test_the_greeting_tells_both_ends_of_several_links_how_far_the_other_is() -> None:
+    both = several(2)
+    link = both.connect(1)
+    for side in (CALLER, LISTENER, CALLER, LISTENER):
+        link.send(side, both.now)
+        both.now += 0.2
+        link.arrive(1 - side, both.now)
+    for side in SIDES:
+        _, channel = both.channels(side)[-1]
+        assert channel.round_trip == pytest.approx(0.4)

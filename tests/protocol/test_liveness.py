@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bpipe.errors import LinkLost
-from bpipe.protocol.liveness import OWED, UNVERIFIED_FOR, Liveness
+from bpipe.protocol.liveness import KEPT, OWED, UNVERIFIED_FOR, Liveness
 
 START = 100.0
 
@@ -98,11 +98,21 @@ def test_the_answer_to_a_ping_tells_the_round_trip() -> None:
     assert liveness.round_trip == 0.25
 
 
-def test_the_answer_to_an_earlier_ping_is_not_timed() -> None:
+def test_each_ping_is_timed_by_its_own_answer() -> None:
     liveness = make()
-    first = liveness.ping(START + 2)
-    liveness.ping(START + 4)
-    liveness.pong(first, START + 4.5)
+    tokens = [liveness.ping(START + second) for second in (2, 4, 5)]
+    liveness.pong(tokens[1], START + 4.5)
+    assert liveness.round_trip == 0.5
+    liveness.pong(tokens[0], START + 4.75)  # was passed over
+    assert liveness.round_trip == 0.5
+    liveness.pong(tokens[2], START + 8)
+    assert liveness.round_trip == 3
+
+
+def test_a_ping_that_nobody_answers_is_forgotten() -> None:
+    liveness = make()
+    first, *_ = [liveness.ping(START + 2) for _ in range(KEPT + 1)]
+    liveness.pong(first, START + 3)
     assert liveness.round_trip is None
 
 
