@@ -34,8 +34,8 @@ class Outflow:
         """How many of the first of them have arrived, as far as is known."""
         return self._debt.acked
 
-    def choose(self, age: float, now: float) -> None:
-        """Look for what goes out next. What others owe is due when it is of this age."""
+    def choose(self, now: float) -> None:
+        """Look for what goes out next."""
         owed, debt, writer = self._owed, self._debt, self._writer
         self._now, self.due, self.look_at = now, 0, None
         owed.drop_below(writer.acked)
@@ -46,9 +46,9 @@ class Outflow:
         if self._new:
             piece = writer.sent, writer.sent + writer.due
         elif piece is None:
-            piece = owed.next_repeat(debt, age, now)
+            piece = owed.next_repeat(debt, now)
         if piece is None:
-            self.look_at = owed.next_time(debt, age, now)
+            self.look_at = owed.next_time(debt, now)
         else:
             self._start, self.due = piece[0], piece[1] - piece[0]
 

@@ -11,12 +11,18 @@ Offsets are those of the stream; the end mark has one as well. Times are in seco
 
 from __future__ import annotations
 
+import math
 from typing import Final, Optional
 
+from bpipe.protocol.liveness import OWED
 from bpipe.protocol.ranges import Ranges
 
 MOST_OWED: Final = 128  # pieces that a link may owe: then it begins only what adjoins one of them
 MOST_GIVEN: Final = 1024  # that are given back: then the gaps between them are sent again, too
+REPEAT_AFTER: Final = 0.050  # seconds without an answer: then others may repeat what a link owes,
+REPEAT_TRIPS: Final = 2  # or round trips of either, if that is longer
+DOUBT_AFTER: Final = 0.2  # seconds without an answer, and without a byte: then it is in doubt,
+DOUBT_TRIPS: Final = 3  # or round trips, if that is longer
 
 Piece = Optional[tuple[int, int]]
 
@@ -29,8 +35,10 @@ class Debt:
         self.sent = 0  # bytes that were begun on it, ever
         self.acked = 0  # of the first of them, how many have arrived, as it has answered
         self.doubted = False
+        self.round_trip = math.inf  # seconds, the shortest that was seen
         self.since: float | None = None  # when the first was begun that it was not asked about
         self.asked_since: float | None = None  # of what it was: the same; None: nothing is asked
+        self._asked_at = 0.0
         self._asked = Ranges()
         self._asked_sent = 0
 
@@ -41,14 +49,14 @@ class Debt:
         if self.since is None:
             self.since = now
 
-    def ask(self) -> bool:
+    def ask(self, now: float) -> bool:
         """It is asked what it has brought: all that is begun so far goes before the answer.
 
         Returns whether that is of use: there is something, and no other answer to wait for.
         """
         if self.asked_since is not None or self.since is None:
             return False
-        self._asked, self._asked_sent = self.all.copy(), self.sent
+        self._asked, self._asked_sent, self._asked_at = self.all.copy(), self.sent, now
         self.asked_since, self.since = self.since, None
         return True
 
@@ -58,22 +66,21 @@ class Debt:
         self.acked, self.asked_since = self._asked_sent, None
         return arrived
 
+    def timed(self, round_trip: float) -> None:
+        """So long did some answer take."""
+        self.round_trip = min(self.round_trip, round_trip)
+
     def arrived(self, what: Ranges) -> None:
         """This is not owed any more."""
         self.all.remove_all(what)
         self._asked.remove_all(what)
+        self._rest()
 
     def drop_below(self, offset: int) -> None:
         """All below has arrived."""
         self.all.drop_below(offset)
         self._asked.drop_below(offset)
-
-    def older(self, age: float, now: float) -> Ranges:
-        """What was begun so long ago, as far as that is kept apart."""
-        if self.since is not None and self.since + age <= now:
-            return self.all
-        asked = self.asked_since
-        return self._asked if asked is not None and asked + age <= now else _NONE
+        self._rest()
 
     def doubt(self, doubted: bool) -> None:
         """Whether nobody knows if it lives."""
@@ -82,6 +89,34 @@ class Debt:
     def admits(self, start: int) -> bool:
         """Whether what begins there may be begun on it."""
         return len(self.all) < MOST_OWED or self.all.adjoins(start)
+
+    @property
+    def patience(self) -> float:
+        """How long an answer may take."""
+        known = self.round_trip < math.inf
+        return max(REPEAT_AFTER, REPEAT_TRIPS * self.round_trip) if known else OWED
+
+    def late_at(self, patience: float) -> float:
+        """When an answer is late, also for a link with this patience; infinite: none is owed.
+
+        What it cannot even be asked about may be late as well.
+        """
+        at = self.since if self.asked_since is None else self._asked_at
+        return math.inf if at is None else at + max(patience, self.patience)
+
+    def doubted_at(self, heard_at: float) -> float | None:
+        """When it is in doubt, if nothing is heard after this; None: it is, or owes no answer."""
+        since = self.since if self.asked_since is None else self.asked_since
+        if since is None or self.doubted:
+            return None
+        known = self.round_trip < math.inf
+        patience = max(DOUBT_TRIPS * self.round_trip, DOUBT_AFTER) if known else OWED
+        return max(since, heard_at) + patience
+
+    def _rest(self) -> None:
+        """Where nothing is owed there is nothing to ask about."""
+        if not self.all:
+            self.since = None
 
 
 class Owed:
@@ -138,16 +173,16 @@ class Owed:
         """The lowest that was given back, for this link."""
         return self._admitted(debt, self.given.lowest_outside(debt.all))
 
-    def next_repeat(self, debt: Debt, age: float, now: float) -> Piece:
-        """The lowest that the others have begun so long ago, for this link, once."""
-        found = [each.older(age, now).lowest_outside(debt.all) for each in self._others(debt)]
+    def next_repeat(self, debt: Debt, now: float) -> Piece:
+        """The lowest that the others owe who are late with their answer, for this link, once."""
+        late = [each for each in self._others(debt) if each.late_at(debt.patience) <= now]
+        found = [each.all.lowest_outside(debt.all) for each in late]
         return self._admitted(debt, min((piece for piece in found if piece), default=None))
 
-    def next_time(self, debt: Debt, age: float, now: float) -> float | None:
-        """When something that the others owe is going to be so old."""
-        times = [at for each in self._others(debt) for at in (each.since, each.asked_since)]
-        old = [at + age for at in times if at is not None]
-        return min((at for at in old if at > now), default=None)
+    def next_time(self, debt: Debt, now: float) -> float | None:
+        """When another one of them is late."""
+        times = [each.late_at(debt.patience) for each in self._others(debt)]
+        return min((at for at in times if now < at < math.inf), default=None)
 
     def _relieve(self, debt: Debt) -> None:
         """Here is one that is better than those in doubt, which may have begun something."""
@@ -170,6 +205,3 @@ class Owed:
                 back.remove_all(each.all)
         self.given.add_all(back)
         self.given.merge(MOST_GIVEN)
-
-
-_NONE: Final = Ranges()

@@ -22,7 +22,6 @@ from bpipe.protocol.channel import Channel
 from bpipe.protocol.ending import MOVING, Phase
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.lender import lender
-from bpipe.protocol.liveness import OWED
 from bpipe.protocol.outflow import Outflow
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
@@ -30,9 +29,6 @@ from bpipe.protocol.trace import OfLink
 from bpipe.protocol.wire import Header, Kind
 
 ACK_WITHIN: Final = 0.050  # seconds from something of the stream, or a delivery, to an ACK
-DOUBT_AFTER: Final = 0.2  # seconds without an answer that is owed, or
-ROUND_TRIPS: Final = 3  # round trips, if that is longer
-REPEAT_AFTER: Final = 0.050  # seconds, or a round trip, that others have for what they owe
 
 
 class SlotChannel(Channel):
@@ -51,6 +47,7 @@ class SlotChannel(Channel):
         self._slots = session.slots
         self._debts = session.slots.owed
         self._debt = self._debts.join(slot)
+        self._debt.timed(round_trip)
         self._slots.join(slot, self)
         self._outflow = Outflow(session.writer, self._debts, self._debt, session.history)
         self._inflow = self._arrivals = session.slots.reassembly.inflow()
@@ -61,7 +58,7 @@ class SlotChannel(Channel):
         self._said = 0  # the number of the last ACK on this link
         self._answer_at: float | None = None  # to what has come of the stream
         self._asked = self._last = 0  # tokens: of the PING for which the debt waits, and the last
-        self._round_trip = round_trip  # seconds, the shortest
+        self._now = now
         self.liveness.ask()  # how far it is
 
     def detach(self, cause: LinkLost, now: float) -> None:
@@ -86,7 +83,7 @@ class SlotChannel(Channel):
     @property
     def round_trip(self) -> float:
         """The shortest that was seen, in seconds; infinite before there was any."""
-        return self._round_trip
+        return self._debt.round_trip
 
     @property
     def rank(self) -> tuple[bool, float]:  # type: ignore[override]
@@ -97,13 +94,13 @@ class SlotChannel(Channel):
 
     def outgoing(self, now: float) -> Views:
         if not self._lent:
+            self._now = now
             if self._debt.since is not None and self._debt.asked_since is None:
                 self.liveness.ask()
             moved = self._reader.delivered - self._said
             if moved > 0 and not self._ack_due:
                 self._consider_ack(moved, now)
-            known = self._round_trip < math.inf
-            self._outflow.choose(max(REPEAT_AFTER, self._round_trip if known else OWED), now)
+            self._outflow.choose(now)
         return super().outgoing(now)
 
     def say_ack(self) -> None:
@@ -135,7 +132,7 @@ class SlotChannel(Channel):
             packed += super()._pack(Kind.READY, self._reader.received)
         elif kind is Kind.PING:
             self._last = number
-            if self._debt.ask():
+            if self._debt.ask(self._now):
                 self._asked = number
         return packed
 
@@ -173,7 +170,7 @@ class SlotChannel(Channel):
     def _hear_pong(self, number: int) -> None:
         """All that was said before that PING has arrived."""
         if self.liveness.round_trip is not None:
-            self._round_trip = min(self._round_trip, self.liveness.round_trip)
+            self._debt.timed(self.liveness.round_trip)
         if self._debt.asked_since is not None and self._asked <= number <= self._last:
             self._debts.answered(self._debt)
 
@@ -198,7 +195,8 @@ class SlotChannel(Channel):
         super().tick(now)
         if self._answer_at is not None and now >= self._answer_at:
             self._ack_due, self._answer_at = True, None
-        if self._doubted_at is not None and now >= self._doubted_at:
+        doubted_at = self._debt.doubted_at(self.liveness.heard_at)
+        if doubted_at is not None and now >= doubted_at:
             self._debts.doubt(self._debt)
         self._outflow.tick(now)
         self._rate.tick(now)
@@ -206,17 +204,6 @@ class SlotChannel(Channel):
 
     def deadline(self) -> float:
         part_at = self._slots.part_at if self._ending.phase is Phase.ANSWERING else None
-        waits = self._outflow.look_at, self._rate.until
-        due = [self._answer_at, self._doubted_at, part_at, *waits]
+        doubted_at = self._debt.doubted_at(self.liveness.heard_at)
+        due = [self._answer_at, doubted_at, part_at, self._outflow.look_at, self._rate.until]
         return min([super().deadline(), *(each for each in due if each is not None)])
-
-    @property
-    def _doubted_at(self) -> float | None:
-        """When this link is in doubt; None: it is, or owes no answer."""
-        debt = self._debt
-        since = debt.since if debt.asked_since is None else debt.asked_since
-        if since is None or debt.doubted:
-            return None
-        known = self._round_trip < math.inf
-        patience = max(ROUND_TRIPS * self._round_trip, DOUBT_AFTER) if known else OWED
-        return max(since, self.liveness.heard_at) + patience

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 from bpipe.protocol.history import History
 from bpipe.protocol.outflow import Outflow
-from bpipe.protocol.owed import MOST_OWED, Debt, Owed
+from bpipe.protocol.owed import MOST_OWED, REPEAT_AFTER, Debt, Owed
 from bpipe.protocol.ring import fill
 from bpipe.protocol.wire import Ended, Finish, Kind
 from bpipe.protocol.writer import BackedWriter, Piece
 
 NOW = 100.0
-AGE = 1.0
+LATE = NOW + REPEAT_AFTER
 WINDOW = 100
 STREAM = bytes(range(1, 251))
 
@@ -26,7 +26,7 @@ class Lines(NamedTuple):
 
     def next(self, link: int, limit: int = 10, now: float = NOW) -> Piece | None:
         flow = self.flows[link]
-        flow.choose(AGE, now)
+        flow.choose(now)
         due = flow.due
         piece = flow.next_frame(limit)
         assert (piece is None) == (due == 0)
@@ -47,6 +47,8 @@ def lines(size: int = WINDOW, *, capacity: int = 200) -> Lines:
     writer.resume(0, WINDOW)
     writer.wrote(fill(writer.space(size), STREAM[:size]))
     debts = owed.join(0), owed.join(1)
+    for debt in debts:
+        debt.timed(0)
     one, other = (Outflow(writer, owed, debt, history) for debt in debts)
     return Lines(writer, owed, history, debts, (one, other))
 
@@ -91,22 +93,22 @@ def test_a_link_with_nothing_new_repeats_what_others_owe_for_too_long() -> None:
     both = lines(10)
     both.begins(0)
     assert both.begins(1) is None
-    assert both.flows[1].look_at == NOW + AGE
-    both.flows[1].tick(NOW + AGE / 2)
-    assert both.flows[1].look_at == NOW + AGE
-    both.flows[1].tick(NOW + AGE)
+    assert both.flows[1].look_at == LATE
+    both.flows[1].tick(LATE - 0.001)
+    assert both.flows[1].look_at == LATE
+    both.flows[1].tick(LATE)
     assert both.flows[1].look_at is None
-    assert both.begins(1, now=NOW + AGE) == (0, 10)
-    assert both.begins(1, now=NOW + AGE) is None
+    assert both.begins(1, now=LATE) == (0, 10)
+    assert both.begins(1, now=LATE) is None
     assert both.flows[1].look_at is None
-    assert both.begins(0, now=NOW + 3 * AGE) is None
+    assert both.begins(0, now=LATE + 1) is None
 
 
 def test_what_is_new_goes_before_what_others_owe() -> None:
     both = lines(20)
     both.begins(0)
-    assert both.begins(1, now=NOW + AGE) == (10, 20)
-    assert both.begins(1, now=NOW + AGE) == (0, 10)
+    assert both.begins(1, now=LATE) == (10, 20)
+    assert both.begins(1, now=LATE) == (0, 10)
 
 
 def test_the_window_is_for_all_links_together() -> None:
@@ -145,8 +147,8 @@ def test_the_end_mark_is_given_back_and_repeated_like_a_byte() -> None:
     both.writer.finish(ended=Finish(Ended.EXITED, 3))
     fin = Piece(Kind.FIN, 10, memoryview(b""), Finish(Ended.EXITED, 3))
     assert both.next(0) == fin
-    assert both.begins(1, limit=100, now=NOW + AGE) == (0, 10)
-    assert both.next(1, now=NOW + AGE) == fin
+    assert both.begins(1, limit=100, now=LATE) == (0, 10)
+    assert both.next(1, now=LATE) == fin
     both.owed.leave(0)
     both.owed.leave(1)
     debt = both.owed.join(2)
@@ -159,7 +161,7 @@ def test_the_end_mark_is_given_back_and_repeated_like_a_byte() -> None:
 def test_how_much_has_arrived_is_what_the_link_has_answered() -> None:
     both = lines()
     both.begins(0)
-    both.debts[0].ask()
+    both.debts[0].ask(NOW)
     both.begins(0)
     assert [flow.acked for flow in both.flows] == [0, 0]
     both.owed.answered(both.debts[0])

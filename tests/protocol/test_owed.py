@@ -3,10 +3,21 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpipe.protocol.owed import MOST_GIVEN, MOST_OWED, Debt, Owed
+from bpipe.protocol.liveness import OWED
+from bpipe.protocol.owed import (
+    DOUBT_AFTER,
+    DOUBT_TRIPS,
+    MOST_GIVEN,
+    MOST_OWED,
+    REPEAT_AFTER,
+    REPEAT_TRIPS,
+    Debt,
+    Owed,
+)
 from bpipe.protocol.ranges import Ranges
 
 NOW = 100.0
+LATE = NOW + REPEAT_AFTER
 
 
 def two() -> tuple[Owed, Debt, Debt]:
@@ -39,7 +50,7 @@ def test_what_was_begun_before_a_question_has_arrived_with_the_answer() -> None:
     owed, one, other = two()
     begun(owed, one, (10, 20), (40, 50))
     begun(owed, other, (10, 30))
-    one.ask()
+    one.ask(NOW)
     begun(owed, one, (50, 60))
     owed.answered(one)
     assert (list(one.all), list(other.all)) == ([(50, 60)], [(20, 30)])
@@ -48,16 +59,16 @@ def test_what_was_begun_before_a_question_has_arrived_with_the_answer() -> None:
 
 def test_there_is_one_question_at_a_time() -> None:
     owed, one, _ = two()
-    one.ask()
+    one.ask(NOW)
     assert one.asked_since is None
     begun(owed, one, (0, 10))
-    one.ask()
+    one.ask(NOW)
     begun(owed, one, (10, 20), now=NOW + 1)
-    one.ask()
+    one.ask(NOW)
     assert [one.asked_since, one.since] == [NOW, NOW + 1]
     owed.answered(one)
     assert list(one.all) == [(10, 20)]
-    one.ask()
+    one.ask(NOW)
     owed.answered(one)
     assert (list(one.all), one.acked, one.since, one.asked_since) == ([], 20, None, None)
 
@@ -67,7 +78,7 @@ def test_what_has_arrived_over_another_link_is_not_given_back() -> None:
     begun(owed, one, (0, 10))
     owed.leave(0)
     begun(owed, other, (0, 5))
-    other.ask()
+    other.ask(NOW)
     owed.answered(other)
     assert list(owed.given) == [(5, 10)]
 
@@ -133,31 +144,102 @@ def test_of_what_is_given_back_there_are_not_too_many_pieces() -> None:
 # --- what is repeated ---
 
 
+def quick(*debts: Debt) -> None:
+    """An answer takes these no time."""
+    for debt in debts:
+        debt.timed(0)
+
+
 def test_a_link_repeats_the_lowest_that_others_owe_once() -> None:
     owed, one, other = two()
     third = owed.join(2)
+    quick(one, other, third)
     begun(owed, one, (10, 20))
     begun(owed, other, (0, 10), (20, 30))
-    assert owed.next_repeat(third, 0, NOW) == (0, 10)
+    assert owed.next_repeat(third, LATE) == (0, 10)
     begun(owed, third, (0, 10))
-    assert owed.next_repeat(third, 0, NOW) == (10, 20)
+    assert owed.next_repeat(third, LATE) == (10, 20)
     begun(owed, third, (10, 20), (20, 30))
-    assert owed.next_repeat(third, 0, NOW) is None
-    assert owed.next_repeat(one, 0, NOW) == (0, 10)
+    assert owed.next_repeat(third, LATE) is None
+    assert owed.next_repeat(one, LATE) == (0, 10)
 
 
-def test_what_was_begun_just_now_is_not_repeated() -> None:
+def test_what_a_link_owes_is_repeated_when_its_answer_is_late() -> None:
     owed, one, other = two()
-    assert owed.next_time(other, 5, NOW) is None
-    begun(owed, one, (0, 10), now=NOW + 1)
-    one.ask()
+    quick(one, other)
+    assert owed.next_time(other, NOW) is None
+    begun(owed, one, (0, 10))
+    assert owed.next_repeat(other, LATE - 0.001) is None
+    assert owed.next_time(other, NOW) == LATE
+    assert owed.next_repeat(other, LATE) == (0, 10)
+    assert owed.next_time(other, LATE) is None
+
+
+def test_how_old_it_is_makes_no_difference_as_long_as_it_answers() -> None:
+    owed, one, other = two()
+    quick(one, other)
+    begun(owed, one, (0, 10))
+    one.ask(NOW)
+    begun(owed, one, (10, 20), now=NOW + 0.001)
+    owed.answered(one)
+    one.ask(NOW + 0.04)
+    assert owed.next_repeat(other, LATE + 0.02) is None
+    assert owed.next_time(other, LATE + 0.02) == NOW + 0.04 + REPEAT_AFTER
+    begun(owed, one, (20, 30), now=NOW + 0.08)
+    assert owed.next_repeat(other, NOW + 0.04 + REPEAT_AFTER) == (10, 30)
+
+
+def test_an_answer_may_take_two_round_trips_of_either_link() -> None:
+    owed, one, other = two()
+    third = owed.join(2)
+    begun(owed, one, (0, 10))
+    quick(other)
+    assert owed.next_time(other, NOW) == NOW + OWED
+    one.timed(0.3)
+    one.timed(0.1)
+    one.timed(0.2)
+    assert owed.next_time(other, NOW) == NOW + REPEAT_TRIPS * 0.1
+    third.timed(0.15)
+    assert owed.next_time(third, NOW) == NOW + REPEAT_TRIPS * 0.15
+
+
+def test_where_nothing_is_owed_no_answer_is() -> None:
+    owed, one, other = two()
+    begun(owed, one, (0, 10))
+    begun(owed, other, (0, 10))
+    owed.drop_below(10)
+    assert not one.ask(NOW)
+    assert owed.next_time(other, NOW) is None
+    begun(owed, one, (10, 20))
+    begun(owed, other, (10, 20))
+    one.ask(NOW)
+    owed.answered(one)
+    assert not other.ask(NOW)
+
+
+def test_who_answers_nothing_is_in_doubt_after_three_round_trips() -> None:
+    owed, one, _ = two()
+    assert one.doubted_at(NOW) is None
+    begun(owed, one, (0, 10))
+    assert one.doubted_at(NOW - 1) == NOW + OWED
+    one.timed(0)
+    assert one.doubted_at(NOW - 1) == NOW + DOUBT_AFTER
+    assert one.doubted_at(NOW + 1) == NOW + 1 + DOUBT_AFTER
+    one.ask(NOW + 1)
     begun(owed, one, (10, 20), now=NOW + 2)
-    assert owed.next_repeat(other, 5, NOW + 5) is None
-    assert owed.next_time(other, 5, NOW + 5) == NOW + 6
-    assert owed.next_repeat(other, 5, NOW + 6) == (0, 10)
-    assert owed.next_time(other, 5, NOW + 6) == NOW + 7
-    assert owed.next_repeat(other, 5, NOW + 7) == (0, 20)
-    assert owed.next_time(other, 5, NOW + 7) is None
+    assert one.doubted_at(NOW - 1) == NOW + DOUBT_AFTER
+    owed.doubt(one)
+    assert one.doubted_at(NOW - 1) is None
+    owed.trust(one)
+    owed.answered(one)
+    assert one.doubted_at(NOW - 1) == NOW + 2 + DOUBT_AFTER
+
+
+def test_doubt_takes_longer_where_the_way_is_long() -> None:
+    owed, one, _ = two()
+    one.timed(0.3)
+    begun(owed, one, (0, 10))
+    assert one.doubted_at(NOW - 1) == NOW + DOUBT_TRIPS * 0.3
 
 
 def test_a_link_that_owes_much_begins_only_what_adjoins() -> None:
@@ -165,7 +247,8 @@ def test_a_link_that_owes_much_begins_only_what_adjoins() -> None:
     begun(owed, one, *[(3 * at + 3, 3 * at + 4) for at in range(MOST_OWED)])
     begun(owed, other, (0, 2))
     assert (one.admits(1), one.admits(4)) == (False, True)
-    assert owed.next_repeat(one, 0, NOW) is None
+    quick(one, other)
+    assert owed.next_repeat(one, LATE) is None
     owed.leave(1)
     assert owed.next_given(one) is None
     owed.drop_below(4)
@@ -218,7 +301,7 @@ class World:
         self._carry(self.lines[slot], piece)
 
     def repeat(self, slot: int, count: int) -> None:
-        piece = self.owed.next_repeat(self.lines[slot].debt, 0, NOW)
+        piece = self.owed.next_repeat(self.lines[slot].debt, NOW + OWED)
         if piece is not None:
             self._carry(self.lines[slot], piece)
 
@@ -236,7 +319,7 @@ class World:
     def ask(self, slot: int, count: int) -> None:
         line = self.lines[slot]
         if line.debt.asked_since is None:
-            line.debt.ask()
+            line.debt.ask(NOW)
             line.asked = len(line.under_way)
 
     def answer(self, slot: int, count: int) -> None:

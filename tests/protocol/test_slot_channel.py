@@ -11,9 +11,10 @@ from bpipe.protocol.channel import ACK_DELAY
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.liveness import OWED
+from bpipe.protocol.owed import DOUBT_AFTER, REPEAT_AFTER
 from bpipe.protocol.rate import BURST, SLOWEST, Bucket
 from bpipe.protocol.session import Session
-from bpipe.protocol.slot_channel import ACK_WITHIN, DOUBT_AFTER, REPEAT_AFTER, SlotChannel
+from bpipe.protocol.slot_channel import ACK_WITHIN, SlotChannel
 from bpipe.protocol.slots import PARTING
 from bpipe.protocol.wire import Kind, Position, Reason
 from tests.support.loopback import Frame, decode, drain, feed, take, write
