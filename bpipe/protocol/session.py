@@ -29,7 +29,7 @@ from bpipe.protocol.trace import Traced
 from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop
 from bpipe.protocol.writer import BackedWriter
 
-FRUITLESS_LINKS: Final = 3  # links lost to protocol errors without progress that end a session
+FRUITLESS_LINKS: Final = 3  # lost to protocol errors without progress: they end a session
 
 
 class Session(Traced):
@@ -144,12 +144,10 @@ class Session(Traced):
         return self.terms.fit(position) and self.writer.holds(*position[:2], old=old)
 
     def attach(self, channel: Driver, position: Position, now: float, slot: int = 0) -> None:
-        """A link is greeted; the peer stands at ``position`` (``fits`` was asked before).
-
-        Where there may be several, that moves no cursor.
-        """
+        """A link is greeted; the peer stands at ``position`` (``fits`` was asked before)."""
         self.terms.agree(position)
         writer, others = self.writer, self.attached
+        # Where there may be several links, no cursor is moved.
         start = position.received if self.terms.slots == 1 else writer.high
         self.slots.attach(slot, channel, position.received)
         self.channel, self.heard_at = channel, now
@@ -165,16 +163,16 @@ class Session(Traced):
         if channel is None or self.over:
             return
         self.changed()
-        sign = "!" if isinstance(cause, ProtocolError) else "="
-        self.log(sign, f"{self.terms.link(slot)}detached: {cause}")
+        wrong = isinstance(cause, ProtocolError)
+        self.log("!" if wrong else "=", f"{self.terms.link(slot)}detached: {cause}")
         self.history.lost(loss, now, slot, others=self.attached)
         if not self.attached:
             self.patience.outage_began(now)
         if not self.attached and self.phase is Phase.ANSWERING:
             self.leave(self.verdict())
-        elif isinstance(cause, ProtocolError) and not loss.progress:
+        elif wrong and not loss.progress:
             self.fruitless += 1
-            if self.fruitless >= FRUITLESS_LINKS:
+            if self.slots.fruitless(slot, self.fruitless) >= FRUITLESS_LINKS:
                 self.abort(Reason.PROTOCOL, f"protocol error: {cause}", now)
 
     def note(self, cause: BpipeError, slot: int | None = None) -> None:

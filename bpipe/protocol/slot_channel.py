@@ -66,6 +66,8 @@ class SlotChannel(Channel):
             return
         self._debts.leave(self.slot)
         self._session.rate.leave(self.slot)
+        if not isinstance(cause, ProtocolError):
+            self._slots.forgive()
         super().detach(cause, now)
         self._slots.say_acks()
         self._consider_parting(now)
@@ -88,7 +90,7 @@ class SlotChannel(Channel):
     @property
     def rank(self) -> tuple[bool, float]:  # type: ignore[override]
         """Of several links the least begins first: what is new goes the quickest way."""
-        return self.doubted, self._round_trip
+        return self.doubted, self.round_trip
 
     # --- out ---
 

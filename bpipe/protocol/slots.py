@@ -7,6 +7,7 @@ both asked for more has the slot 0, and nothing of the rest is used.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bpipe.protocol.driver import Driver
@@ -37,6 +38,7 @@ class Slots:
         self._channels: dict[int, Driver] = {}
         self._several: dict[int, OneOfSeveral] = {}  # the same, where there may be more than one
         self._epochs: dict[int, int] = {}  # of the last link that was attached in each
+        self._fruitless: Counter[int] = Counter()  # links in a row, by slot: see below
         self._wrote: set[int] = set()  # this end's BYE is on the link
         self._brought: set[int] = set()  # the peer's has come over it
         self._first_bye: float | None = None  # this end's
@@ -116,6 +118,21 @@ class Slots:
         return [slot for slot in old if not live >> slot & 1]
 
     # --- what concerns all links ---
+
+    def fruitless(self, slot: int, row: int) -> int:
+        """A link is lost there to a protocol error, the ``row``-th that was without progress.
+
+        Returns of how many that is true in this slot, and in each that has a link: a path that
+        spoils what goes over it does not end a session that has a better one.
+        """
+        if row == 1:
+            self.forgive()
+        self._fruitless[slot] += 1
+        return min(self._fruitless[each] for each in {slot, *self._channels})
+
+    def forgive(self) -> None:
+        """Not every link was lost to a protocol error: that is counted anew."""
+        self._fruitless.clear()
 
     def say_acks(self) -> None:
         """A link is lost, and perhaps with it the last ACK."""

@@ -1,28 +1,24 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import pytest
 
-from bpipe.errors import LinkLost, ProtocolError
-from bpipe.protocol import waiting
+from bpipe.errors import ProtocolError
 from bpipe.protocol.channel import ACK_DELAY
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.frames import Frames
-from bpipe.protocol.liveness import OWED
-from bpipe.protocol.owed import DOUBT_AFTER, REPEAT_AFTER
 from bpipe.protocol.rate import BURST, SLOWEST, Bucket
 from bpipe.protocol.session import Session
 from bpipe.protocol.slot_channel import ACK_WITHIN, SlotChannel
 from bpipe.protocol.slots import PARTING
-from bpipe.protocol.wire import Kind, Position, Reason
-from tests.support.loopback import Frame, decode, drain, feed, take, write
+from bpipe.protocol.wire import Position, Reason
+from tests.support.lines import READY, WINDOW, Lines, two
+from tests.support.loopback import Frame, drain, feed, take, write
 from tests.support.peer import (
     ABORT,
     ACK,
     BYE,
-    CUT,
     DATA,
     FIN,
     LIMITS,
@@ -33,54 +29,6 @@ from tests.support.peer import (
     STOP,
     deliver_mark,
 )
-
-WINDOW = 1000
-
-
-def READY(number: int) -> Frame:
-    return Frame(Kind.READY, number)
-
-
-class Lines(NamedTuple):
-    """A session with two links; the peer is the test."""
-
-    session: Session
-    channels: list[SlotChannel]
-
-    def said(self, slot: int, now: float = NOW) -> list[Frame]:
-        return decode(drain(self.channels[slot], now))
-
-    def hear(self, slot: int, *frames: Frame, now: float = NOW) -> None:
-        feed(self.channels[slot], b"".join(frame.encode() for frame in frames), now)
-
-    def tick(self, now: float) -> None:
-        waiting.tick(self.session, now)
-        for channel in self.channels:
-            channel.tick(now)
-
-    def lose(self, slot: int, now: float = NOW) -> None:
-        self.channels[slot].detach(CUT, now)
-
-    def attach(self, slot: int, received: int = 0, now: float = NOW) -> None:
-        channel = SlotChannel(self.session, Frames(), now, slot)
-        position = Position(0, received, WINDOW, links=2)
-        self.session.attach(channel, position, now, slot)
-        self.channels[slot : slot + 1] = [channel]
-
-
-def two(written: bytes = b"", *, bucket: Bucket | None = None, patient: bool = False) -> Lines:
-    """Two links on which everything was said that was due; a round trip takes no time."""
-    limits = LIMITS._replace(heartbeat=1e6) if patient else LIMITS
-    session = Session(WINDOW, limits, links=2, bucket=bucket)
-    session.establish()
-    both = Lines(session, [])
-    for slot in range(2):
-        both.attach(slot)
-        both.said(slot)
-        both.hear(slot, PONG(1))
-    write(session, written)
-    return both
-
 
 # --- what is said on each of them ---
 
@@ -203,131 +151,6 @@ def test_nothing_goes_to_the_consumer_unseen() -> None:
     feed(both.channels[0], DATA(0, bytes(100)).encode()[:50], NOW)
     assert both.channels[0].midway
     assert both.channels[0].passable == 0
-
-
-# --- a link is lost, or in doubt ---
-
-
-def test_what_a_lost_link_owes_goes_out_over_another_before_what_is_new() -> None:
-    both = two(b"abcdef")
-    assert both.said(0)[0] == DATA(0, b"abcdef")
-    write(both.session, b"ghi")
-    both.hear(0, ACK(0), READY(2))
-    both.lose(0)
-    assert both.said(1) == [ACK(0), READY(0), DATA(2, b"cdef"), PING(2), DATA(6, b"ghi")]
-    assert both.session.history.replayed == 4
-
-
-def test_what_has_arrived_behind_a_gap_is_not_said_again() -> None:
-    both = two(b"abc")
-    both.said(0)
-    write(both.session, b"def")
-    both.said(1)
-    both.hear(1, PONG(2))
-    both.lose(1)
-    both.lose(0)
-    both.attach(0)
-    assert DATA(0, b"abc") in both.said(0)
-    assert both.said(0) == []
-
-
-@pytest.mark.parametrize("token", [1, 3])
-def test_an_answer_to_another_question_proves_nothing(token: int) -> None:
-    both = two(b"abc")
-    both.said(0)
-    both.hear(0, PONG(token))
-    both.lose(0)
-    assert DATA(0, b"abc") in both.said(1)
-
-
-def test_what_the_peer_states_in_a_greeting_is_owed_no_more() -> None:
-    both = two(b"abcdef")
-    both.said(0)
-    both.lose(1)
-    both.attach(1, received=4)
-    both.lose(0)
-    assert DATA(4, b"ef") in both.said(1)
-
-
-def test_a_link_that_answers_nothing_is_in_doubt_until_it_is_heard() -> None:
-    both = two(b"abc", patient=True)
-    both.said(0)
-    assert both.channels[0].deadline() == NOW + DOUBT_AFTER
-    both.tick(NOW + DOUBT_AFTER - 0.001)
-    assert not both.channels[0].doubted
-    both.tick(NOW + DOUBT_AFTER)
-    assert both.channels[0].doubted
-    write(both.session, b"def")
-    assert both.said(0) == []
-    assert both.said(1)[:1] == [DATA(0, b"abc")]
-    both.hear(0, PING(9))
-    assert not both.channels[0].doubted
-
-
-def test_doubt_takes_three_round_trips_and_longer_where_none_is_known() -> None:
-    both = two(patient=True)
-    both.lose(0)
-    both.attach(0)
-    write(both.session, b"abc")
-    both.said(0)
-    assert both.channels[0].deadline() == NOW + OWED
-    both.tick(NOW + OWED - 0.001)
-    assert not both.channels[0].doubted
-    both.tick(NOW + OWED)
-    assert both.channels[0].doubted
-    both.hear(0, PONG(2), now=NOW + 2.0)
-    write(both.session, b"def")
-    both.lose(1)
-    both.said(0, NOW + 2.0)
-    both.tick(NOW + 7.9)
-    assert not both.channels[0].doubted
-    both.tick(NOW + 8.0)
-    assert both.channels[0].doubted
-
-
-def test_links_that_are_all_in_doubt_go_on() -> None:
-    both = two(b"abc", patient=True)
-    both.said(0)
-    write(both.session, b"def")
-    both.said(1)
-    both.tick(NOW + DOUBT_AFTER)
-    assert both.channels[0].doubted
-    assert both.channels[1].doubted
-    write(both.session, b"ghi")
-    assert DATA(6, b"ghi") in both.said(0) + both.said(0)
-
-
-def test_what_others_owe_for_too_long_is_repeated() -> None:
-    both = two(b"abc", patient=True)
-    both.said(0)
-    assert both.said(1) == []
-    assert both.channels[1].deadline() == NOW + REPEAT_AFTER
-    both.tick(NOW + REPEAT_AFTER)
-    assert both.said(1, NOW + REPEAT_AFTER) == [DATA(0, b"abc"), PING(2)]
-    both.hear(1, PONG(2))
-    both.lose(0)
-    both.lose(1)
-    both.attach(1)
-    assert Kind.DATA not in [frame.kind for frame in both.said(1)]
-
-
-def test_a_link_that_is_replaced_is_lost_once() -> None:
-    both = two(b"abc")
-    old = both.channels[0]
-    both.lose(0)
-    both.attach(0)
-    old.detach(LinkLost("late"), NOW)
-    assert both.session.slots.live == 3
-
-
-def test_the_outage_begins_with_the_loss_of_the_last_link() -> None:
-    both = two()
-    both.lose(1, NOW + 1)
-    assert both.session.patience.outage_since is None
-    both.lose(0, NOW + 2)
-    assert both.session.patience.outage_since == NOW + 2
-    history = both.session.history
-    assert (history.links, history.slot(1).links, history.slot(1).cause) == (2, 1, CUT)
 
 
 # --- the end ---

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from bpipe.errors import LinkLost, ProtocolError
+from bpipe.errors import LinkLost
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.secret import Secret
-from bpipe.protocol.session import FRUITLESS_LINKS, Session
+from bpipe.protocol.session import Session
 from bpipe.protocol.slots import Slots
 from bpipe.protocol.terms import Terms
 from bpipe.protocol.wire import Admission, Hello, Opening, Position
@@ -224,19 +224,6 @@ def test_a_refusal_means_nothing_while_there_is_a_link() -> None:
 
 
 # --- links fail ---
-
-
-def test_errors_of_protocol_without_progress_end_a_session_with_other_links_too() -> None:
-    both = several(2)
-    for _ in range(FRUITLESS_LINKS):
-        assert both.sessions[CALLER].failure is None
-        both.of(1)[-1].ends[CALLER].lose(ProtocolError("junk"), both.now)
-        both.of(1)[-1].cut(both.now)
-        both.connect(1)
-        both.of(1)[-1].run(both.now)
-    both.run()
-    assert "junk" in str(both.sessions[CALLER].failure)
-    assert all(each.over for each in both.sessions)
 
 
 def test_a_link_in_mid_frame_dies_and_another_goes_on() -> None:
