@@ -53,6 +53,8 @@ class Command:
     To give later attempts another command, inherit and say so in ``argv_of``.
     """
 
+    via: Final = ""
+
     def __init__(
         self,
         argv: Sequence[str],

@@ -54,6 +54,10 @@ class Connector(Protocol):
         """The address, for people."""
 
     @property
+    def via(self) -> str:
+        """From where it goes out, for people; "" if that was not chosen."""
+
+    @property
     def manners(self) -> Manners:
         """How the next attempt is made."""
 
@@ -89,6 +93,7 @@ class Unix:
     Always: of an abstract one, anybody may have taken the name before.
     """
 
+    via: Final = ""
     manners: Final = TCP
 
     def __init__(self, path: str) -> None:
@@ -133,6 +138,7 @@ class Tcp:
         congestion: str = "",
     ) -> None:
         self.name = str(address)
+        self.via = "" if origin is None else str(origin)
         self._address = address
         self._anywhere = anywhere
         self._origin = origin

@@ -186,8 +186,7 @@ class Session(Traced):
 
     def heard(self, now: float, *, crossed: bool = False) -> None:
         """The peer has said something. ``crossed``: past whatever was in flight, both ways."""
-        self.established = True
-        self.heard_at = now
+        self.established, self.heard_at = True, now
         patience, writer = self.patience, self.writer
         if patience.outage_since is not None and (
             crossed or (writer.sent == writer.acked and not writer.sendable)

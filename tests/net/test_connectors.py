@@ -335,6 +335,7 @@ def test_a_connection_begins_where_it_is_to_and_deals_with_congestion_as_it_is_t
             origin = parse_origin("127.0.0.9")
             calls = connector(Address("both", port), origin=origin, congestion="reno")
             await calls.check(1)
+            assert calls.via == "127.0.0.9"
             tried = observed()
             with (await calls.connect(1)).sock as sock:
                 assert sock.getsockname()[0] == "127.0.0.9"

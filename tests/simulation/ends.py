@@ -33,6 +33,7 @@ class SimulatedConnector:
     """Connects over the simulated network: a ``Connector``."""
 
     name = "simulated"
+    via = ""
     manners = TCP
 
     def __init__(self, network: Network) -> None:
