@@ -25,8 +25,10 @@ NAMES: Final = (
         "output",
         "rate",
         "compare",
+        "path",
     ),
 )
+OVER: Final = "tcp", "unix", "file", "clean", "0.1%", "1%", "unequal", "slow", "dying", "dark"
 
 
 def main() -> int:
@@ -44,9 +46,10 @@ def main() -> int:
         "--seconds",
         type=duration,
         nargs="+",
-        help="of outages (recovery, carrier, ssh), of idleness (sessions), between two cuts (slow)",
+        help="of outages (recovery, ssh), idleness (sessions), between cuts (slow), a run (path)",
     )
-    parser.add_argument("--over", nargs="+", default=[], choices=["tcp", "unix", "file"])
+    parser.add_argument("--over", nargs="+", default=[], choices=OVER)
+    parser.add_argument("--congestion", default="", help="of TCP (path); cubic is the default")
     parser.add_argument("--only", nargs="+", default=[], metavar="TOOL", help="by its name")
     parser.add_argument("--sealed", action="store_true", help="bpipe with a secret as well")
     parser.add_argument("--json", action="store_true", help="one line for each table")
@@ -60,6 +63,7 @@ def main() -> int:
         sealed=given.sealed,
         only=tuple(given.only),
         over=tuple(given.over),
+        congestion=given.congestion,
     )
     for table in importlib.import_module(f"tests.bench.{given.name}").run(options):
         if given.json:

@@ -62,8 +62,9 @@ class Tool:
         for program in sorted({command.split()[0] for command in commands}):
             if program != "bpipe" and shutil.which(program) is None:
                 return f"{program} is not installed"
-        if "--secret" in self.tcp.connect and not _bpipe_can("--secret"):
-            return "this bpipe has no --secret"
+        for option in ("--secret", "--links"):
+            if option in self.tcp.connect and not _bpipe_can(option):
+                return f"this bpipe has no {option}"
         return ""
 
 

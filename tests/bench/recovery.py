@@ -21,9 +21,10 @@ from typing import Final, Protocol
 from bpipe.report.format import format_duration
 from tests.bench.peers import Session, Side, Tool
 from tests.bench.processes import PATIENCE, Children, Stuck
+from tests.bench.relay import Weather
 from tests.bench.rounds import Options, choose, progress, scratch, table_for
 from tests.bench.table import Column, Sample, Table, show_seconds, show_size
-from tests.bench.wire import FAR, Weather, Wire, missing
+from tests.bench.wire import FAR, Wire, missing
 from tests.end_to_end.helpers import Proxy, Start
 
 OUTAGES: Final = (1.0, 5.0, 20.0, 60.0)  # seconds

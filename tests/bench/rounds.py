@@ -25,7 +25,8 @@ class Options:
     seconds: tuple[float, ...] | None = None  # of the outages, or of idleness
     sealed: bool = False
     only: tuple[str, ...] = ()  # names of tools; none: all
-    over: tuple[str, ...] = ()  # tcp, unix, file; none: all
+    over: tuple[str, ...] = ()  # tcp, unix, file, or a kind of path; none: all
+    congestion: str = ""  # of TCP (path); empty: its own default
 
 
 def choose(

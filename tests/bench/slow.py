@@ -17,10 +17,11 @@ from typing import Final
 from bpipe.report.format import format_duration
 from tests.bench.peers import BPIPE, SEALED, Session, Tool
 from tests.bench.processes import Children
+from tests.bench.relay import Weather
 from tests.bench.rounds import Options, attempt, choose, progress, scratch, table_for
 from tests.bench.table import Column, Sample, Table, show_count, show_size, show_slow_rate
 from tests.bench.throughput import transfer
-from tests.bench.wire import FAR, Weather, Wire, missing
+from tests.bench.wire import FAR, Wire, missing
 
 SIZE: Final = 8 << 20  # bytes
 CUT: Final = 30.0  # seconds between two cuts
@@ -67,7 +68,7 @@ def run(options: Options) -> Iterator[Table]:
 
 def _measure(tool: Tool, folder: Path, amount: int, every: float | None, seed: int) -> Sample:
     """One transfer; ``every`` so many seconds the caller drops its connection."""
-    with Wire(PATH, seed) as wire, Children() as children:
+    with Wire(PATH, seed=seed) as wire, Children() as children:
         session = Session(children, tool, folder, host=FAR, near=wire.near, far=wire.far)
         over = threading.Event()
         cutter = threading.Thread(target=_cut, args=(session, every, over))

@@ -16,6 +16,7 @@ from tests.bench import (
     compare,
     latency,
     output,
+    path,
     rate,
     recovery,
     road,
@@ -162,6 +163,32 @@ def test_one_round_of_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     assert table.notes == []
     [sample] = table.samples[name]
     assert {column.key for column in rate.COLUMNS} <= sample.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_one_round_of_one_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(path, "SETTLED", 0.2)
+    monkeypatch.setattr(path, "LINKS", (1, 2))
+    only = "nc", "bpipe", *([] if NO_SSHD else ["ssh"])
+    over = Options(rounds=1, seconds=(0.3,), over=("0.1%",), only=only, congestion="reno")
+    [table] = path.run(over)
+    assert [note for note in table.notes if "queue" not in note] == []
+    assert set(table.samples) == {"2 nc", *only}
+    assert all(sample["rate"] > 0 for [sample] in table.samples.values())
+    assert table.samples["nc"][0]["bound"] == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_one_round_of_two_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"SETTLED": 0.2, "MINUTE": 0.8, "DEATH": 0.2}.items():
+        monkeypatch.setattr(path, name, seconds)
+    [table] = path.run(Options(rounds=1, over=("dying",), only=("bpipe",)))
+    [[first], [second]] = table.samples["bpipe, 1st alone"], table.samples["bpipe, 2nd alone"]
+    assert first["path 0"] > 1000 > first["path 1"]
+    assert second["path 1"] > 1000 > second["path 0"]
+    assert second["gap"] > 0.1  # it was dead
 
 
 def test_the_worst_second_begins_anywhere() -> None:

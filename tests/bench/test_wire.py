@@ -12,8 +12,9 @@ import pytest
 
 from tests.bench import wire
 from tests.bench.peers import BPIPE, Session
-from tests.bench.processes import Children, read_byte
-from tests.bench.wire import FAR, Weather, Wire
+from tests.bench.processes import Children, read_byte, wait_listening
+from tests.bench.relay import Weather
+from tests.bench.wire import FAR, Wire
 
 NO_WIRE = wire.missing()
 
@@ -48,3 +49,19 @@ def test_nothing_is_left_behind() -> None:
         names = {path.near[-1], path.far[-1]}
         assert names <= namespaces()
     assert not names & namespaces()
+
+
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_what_has_the_address_of_a_path_takes_that_path() -> None:
+    with Wire(Weather(), Weather(delay=0.001), congestion="reno") as paths, Children() as children:
+        listen = [*paths.far, "nc", "-d", "-l", FAR, "4000"]
+        receiver = children.start(listen, stdout=subprocess.PIPE)
+        wait_listening(receiver, port=4000)
+        paths.darken(0)
+        connect = [*paths.near, "nc", "-s", wire.ends(1)[0], FAR, "4000"]
+        sender = children.start(connect, stdin=subprocess.PIPE)
+        os.write(sender.stdin.fileno(), b"x")
+        read_byte(receiver)
+        assert paths.crossed(1) > 160 > paths.crossed(0)  # which has a word of IPv6 at most
+        seen = subprocess.run([*paths.near, "ss", "-tiH"], capture_output=True, check=True)
+        assert b"reno" in seen.stdout

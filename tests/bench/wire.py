@@ -1,10 +1,15 @@
-"""A network of two machines, made of two namespaces, whose wire is a thread of this process.
+"""A network of two machines, made of two namespaces, whose wire is a process of this benchmark.
 
-Theory of operation. Each namespace has a tun device, whose other side is held here: what one
-device sends is read, waits for its turn on the bottleneck and for the delay of the path, and is
-written to the other. So the path has any rate, delay and loss on any kernel that has namespaces
-and tun, and it can be cut in the two ways that matter: ``darken`` swallows every packet and
-tells nobody; ``unplug`` takes the near device down, which its machine knows.
+Theory of operation. For each path there is a tun device in each namespace, whose other side a
+relay holds (``relay.py``): what one device sends waits there for its turn on the bottleneck and for
+the delay of the path, and is written to the other. So a path has any rate, delay and loss on any
+kernel that has namespaces and tun, and it can be cut in the two ways that matter: ``darken``
+swallows every packet and tells nobody; ``unplug`` takes the near device down, which its machine
+knows.
+
+With several paths, what leaves with a path's near address takes that path, also to the far address
+of another: as with two ways to the net. The congestion control is an attribute of the routes: so it
+is every tool's, whatever the machine's own is, and which of them it allows.
 """
 
 from __future__ import annotations
@@ -12,23 +17,21 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import json
 import os
-import random
-import select
 import struct
 import subprocess
-import threading
-import time
-from collections import deque
+import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import Final
+
+from tests.bench import relay
+from tests.bench.relay import Weather
 
 NEAR: Final = "10.77.0.1"
 FAR: Final = "10.77.0.2"
-
-QUEUE: Final = 64 << 10  # bytes that wait in front of the bottleneck; more are dropped
-_BATCH: Final = 64  # packets of one direction, before the other has its turn
+NET: Final = "10.77.0.0/16"  # of all paths
 
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TUN: Final = 0x0001
@@ -37,18 +40,10 @@ _IFF_NO_PI: Final = 0x1000
 _numbers = itertools.count()
 
 
-class Weather(NamedTuple):
-    """What a path does to every packet."""
-
-    rate: float = float("inf")  # bytes per second, each way
-    delay: float = 0.01  # seconds, each way
-    loss: float = 0.0  # of all packets
-
-
 class _Device:
-    """The end of the wire in a namespace of its own."""
+    """The end of a path in a namespace."""
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, namespace: str, address: str) -> None:
         self.name = name
         self.descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(
@@ -56,79 +51,77 @@ class _Device:
             _TUNSETIFF,
             struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI),
         )
-        _ip("netns", "add", name)
-        _ip("link", "set", name, "netns", name)
-        _ip("-n", name, "addr", "add", f"{address}/24", "dev", name)
-        for device in ("lo", name):
-            _ip("-n", name, "link", "set", device, "up")
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-        _ip("netns", "delete", self.name)
-
-
-class _Lane:
-    """One direction: the packets under way, and when each of them arrives."""
-
-    def __init__(self, source: _Device, sink: _Device, weather: Weather, seed: int) -> None:
-        self.source = source
-        self._sink = sink
-        self._weather = weather
-        self._random = random.Random(seed)
-        self._free_at = 0.0  # when the bottleneck has sent what waits
-        self._packets: deque[tuple[float, bytes]] = deque()
-
-    @property
-    def next_at(self) -> float | None:
-        """When the next packet arrives."""
-        return self._packets[0][0] if self._packets else None
-
-    def take(self, now: float, *, dark: bool) -> None:
-        """Take what the source has sent."""
-        for _ in range(_BATCH):
-            try:
-                packet = os.read(self.source.descriptor, 1 << 16)
-            except OSError:  # nothing is there, or the device is down
-                return
-            waiting = max(0.0, self._free_at - now) * self._weather.rate
-            if dark or self._random.random() < self._weather.loss or waiting > QUEUE:
-                continue
-            self._free_at = max(now, self._free_at) + len(packet) / self._weather.rate
-            self._packets.append((self._free_at + self._weather.delay, packet))
-
-    def deliver(self, now: float, *, dark: bool) -> None:
-        """Give the sink what has arrived by now."""
-        while self._packets and self._packets[0][0] <= now:
-            packet = self._packets.popleft()[1]
-            if not dark:
-                with contextlib.suppress(OSError):  # the device is down
-                    os.write(self._sink.descriptor, packet)
+        _ip("link", "set", name, "netns", namespace)
+        _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", name)
+        _ip("-n", namespace, "link", "set", name, "up")
 
 
 class Wire:
-    """Two namespaces and the path between them. Needs root; see ``missing``."""
+    """Two namespaces and the paths between them. Needs root; see ``missing``.
 
-    def __init__(self, weather: Weather = Weather(), seed: int = 0) -> None:  # noqa: B008
+    ``paths``: one, if none is given. ``congestion``: of TCP; empty: the machine's own.
+    """
+
+    def __init__(self, *paths: Weather, seed: int = 0, congestion: str = "") -> None:
         name = f"bp{os.getpid() % 100000}-{next(_numbers)}"
-        self._stack = contextlib.ExitStack()
-        self._dark = False
-        near = self._device(f"{name}n", NEAR)
-        far = self._device(f"{name}f", FAR)
-        self._near = near.name
-        self._lanes = _Lane(near, far, weather, 2 * seed), _Lane(far, near, weather, 2 * seed + 1)
-        self._wake, wake = os.pipe()
-        self._stack.callback(os.close, self._wake)
-        self._thread = threading.Thread(target=self._carry, daemon=True)
-        self._thread.start()
-        self._stack.callback(self._thread.join)
-        self._stack.callback(os.close, wake)  # first of all: this ends the thread
-        self.near = ("ip", "netns", "exec", near.name)
-        self.far = ("ip", "netns", "exec", far.name)
+        self._near, self._far = f"{name}n", f"{name}f"
+        self._congestion = congestion
+        self.near = ("ip", "netns", "exec", self._near)
+        self.far = ("ip", "netns", "exec", self._far)
+        self.paths = paths or (Weather(),)
+        with contextlib.ExitStack() as stack:
+            for each in (self._near, self._far):
+                _ip("netns", "add", each)
+                stack.callback(_ip, "netns", "delete", each)
+                _ip("-n", each, "link", "set", "lo", "up")
+            self._relay = self._start(stack, seed)
+            for path in range(len(self.paths)):
+                self._route(path)
+            self._stack = stack.pop_all()
 
-    def _device(self, name: str, address: str) -> _Device:
-        device = _Device(name, address)
-        self._stack.callback(device.close)
-        return device
+    def _start(self, stack: contextlib.ExitStack, seed: int) -> subprocess.Popen[bytes]:
+        given, descriptors = [], []
+        for path, weather in enumerate(self.paths):
+            pair = []
+            for namespace, address in zip((self._near, self._far), ends(path), strict=True):
+                device = _Device(self._device(namespace, path), namespace, address)
+                stack.callback(os.close, device.descriptor)
+                pair.append(device.descriptor)
+            descriptors += pair
+            given.append((*pair, weather))
+        command = [sys.executable, "-m", relay.__name__, str(2 * seed), json.dumps(given)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, pass_fds=descriptors, bufsize=0
+        )
+        stack.enter_context(process)  # which closes its stdin, and waits
+        self._told(process)
+        return process
+
+    @staticmethod
+    def _told(process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        if not process.stdout.read(1):
+            raise OSError("the relay has ended")
+
+    @staticmethod
+    def _device(namespace: str, path: int) -> str:
+        return f"{namespace}{path}" if path else namespace
+
+    def _route(self, path: int) -> None:
+        """The routes of a path: with the congestion control, and by the near address."""
+        control = ["congctl", self._congestion] if self._congestion else []
+        if control:
+            for namespace, source in zip((self._near, self._far), ends(path), strict=True):
+                route = f"10.77.{path}.0/24", "dev", self._device(namespace, path), "src", source
+                rest = "proto", "kernel", "scope", "link", *control
+                _ip("-n", namespace, "route", "change", *route, *rest)
+        if path:
+            table = str(100 + path)
+            device = self._device(self._near, path)
+            _ip("-n", self._near, "route", "replace", NET, "dev", device, "table", table, *control)
+            rule = ["from", ends(path)[0], "lookup", table, "priority", table]
+            _ip("-n", self._near, "rule", "add", *rule)
 
     def __enter__(self) -> Wire:
         return self
@@ -141,51 +134,53 @@ class Wire:
     ) -> None:
         self._stack.close()
 
-    def darken(self) -> None:
+    def darken(self, path: int = 0) -> None:
         """From now on nothing gets through, and nobody is told."""
-        self._dark = True
+        self._say(path, dark=True)
 
-    def lighten(self) -> None:
+    def lighten(self, path: int = 0) -> None:
         """The path is back."""
-        self._dark = False
+        self._say(path, dark=False)
+
+    def _say(self, path: int, *, dark: bool) -> None:
+        assert self._relay.stdin is not None
+        self._relay.stdin.write(f"{path} {int(dark)}\n".encode())
+        self._told(self._relay)
 
     def unplug(self) -> None:
-        """Take the near device down."""
+        """Take the near device of the first path down."""
         _ip("-n", self._near, "link", "set", self._near, "down")
 
     def plug(self) -> None:
         """Take it up again."""
         _ip("-n", self._near, "link", "set", self._near, "up")
 
-    def _carry(self) -> None:
-        poll = select.poll()
-        for descriptor in (self._wake, *(lane.source.descriptor for lane in self._lanes)):
-            poll.register(descriptor, select.POLLIN)
-        while True:
-            times = [lane.next_at for lane in self._lanes if lane.next_at is not None]
-            delay = max(0.0, min(times) - time.monotonic()) * 1000 if times else None
-            ready = dict(poll.poll(delay))
-            if self._wake in ready:
-                return
-            for lane in self._lanes:
-                now = time.monotonic()
-                if lane.source.descriptor in ready:
-                    lane.take(now, dark=self._dark)
-                lane.deliver(now, dark=self._dark)
+    def crossed(self, path: int = 0) -> int:
+        """The bytes that the near end has sent into a path so far, with all headers."""
+        shown = _ip("-n", self._near, "-s", "-j", "link", "show", self._device(self._near, path))
+        [device] = json.loads(shown)
+        count: int = device["stats64"]["tx"]["bytes"]
+        return count
 
 
-def missing() -> str:
+def ends(path: int) -> tuple[str, str]:
+    """The addresses of the near and of the far end of a path."""
+    return f"10.77.{path}.1", f"10.77.{path}.2"
+
+
+def missing(congestion: str = "") -> str:
     """Why there can be no wire here; empty if there can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     if not Path("/dev/net/tun").exists():
         return "there is no /dev/net/tun"
     try:
-        with Wire():
+        with Wire(congestion=congestion):
             return ""
     except (OSError, subprocess.SubprocessError) as error:
-        return f"no network namespaces with tun: {error}"
+        return f"no network namespaces with tun{congestion and ' and '}{congestion}: {error}"
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+def _ip(*arguments: str) -> str:
+    command = ["ip", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -9,6 +9,7 @@ from subprocess import PIPE
 import pytest
 
 from tests.bench import wire
+from tests.bench.relay import Weather
 from tests.end_to_end.data import MIB
 from tests.end_to_end.recipes import Shell
 from tests.end_to_end.sshd import Near, serve
@@ -31,7 +32,7 @@ def test_a_black_hole_and_a_new_address(shell: Shell) -> None:
     if why := wire.missing():
         pytest.skip(why)
     with (
-        wire.Wire(wire.Weather(delay=0.005)) as network,
+        wire.Wire(Weather(delay=0.005)) as network,
         serve(address=wire.FAR, within=network.far) as sshd,
     ):
         near, far = Near(shell, sshd, network.near), sshd.far()
