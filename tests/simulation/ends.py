@@ -14,7 +14,7 @@ from bpipe.net.connectors import Connection
 from bpipe.net.link import MOMENT
 from bpipe.net.outlet import Outlet
 from bpipe.net.resolve import Endpoint
-from bpipe.net.schedule import TCP
+from bpipe.net.schedule import TCP, Manners
 from bpipe.net.source import LinkSource
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
@@ -34,9 +34,9 @@ class SimulatedConnector:
 
     name = "simulated"
     via = ""
-    manners = TCP
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, manners: Manners = TCP) -> None:
+        self.manners = manners
         self._network = network
 
     async def check(self, timeout: float) -> None:
@@ -169,11 +169,12 @@ class End:
     def _look_at_links(self) -> None:
         """Two ends that are right never say what may not be said; and no timer is forgotten."""
         session, now = self.session, self._world.now
-        losses = session.history.links - session.attached
+        losses = session.history.links - session.slots.live.bit_count()
         if losses != self._losses:
             self._losses = losses
             stands = session.writer.acked, session.reader.received
-            if stands != self._stood:
+            outage = session.terms.slots == 1 or not session.attached
+            if outage and stands != self._stood:
                 self._stood, self.outage_at = stands, now
             while self._loss_cues:
                 self._world.at(now, self._loss_cues.pop())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bpipe.errors import LocalAbort, PeerAborted, PipeClosed, SessionLost
-from bpipe.protocol.channel import Channel
 from bpipe.protocol.liveness import SILENCE
 from bpipe.protocol.patience import UNCONFIRMED_LINGERS, UNKNOWN_FOR, UNKNOWN_LINGER
 from bpipe.protocol.reader import BackedReader
@@ -51,6 +50,7 @@ class Judge:
         self._heard_by: float | None = None  # when the abort has to be answered
         self._answerable: bool | None = None  # who heard it had a link to say so; None: not yet
         self._admitted: tuple[int, bytes | None, int] = (0, None, 0)
+        self._epochs: dict[int, int] = {}  # by slot, where there are several
 
     def join(self) -> None:
         """It begins to look when the caller was let in already."""
@@ -108,29 +108,40 @@ class Judge:
 
     def _look_for_silence(self, end: End) -> None:
         """A link over which nothing comes is given up in time."""
-        channel = end.session.channel
-        away = end.gone or end.session.over or end.loop.paused or self.paused
-        if not isinstance(channel, Channel) or away:
+        if end.gone or end.session.over or end.loop.paused or self.paused:
             return
         limit = SILENCE * end.session.patience.limits.heartbeat + NOTICED_WITHIN
-        if self._world.now > channel.liveness.heard_at + limit:
-            raise Wrong(f"{end.name} has kept a silent link")
+        for link in end.engine.links.values():
+            liveness = link.liveness
+            if liveness is not None and self._world.now > liveness.heard_at + limit:
+                raise Wrong(f"{end.name} has kept a silent link")
 
     def _look_who_came(self) -> None:
         """Who was let in by the listener had a later greeting, or nobody was there before."""
         session = self._callee.session
         links, was, epoch = self._admitted
-        if session.id == was and session.epoch <= epoch:
+        if session.id == was and session.terms.slots == 1 and session.epoch <= epoch:
             raise Wrong(f"an old greeting was let in: epoch {session.epoch} after {epoch}")
+        if session.terms.slots > 1:
+            self._look_at_epochs(same=session.id == was)
         if session.id != was and session.established:
             raise Wrong("a session that was up gave way to another one")
         if session.id != was and session.attached and session.patience.outage_since is not None:
             raise Wrong("a session begins with the outage of another one")
         if self.former is not None and (self.former.taken or self.former.session.reader.done):
             raise Wrong("a stream that somebody has begun to take was given to another one")
-        if links and self.steady:
+        if links >= session.terms.slots and self.steady:
             raise Wrong("a good link was lost")
         self._admitted = session.history.links, session.id, session.epoch
+
+    def _look_at_epochs(self, *, same: bool) -> None:
+        """The same for several slots: each has later ones only."""
+        session, before = self._callee.session, self._epochs if same else {}
+        now = {slot: session.slots.epoch(slot) for slot in range(session.terms.slots)}
+        fell = [slot for slot, epoch in now.items() if epoch < before.get(slot, 0)]
+        if fell or now == before:
+            raise Wrong(f"an old greeting was let in: epochs {now} after {before}")
+        self._epochs = now
 
     def _look_who_hears(self) -> None:
         """Who hears of the abort answers over the link that brought it, and leaves.

@@ -37,6 +37,7 @@ class Task(NamedTuple):
     rest: float  # between two reads, at most
     sleeps_at: int | None = None  # bytes after which its producer does nothing for a while,
     sleeps: float = 0.0  # so long
+    links: int = 1  # that its session may have at once
 
 
 class Frame:
@@ -107,7 +108,8 @@ class End:
         self.name = f"{process.name}, session {len(process.ends)}"
         self.network = network
         self.task = task
-        self.session = Session(buffer_size, limits, secret, bucket=process.bucket)
+        bucket = process.bucket
+        self.session = Session(buffer_size, limits, secret, bucket=bucket, links=task.links)
         self.pipe: BackedPipe
         self.taken = 0  # bytes
         self.error: SessionEnded | None = None

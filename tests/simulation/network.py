@@ -14,6 +14,7 @@ from typing import Any
 
 from bpipe.protocol.handshake import Handshake
 from tests.simulation.loop import Loop, World
+from tests.simulation.narrow import Narrow
 from tests.simulation.weather import SEALED_ONLY, Fate, Weather
 
 DRIP = 1.2  # seconds for a byte, where hardly any come: soon enough not to be in doubt of
@@ -43,10 +44,11 @@ class Network:
         self.fates: dict[int, Any] = {}  # how what is behind a connection has ended, by its number
         self.recorded: list[bytearray] = []  # what callers said first, in each connection
         self.left: Callable[[Socket, int], None] | None = None  # call this when bytes have left
+        self.closed: Callable[[Socket], None] | None = None  # call this when one is
         self._listening: ListeningSocket | None = None
         self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
         self._astray_until = 0.0
-        self._busy_until = {True: 0.0, False: 0.0}  # the wire to the listener, and the one back
+        self.narrow = Narrow(world, weather)
 
     def listen(self, loop: Loop) -> ListeningSocket:
         """The listening socket of this process."""
@@ -97,14 +99,6 @@ class Network:
         self.connections += 1
         listening.arrive(connection.callee)
         self.world.at(self.world.now + back, self._settle, answer, connection.caller, loop)
-
-    def through(self, count: int, *, upward: bool) -> float:
-        """So many bytes set out; returns when the last of them has passed the narrowest place."""
-        now, rate = self.world.now, self.weather.rate
-        if not rate:
-            return now
-        self._busy_until[upward] = max(now, self._busy_until[upward]) + count / rate
-        return self._busy_until[upward]
 
     def _settle(self, answer: Any, sock: Socket | None, loop: Loop) -> None:
         if loop.ended or answer.done():
@@ -161,6 +155,7 @@ class Connection:
         self.network = network
         self.caller = Socket(self, caller)
         self.callee = Socket(self, callee)
+        self.struck = False
         self._recorded: bytearray | None = None
         late = rng.uniform(0, 8) if rng.random() < weather.stragglers else 0.0
         self.latency = rng.uniform(*weather.latency) + late
@@ -190,6 +185,7 @@ class Connection:
     def strike(self, struck: Channel) -> None:
         """The fault."""
         assert self.fate is not None
+        self.struck = True
         self.network.faults += 1
         self.network.log("!", f"connection {self.number}: {self.fate.name}")
         ends = [self.caller, self.callee]
@@ -278,7 +274,7 @@ class Channel:
         latency = min(self._connection.latency, weather.longest)
         if weather.hiccups and weather.rng.random() < weather.hiccups:
             latency += weather.rng.uniform(0, 8)
-        left = self._network.through(count, upward=self.source.calls)
+        left = self._network.narrow.through(count, upward=self.source.calls)
         when = max(self._latest, left + latency + jitter)
         self._latest = when
         self._travelling.append((self._purges, callback, args))
@@ -377,6 +373,12 @@ class Socket:
         """Whether it is the end that has connected."""
         return self is self._connection.caller
 
+    @property
+    def healthy(self) -> bool:
+        """Whether the peer is there, and nothing has happened to the connection."""
+        peer = self.incoming.source
+        return not (peer.closed or peer._reset or self._connection.struck)
+
     def move(self, loop: Loop) -> None:
         """Another process has it from now on."""
         self._loop.sockets.pop(self, None)
@@ -467,6 +469,8 @@ class Socket:
         if self.closed:
             return
         self.closed = True
+        if self._connection.network.closed is not None:
+            self._connection.network.closed(self)
         self._loop.sockets.pop(self, None)
         if self.buffer:
             # As TCP does: what is unread makes the kernel send a reset in place of what it holds.

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.simulation import far, files, limited, turns
+from tests.simulation import far, files, limited, several, turns
 from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.worlds import run_seed
 
@@ -61,6 +61,11 @@ def test_a_stream_that_becomes_a_file() -> None:
 def test_processes_with_a_rate() -> None:
     for number in range(18, 30):
         run_seed(limited.PLACE + number * limited.PERIOD)
+
+
+def test_several_links_at_once() -> None:
+    for number in range(5, 25):
+        run_seed(several.PLACE + number * several.PERIOD)
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Wrong
 from tests.simulation.limited import Limited, has_a_rate
 from tests.simulation.scenario import Scenario
+from tests.simulation.several import Several, has_several_links
 from tests.simulation.turns import Turns, is_in_turn
 
 AnyWorld = Scenario | Crowd | Far | Files | Limited | Turns
@@ -26,6 +27,8 @@ def make_world(seed: int, log: Log | None = None) -> AnyWorld:
         return Files(seed, log)
     if has_a_rate(seed):
         return Limited(seed, log)
+    if has_several_links(seed):
+        return Several(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
 
 

@@ -1,0 +1,126 @@
+"""What two ends with several links owe each other, and have got: seen from within, at any time.
+
+What was begun and has not arrived is owed by a link that lives, or was given back: else nobody
+would ever send it again. What an end keeps beyond what it has in order lies within its window. And
+no link is closed for another one's sake whose caller still holds it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bpipe.protocol.ending import MOVING
+from bpipe.protocol.owed import Debt
+from bpipe.protocol.ranges import Ranges
+from bpipe.protocol.session import Session
+from bpipe.protocol.wire import UNTOLD, Finish
+from tests.simulation.network import Network, Socket
+
+BACK = "the peer has come back"  # of a link that had to make room
+
+
+class Account:
+    """Of one end: what its links owe, and what they have brought."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.debts: dict[int, Debt] = {}  # by their slots
+        self.there = Ranges()  # has arrived, in whatever order
+        self._watch_debts(session.slots.owed)
+        self._watch_arrivals(session.slots.reassembly)
+
+    def _watch_debts(self, owed: Any) -> None:
+        join, leave = owed.join, owed.leave
+
+        def joined(slot: int) -> Debt:
+            debt: Debt = join(slot)
+            self.debts[slot] = debt
+            return debt
+
+        def left(slot: int) -> None:
+            leave(slot)
+            del self.debts[slot]
+
+        owed.join, owed.leave = joined, left
+
+    def _watch_arrivals(self, reassembly: Any) -> None:
+        receive, receive_mark = reassembly.receive, reassembly.receive_mark
+
+        def received(at: int, count: int) -> Any:
+            new = receive(at, count)
+            self.there.add(at, at + count)
+            return new
+
+        def received_mark(number: int, ended: Finish = UNTOLD) -> Any:
+            new = receive_mark(number, ended)
+            self.there.add(number, number + 1)
+            return new
+
+        reassembly.receive, reassembly.receive_mark = received, received_mark
+
+    @property
+    def moves(self) -> bool:
+        """Whether there may be more to send, and to hear, and several links for that."""
+        session = self.session
+        whole = session.reader.stopped is None and session.writer.stopped is None
+        return whole and session.phase in MOVING and session.terms.slots > 1
+
+    def missing(self, far: Account) -> Ranges:
+        """What this end has begun, the other has not got, and nobody is going to send."""
+        missing = Ranges()
+        received, high = far.session.reader.received, self.session.writer.high
+        if received < high:
+            missing.add(received, high)
+            missing.remove_all(far.there)
+        if len(missing):
+            missing.remove_all(self.session.slots.owed.given)
+            for debt in self.debts.values():
+                missing.remove_all(debt.all)
+        return missing
+
+    def look(self, far: Account) -> str | None:
+        """What is wrong with the stream from here to there; None if nothing is."""
+        reader = far.session.reader
+        if far.there.end > reader.delivered + reader.capacity + 1:
+            return f"{far.there.end} bytes are kept, and {reader.delivered} delivered"
+        slots = self.session.slots.live
+        if slots != sum(1 << slot for slot in self.debts):
+            return f"links in the slots {slots:b}, and debts in {sorted(self.debts)}"
+        missing = list(self.missing(far))
+        return f"nobody owes {missing} of what was begun" if missing else None
+
+
+class Books:
+    """Both ends of one session."""
+
+    def __init__(self, caller: Session, callee: Session, networks: list[Network]) -> None:
+        self._accounts = Account(caller), Account(callee)
+        self._wrong: str | None = None
+        self._dropped = False  # the listener has just let go of a link for another one
+        self._watch_drops(callee)
+        for network in networks:
+            network.closed = self._look_who_closes
+
+    def look(self) -> str | None:
+        """What is wrong; None if nothing is."""
+        near, far = self._accounts
+        if self._wrong is None and near.session.id == far.session.id and near.moves and far.moves:
+            return near.look(far) or far.look(near)
+        return self._wrong
+
+    def _watch_drops(self, session: Any) -> None:
+        detach = session.detach
+
+        def detached(loss: Any, now: float, slot: int = 0) -> None:
+            self._dropped = BACK in str(loss.cause)
+            detach(loss, now, slot)
+
+        session.detach = detached
+
+    def _look_who_closes(self, sock: Socket) -> None:
+        """A link that made room is dead, or its caller has closed it."""
+        if sock.calls or not self._dropped:
+            return
+        self._dropped = False
+        if sock.healthy:
+            self._wrong = f"connection {sock.number} was closed, and its caller holds it"
