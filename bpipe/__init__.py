@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from bpipe.protocol.wire import Reason
     from bpipe.protocol.writer import BackedWriter
     from bpipe.server import Server, serve
-    from bpipe.status import State, Status, Tally
+    from bpipe.status import SlotStatus, State, Status, Tally
 
 __all__ = [
     "Address",
@@ -74,6 +74,7 @@ __all__ = [
     "Server",
     "SessionEnded",
     "SessionLost",
+    "SlotStatus",
     "State",
     "Status",
     "Tally",
@@ -94,7 +95,7 @@ _HOMES = {
     "bpipe.protocol.wire": ("Reason",),
     "bpipe.protocol.writer": ("BackedWriter",),
     "bpipe.server": ("Server", "serve"),
-    "bpipe.status": ("State", "Status", "Tally"),
+    "bpipe.status": ("SlotStatus", "State", "Status", "Tally"),
 }
 
 

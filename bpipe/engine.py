@@ -156,7 +156,7 @@ class Engine:
 
     def status(self) -> Status:
         """What the pipe is doing now."""
-        return survey(self.session, self.source, self.link, self.clock(), self._tally())
+        return survey(self.session, self.source, self.links, self.clock(), self._tally())
 
     # --- for those who feed and drain the stream, perhaps from a thread of their own ---
 

@@ -35,6 +35,18 @@ class Tally(NamedTuple):
     incoming: bool = False  # this end is the receiver
 
 
+class SlotStatus(NamedTuple):
+    """One of the links that there may be at once, or the lack of it. Times are seconds."""
+
+    up: bool  # there is a link
+    peer: str  # at its other side; empty while there is none
+    links: int  # attached here so far
+    round_trip: float | None
+    silence: float | None  # how long nothing was heard, if it is in doubt
+    cause: str  # why the last one was lost, or the last attempt failed
+    cause_code: str  # the same in one word, for programs
+
+
 @dataclass(frozen=True)
 class Status:
     """A pipe at one moment. Counts are bytes, times are seconds."""
@@ -49,12 +61,12 @@ class Status:
     links: int  # attached so far
     finished: bool  # the local producer has ended
     peer_finished: bool  # the end of the peer's stream has arrived
-    replayed: int  # sent again after a reconnect
+    replayed: int  # sent again after a reconnect, or over another link
     outage: float | None  # how long no progress has been made for want of a link
     away: float | None  # how long nothing was heard, before the link that is up, or until now
     gives_up_in: float | None  # while it waits for a link; None: never
-    round_trip: float | None
-    silence: float | None  # how long nothing was heard, over a link that is in doubt
+    round_trip: float | None  # of several links: the shortest
+    silence: float | None  # how long nothing was heard, if every link is in doubt
     refused: int  # greetings of those who do not belong here
     cause: str  # why the last link was lost, or the last attempt failed
     cause_code: str  # the same in one word, for programs
@@ -63,11 +75,23 @@ class Status:
     retry_in: float | None  # until the next one; None where one can only wait
     tally: Tally | None = None  # of a stream that goes to a file
     held_to: int | None = None  # bytes a second, by which what is sent is held up now
+    slots: tuple[SlotStatus, ...] = ()  # where there may be several links at once: each of them
+    beside: int = 0  # of the links: attached while there were others
 
     @property
     def reconnects(self) -> int:
         """The links that have replaced another."""
-        return max(0, self.links - 1)
+        return max(0, self.links - max(1, self.used))
+
+    @property
+    def used(self) -> int:
+        """In how many of the slots there was ever a link."""
+        return sum(each.links > 0 for each in self.slots)
+
+    @property
+    def up(self) -> int:
+        """In how many of the slots there is a link that is not in doubt."""
+        return sum(each.up and each.silence is None for each in self.slots)
 
     @property
     def unconfirmed(self) -> int:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bpipe.net.link import Link
 from bpipe.net.source import LinkSource
 from bpipe.protocol.ending import Phase
+from bpipe.protocol.history import History
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import FILE
-from bpipe.status import State, Status, Tally
+from bpipe.status import SlotStatus, State, Status, Tally
+
+Links = Mapping[int, Link]  # by their slots
 
 _STATES: Final = {
     Phase.DONE: State.FINISHING,
@@ -17,29 +21,25 @@ _STATES: Final = {
     Phase.ANSWERING: State.ABORTING,
     Phase.OVER: State.OVER,
 }
+_NONE: Final = SlotStatus(False, "", 0, None, None, "", "")
 
 
 def survey(
-    session: Session,
-    source: LinkSource,
-    link: Link | None,
-    now: float,
-    tally: Tally | None = None,
+    session: Session, source: LinkSource, links: Links, now: float, tally: Tally | None = None
 ) -> Status:
-    """The status of this session, its link, and the source of the next one."""
-    writer, reader, history = session.writer, session.reader, session.history
-    liveness = link.liveness if link is not None else None
+    """The status of this session, its links by their slots, and the source of the next one."""
+    writer, reader, history, terms = session.writer, session.reader, session.history, session.terms
     outage, until, next_at = session.patience.outage_since, session.waits_until, source.next_at
-    cause, doubted = history.last_cause, liveness is not None and now >= liveness.doubted_at(now)
+    cause, seen = history.last_cause, {slot: _look(links[slot], now) for slot in sorted(links)}
     written, confirmed = writer.content()
     delivered = max(0, reader.delivered - reader.done - reader.beside)  # other threads count, too
     return Status(
-        state=_state(session, link),
-        peer=link.peer if link is not None else source.name,
+        state=_state(session, any(each.up for each in seen.values())),
+        peer=next((each.peer for each in sorted(seen.values(), key=_down)), source.name),
         buffer_size=reader.capacity,
         written=written,
         confirmed=confirmed,
-        received=delivered + (0 if session.terms.to_file else reader.buffered),
+        received=delivered + (0 if terms.to_file else reader.buffered),
         delivered=delivered,
         links=history.links if session.established or session.attached else 0,
         finished=writer.mark is not None,
@@ -48,8 +48,8 @@ def survey(
         outage=None if outage is None else now - outage,
         away=history.away(None if session.attached else now),
         gives_up_in=None if until is None else max(0.0, until - now),
-        round_trip=liveness.round_trip if liveness is not None else None,
-        silence=now - liveness.heard_at if liveness is not None and doubted else None,
+        round_trip=min(_known(each.round_trip for each in seen.values()), default=None),
+        silence=_silence([each for each in seen.values() if each.up]),
         refused=source.refused,
         cause=str(cause or ""),
         cause_code=cause.code if cause else "",
@@ -57,14 +57,50 @@ def survey(
         asks=source.asks,
         retry_in=None if next_at is None else max(0.0, next_at - now),
         held_to=session.rate.holds_up,
-        tally=tally and tally._replace(incoming=session.terms.needs & FILE > 0),
+        tally=tally and tally._replace(incoming=terms.needs & FILE > 0),
+        slots=_slots(history, seen, terms.slots) if terms.slots > 1 else (),
+        beside=history.beside,
     )
 
 
-def _state(session: Session, link: Link | None) -> State:
+def _state(session: Session, up: bool) -> State:
     if session.phase is not Phase.UP:
         return _STATES[session.phase]
-    if link is not None and link.cause is None and session.attached:
+    if up and session.attached:
         return State.CONNECTED
-    lost = session.history.links > session.attached  # one that is attached may not be taken up yet
+    attached = bin(session.slots.live).count("1")  # which may not be taken up yet
+    lost = session.history.links > attached
     return State.RECONNECTING if session.established and lost else State.CONNECTING
+
+
+def _look(link: Link, now: float) -> SlotStatus:
+    """What is to be seen of this link."""
+    if (liveness := link.liveness) is None:
+        return _NONE._replace(peer=link.peer)
+    doubted = now >= liveness.doubted_at(now)
+    silence = now - liveness.heard_at if doubted else None
+    return _NONE._replace(up=True, peer=link.peer, round_trip=liveness.round_trip, silence=silence)
+
+
+def _silence(up: Sequence[SlotStatus]) -> float | None:
+    """How long nothing was heard over any of them, if all are in doubt."""
+    silences = _known(each.silence for each in up)
+    return min(silences) if silences and len(silences) == len(up) else None
+
+
+def _slots(history: History, seen: Mapping[int, SlotStatus], count: int) -> tuple[SlotStatus, ...]:
+    """Each of so many, with what became of the links in it."""
+    found = []
+    for slot in range(count):
+        links, cause = history.slot(slot)
+        each, code = seen.get(slot, _NONE), cause.code if cause else ""
+        found.append(each._replace(links=links, cause=str(cause or ""), cause_code=code))
+    return tuple(found)
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [each for each in values if each is not None]
+
+
+def _down(slot: SlotStatus) -> bool:
+    return not slot.up

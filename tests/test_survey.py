@@ -9,8 +9,11 @@ import bpipe
 from bpipe.demo.faults import Cut, Fault
 from bpipe.errors import LinkLost, NotConnected
 from bpipe.net.clock import clock
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.liveness import OWED
 from bpipe.protocol.session import Session
+from bpipe.protocol.slot_channel import SlotChannel
+from bpipe.protocol.wire import Position
 from bpipe.status import State
 from bpipe.survey import survey
 from tests.support.loopback import take
@@ -43,6 +46,7 @@ from tests.support.pipes import (
     taken,
     until,
 )
+from tests.support.slots import Both, several
 
 
 def test_status() -> None:
@@ -130,7 +134,7 @@ def look(session: Session, now: float = NOW) -> bpipe.Status:
     """What is known of it while it has no link."""
     source = Nowhere()
     source.refused, source.attempts, source.next_at = 3, 7, NOW + 0.25
-    return survey(session, source, None, now)
+    return survey(session, source, {}, now)
 
 
 def never_up(_: Session) -> None:
@@ -217,9 +221,11 @@ def test_a_link_that_owes_an_answer_is_said_to_be_silent() -> None:
         await until(lambda: caller.status().confirmed == 1)
         proxy.freeze()
         engine, now = caller.engine, clock()
+        assert engine.link is not None
+        links = {0: engine.link}
 
         def silence(seconds: float) -> float | None:
-            return survey(engine.session, engine.source, engine.link, now + seconds).silence
+            return survey(engine.session, engine.source, links, now + seconds).silence
 
         assert silence(10) is None  # nothing was asked
         await caller.write(b"2")
@@ -249,3 +255,87 @@ def test_how_long_it_was_away_before_the_link_that_is_up() -> None:
             assert listener.status().state is State.CONNECTED
 
     run(check)
+
+
+# --- of several links ---
+
+
+async def two_up(at: Both) -> None:
+    for pipe in (at.caller, at.listener):
+        await until(lambda pipe=pipe: pipe.status().up == 2)  # type: ignore[misc]
+        await until(lambda pipe=pipe: pipe.status().round_trip is not None)  # type: ignore[misc]
+
+
+def test_each_of_several_links_is_told_of() -> None:
+    async def check() -> None:
+        async with several([(), ()]) as at:
+            await two_up(at)
+            status, links = at.caller.status(), at.caller.engine.links
+            peers = [each.peer for each in status.slots]
+            assert peers == [links[slot].peer for slot in range(2)]
+            assert len(set(peers)) == 2
+            assert (status.state, status.peer) == (State.CONNECTED, peers[0])
+            assert (status.links, status.beside, status.reconnects) == (2, 1, 0)
+            trips = [each.round_trip for each in status.slots if each.round_trip is not None]
+            assert status.round_trip == min(trips)
+
+    run(check)
+
+
+def test_a_lost_link_of_several_is_told_of_with_the_cause() -> None:
+    async def check() -> None:
+        async with several([(), ()]) as at:
+            await two_up(at)
+            other = at.caller.status().slots[1].peer
+            at.caller.engine.links[0].fail(LinkLost("cut", "reset"))
+            status = at.caller.status()
+            lost = status.slots[0]
+            assert (lost.up, lost.links, lost.cause, lost.cause_code) == (False, 1, "cut", "reset")
+            assert (status.state, status.peer, status.up) == (State.CONNECTED, other, 1)
+            assert (status.away, status.outage) == (None, None)
+            await until(lambda: at.caller.status().up == 2)
+            status = at.caller.status()
+            assert [each.links for each in status.slots] == [2, 1]
+            assert (status.links, status.beside, status.reconnects) == (3, 2, 1)
+            at.caller.force_reconnect()
+            assert at.caller.status().state is State.RECONNECTING
+            await two_up(at)
+
+    run(check)
+
+
+def test_silence_is_told_of_if_it_is_over_all_links() -> None:
+    async def check() -> None:
+        async with several([(), ()], limits=QUICK._replace(heartbeat=5.0)) as at:
+            await two_up(at)
+            engine, now = at.caller.engine, clock()
+
+            def later(seconds: float) -> bpipe.Status:
+                return survey(engine.session, engine.source, engine.links, now + seconds)
+
+            at.proxies[1].freeze()
+            engine.links[1].liveness.ask()  # type: ignore[union-attr]
+            engine.drive()
+            status = later(10)
+            assert (status.silence, status.up, status.slots[0].silence) == (None, 1, None)
+            assert status.slots[1].silence == pytest.approx(10, abs=1)
+            at.proxies[0].freeze()
+            engine.links[0].liveness.ask()  # type: ignore[union-attr]
+            engine.drive()
+            status = later(20)
+            assert status.silence == pytest.approx(20, abs=1)
+            assert (status.state, status.up) == (State.CONNECTED, 0)
+
+    run(check)
+
+
+def test_links_that_are_attached_and_not_taken_up_yet_are_no_loss() -> None:
+    session = Session(1000, LIMITS, links=2)
+    session.establish()
+    for slot in range(2):
+        channel = SlotChannel(session, Frames(), NOW, slot)
+        session.attach(channel, Position(0, 0, 1000, links=2), NOW, slot)
+        assert look(session).state is State.CONNECTING
+    assert [each.up for each in look(session).slots] == [False, False]
+    channel.detach(LinkLost("cut"), NOW)
+    assert look(session).state is State.RECONNECTING

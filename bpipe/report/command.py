@@ -112,6 +112,11 @@ class CommandWatch(PipeWatch):
         self._of_ssh = CommandHints(tell)
         return [self._of_ssh.look]
 
+    @property
+    def _of_links(self) -> Level:
+        """Only who watches it: nothing has stopped."""
+        return Level.NORMAL if self._loud else Level.VERBOSE
+
     def _of_file(self, *, in_place: bool) -> Level:
         """Only who watches it; but what a disk had is lost."""
         return Level.NORMAL if self._loud or in_place else Level.VERBOSE

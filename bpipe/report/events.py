@@ -8,11 +8,13 @@ are bytes, times are seconds.
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from bpipe.report.format import format_duration, format_size
 from bpipe.report.totals import Totals, count
 from bpipe.status import State
+
+_OF_SEVERAL: Final = ("slot", "slots", "up", "used")  # links: not there where there is only one
 
 
 class Event(Protocol):
@@ -44,6 +46,7 @@ def to_json(event: Event, run: str, now: float) -> str:
         {
             key.rstrip("_"): round(value, 3) if isinstance(value, float) else value
             for key, value in fields.items()
+            if value is not None or key not in _OF_SEVERAL
         }
     )
 

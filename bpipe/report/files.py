@@ -73,7 +73,7 @@ def _success(done: Done, tally: Tally, filed: FileOutcome | None) -> str:
         said += f" of {format_size(length)}, as the rest was {where},"
     rate = format_size(length / max(totals.elapsed, 0.001))
     whole = " with the rest" if tally.equal else ""
-    said += f" in {format_duration(totals.elapsed)} ({rate}/s{whole})"
+    said += f" in {format_duration(totals.elapsed)} ({rate}/s{whole}){done.ways}"
     if totals.reconnects:
         said += f", {count(totals.reconnects, 'reconnect')}"
     said += ", all on the disk there" if filed is None else f"; {_place(filed)}"

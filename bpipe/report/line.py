@@ -45,7 +45,7 @@ def _segments(view: View, glyphs: Glyphs) -> list[Segment]:
             return [_state(view), *_amounts(view), *end]
         case _:
             moving = [*_progress(view, glyphs), *_amounts(view), *_pace(view), *_held(status)]
-            return [_state(view), *moving, *_round_trip(status), *end]
+            return [_state(view), *_missing(status), *moving, *_round_trip(status), *end]
 
 
 def _state(view: View) -> Segment:
@@ -208,10 +208,21 @@ def _held(status: Status) -> list[Segment]:
     return [Segment((f"{of} held {why}", f"{amount} held", ""), (3, 15 if away else 6))]
 
 
-def _round_trip(status: Status) -> list[Segment]:
-    if status.round_trip is None:
+def _missing(status: Status) -> list[Segment]:
+    """How many links there are, if that is not all that there may be."""
+    up, slots = status.up, len(status.slots)
+    if status.state is not State.CONNECTED or up in (0, slots):
         return []
-    return [Segment((f"round trip {format_duration(status.round_trip)}", ""), (0,), "dim")]
+    return [Segment((f"{up} of {slots} links", ""), (10,), "magenta")]
+
+
+def _round_trip(status: Status) -> list[Segment]:
+    """How far the far side is, and, if there are several ways and all are good, how many."""
+    up = status.up if status.up == len(status.slots) else 0
+    ways = [Segment((f"{up} links", ""), (1,), "dim")] * (up > 0)
+    if status.round_trip is None:
+        return ways
+    return [*ways, Segment((f"round trip {format_duration(status.round_trip)}", ""), (0,), "dim")]
 
 
 def _reconnects(status: Status) -> str:

@@ -35,7 +35,7 @@ class Narrator:
     def look(self, now: Status) -> None:
         """Something may have changed."""
         last, told = self._last, self._told
-        if not now.state.away and now.links > told.links:
+        if not now.state.away and _connections(now) > _connections(told):
             self._found(now)
         elif now.state.away and last.state is State.CONNECTED:
             self._lost(now)
@@ -51,7 +51,9 @@ class Narrator:
         if self._first:
             self._tell(Connected(now.peer))
         elif not self._mute:
-            self._tell(Resumed(now.peer, now.away, now.replayed - self._told.replayed))
+            # What several links have to send again is known when they do.
+            replayed = 0 if now.slots else now.replayed - self._told.replayed
+            self._tell(Resumed(now.peer, now.away, replayed))
         self._told, self._mute, self._first = now, False, False
 
     def _lost(self, now: Status) -> None:
@@ -66,6 +68,11 @@ class Narrator:
         if losses := self.losses.sum_up(clock()):
             self._tell(Unsteady(losses, self._last.state))
             self._mute = False  # where things stand is known now
+
+
+def _connections(status: Status) -> int:
+    """How often there was a link, and none before."""
+    return status.links - status.beside
 
 
 def _worth_telling(now: Status, last: Status) -> bool:

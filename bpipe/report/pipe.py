@@ -44,7 +44,7 @@ class PipeWatch(Watch):
         self._after_output = careful and self._shares
         self._after_input = careful and sends and same_terminal(streams.stdin)
         self._meter = Meter(size, clock(), of_stdin=of_stdin)
-        self._shown: State | None = None  # what the status line says
+        self._shown: tuple[State, int] | None = None  # what the status line says
         self._stdin_is_terminal = streams.stdin_is_terminal
         self._waits_for_stdin = sends and not directions.send_only  # then it is what is waited for
         self._hinted = False  # that may be told
@@ -81,15 +81,25 @@ class PipeWatch(Watch):
         self._engine, teller = engine, self._teller()
         before = [self._show_change] if self.draws else []
         after = [*self._looks, *self._hints(teller.tell, engine, listens=self._listens)]
-        self._story = Story(engine, teller, self._meter, before, after, self.ends)
+        of_links = self._of_links
+        self._story = Story(engine, teller, self._meter, before, after, self.ends, of_links)
 
     def _teller(self) -> Teller:
         """Who is told what happens."""
         return self._reporter
 
+    @property
+    def _of_links(self) -> Level:
+        """From which level on it is told that some of several links are down."""
+        return Level.NORMAL
+
     def _hints(self, tell: Callable[[Event], None], engine: Engine, *, listens: bool) -> list[Look]:
         """Those who look for what somebody who waits would ask."""
         hints: list[Look] = [Hints(tell, engine.status, waits=listens).look]
+        if not listens and engine.session.terms.links > 1:
+            from bpipe.report.links import Limited  # most pipes have one link
+
+            hints.append(Limited(tell, engine.session.terms.links).look)
         return [*hints, self._hint_at_stdin] if self._waits_for_stdin else hints
 
     def _hint_at_stdin(self, status: Status) -> None:
@@ -114,11 +124,11 @@ class PipeWatch(Watch):
 
     def _show_change(self, status: Status) -> None:
         """What is told next is told above a status line that knows of it."""
-        if status.state is not self._shown:
+        if (status.state, status.up) != self._shown:
             self._show(status)
 
     def _show(self, status: Status) -> None:
-        self._shown = status.state
+        self._shown = status.state, status.up
         view = self._meter.view(status, clock())._replace(far=self.far, allowed=self._limit)
         if self._may_draw(status):
             self._terminal.show(partial(line, view))

@@ -66,7 +66,8 @@ class SessionStory(Story):
         ended: Callable[[Ending], Level],
         after: Sequence[Look] = (),
     ) -> None:
-        super().__init__(engine, teller, Meter(None, clock()), [self._know], after)
+        meter, of_links = Meter(None, clock()), Level.VERBOSE
+        super().__init__(engine, teller, meter, [self._know], after, of_links=of_links)
         self._teller = teller
         self._ended = ended
         self._peer = engine.status().peer  # the last one that was known
@@ -100,6 +101,7 @@ class SessionStory(Story):
                 advice=advice(failure, done.totals, interrupted=True),
                 from_=origin(failure),
             )
+        done = done.over(status)
         if status.tally is not None or filed is not None:
             from bpipe.report.files import told  # most streams become no file
 

@@ -20,6 +20,7 @@ from bpipe.status import State, Status
 
 if TYPE_CHECKING:
     from bpipe.ends.file_sink import FileOutcome
+    from bpipe.report.links import LinkNarrator
 
 Look = Callable[[Status], None]
 
@@ -28,7 +29,7 @@ class Story:
     """Tells what happens to a pipe, from now on. In the event loop.
 
     Others look at each status in which something may have changed, ``before`` it is told and
-    ``after``.
+    ``after``. People hear from the level ``of_links`` on that some of several links are down.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Story:
         before: Sequence[Look] = (),
         after: Sequence[Look] = (),
         ends: str = "both ends",
+        of_links: Level = Level.NORMAL,
     ) -> None:
         self.concluded = False
         self._engine = engine
@@ -49,8 +51,10 @@ class Story:
         if reporter.level >= Level.TRACE:
             engine.session.trace_to(self._trace)
         # Nobody was told of a connection, which a session may have already.
-        first = replace(engine.status(), state=State.CONNECTING, links=0)
+        first = replace(engine.status(), state=State.CONNECTING, links=0, beside=0)
         self._narrator = Narrator(reporter, first)
+        self._of_links = of_links
+        self._links: LinkNarrator | None = None  # where there may be several
         self._looks = (*before, self._narrate, *after)
         engine.observe(self._look)
 
@@ -74,6 +78,15 @@ class Story:
         if losses.untold and not unsteady:
             due_in = losses.due_in(clock())
             asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
+        if status.slots:
+            self._narrate_links(status)
+
+    def _narrate_links(self, status: Status) -> None:
+        if self._links is None:
+            from bpipe.report.links import LinkNarrator  # most pipes have one link
+
+            self._links = LinkNarrator(self._reporter, self._engine.status, self._of_links)
+        self._links.look(status)
 
     def status(self) -> Status:
         """What the pipe is doing now."""
@@ -92,6 +105,8 @@ class Story:
             size=view.size,
             rate=int(view.rate),
             totals=self._totals(status),
+            up=status.up if status.slots else None,
+            slots=len(status.slots) or None,
         )
 
     def conclude(
@@ -113,6 +128,7 @@ class Story:
                 reason = addressed(status.peer, reason)
             more = advice(failure, totals, interrupted=interrupted, ends=self._ends)
             done = Done(exit_status, reason, failure.code, size, totals, more, origin(failure))
+        done = done.over(status)
         if status.tally is not None or filed is not None:
             from bpipe.report.files import told  # most streams become no file
 

@@ -52,10 +52,14 @@ class Progress(NamedTuple):
     size: int | None  # what is expected to be moved
     rate: int  # per second, of the direction that has moved more
     totals: Totals
+    up: int | None = None  # of several links: how many there are,
+    slots: int | None = None  # and how many there may be
 
     def words(self) -> str:
         totals = self.totals
         parts = [f"{self.state} {self.peer}"]
+        if self.up:
+            parts.append(f"{self.up} of {self.slots} links")
         if self.outage is not None:
             parts.append(f"nothing heard for {format_duration(self.outage)}")
         parts += _streams(totals)
@@ -118,11 +122,27 @@ class Done(NamedTuple):
     from_: str | None = None  # whose failure it is: that of a program, or of bpipe
     file: str | None = None  # that is on the disk now, under its name
     part: str | None = None  # of one that is not: what stays, and is to be gone on from
+    used: int | None = None  # of several links: how many there were,
+    slots: int | None = None  # and how many there could be
 
     def words(self) -> str:
         if self.reason is None:
             return self.advice or self._success()
         return f"{self.reason}; {self.advice}" if self.advice else self.reason
+
+    def over(self, status: Status) -> Done:
+        """The same with what the status says of several links."""
+        if not status.slots:
+            return self
+        return self._replace(used=status.used, slots=len(status.slots))
+
+    @property
+    def ways(self) -> str:
+        """For people: how many of several links there were."""
+        if self.slots is None:
+            return ""
+        fewer = f"{self.used} of " if self.used != self.slots else ""
+        return f" over {fewer}{self.slots} links"
 
     def _success(self) -> str:
         totals = self.totals
@@ -130,7 +150,7 @@ class Done(NamedTuple):
         if not moved:
             return "done; both streams were empty"
         rate = format_size(max(totals.sent, totals.received) / max(totals.elapsed, 0.001))
-        summary = f"{moved} in {format_duration(totals.elapsed)} ({rate}/s)"
+        summary = f"{moved} in {format_duration(totals.elapsed)} ({rate}/s){self.ways}"
         if totals.reconnects:
             summary += f", {count(totals.reconnects, 'reconnect')}"
         summary += ", all delivered"

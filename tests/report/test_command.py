@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from bpipe.report.command import CommandHints, CommandTeller, CommandWatch, MayN
 from bpipe.report.events import Connected, Event, Lost, PeerFinished, Resumed, Trying
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.totals import Done
-from tests.support.pairs import both
+from tests.support.pairs import both, until
+from tests.support.slots import several
 from tests.support.statuses import AWAY, CALLING, EMPTY, SENDING
 from tests.support.watches import heard, live
 
@@ -206,3 +208,20 @@ def test_the_status_line_is_drawn_where_it_disturbs_nobody(
     )
     lines = drawn_for(streams, status, when)
     assert any(line.strip() and not line.startswith("bpipe: ") for line in lines) is drawn
+
+
+@pytest.mark.parametrize(("streams", "lines"), [(PIPES, 0), (SENDS, 1), (TYPED, 0)])
+def test_that_some_links_are_down_hears_who_watches_it(
+    monkeypatch: pytest.MonkeyPatch, streams: Streams, lines: int
+) -> None:
+    async def check(watch: CommandWatch) -> None:
+        async with several([(), ()]) as at:
+            watch.begin(at.caller.engine, listens=False)
+            await until(lambda: at.caller.status().up == 2)
+            monkeypatch.setattr("bpipe.report.links.AFTER", 0.03)
+            at.proxies[1].freeze()
+            await until(lambda: len(at.caller.engine.links) == 1)
+            await asyncio.sleep(0.1)
+
+    said = heard(lambda: CommandWatch(Settings(), streams, Directions()), check)
+    assert len([line for line in said if "one of 2 links is down: " in line]) == lines

@@ -22,6 +22,7 @@ from tests.support.statuses import (
     MIB,
     RECEIVING,
     SENDING,
+    over,
 )
 
 
@@ -289,3 +290,39 @@ def test_a_rate_is_told_where_it_holds_up_what_moves(
     said = text(status, 200, **view)
     assert ("22.4 MiB/s  at most 22.0 MiB/s" in said) is told
     assert ("at most" in said) is told
+
+
+@pytest.mark.parametrize(
+    ("links", "width", "said"),
+    [
+        ((1, 1, 1, -1), 200, "connected to far.example:7000  3 of 4 links  sent 480.0 MiB  "),
+        ((1, 1, 1, -1), 60, "connected  3 of 4 links  sent 480.0 MiB  22.4 MiB/s"),
+        ((1, 1, 1, -1), 40, "connected  480.0 MiB  22.4 MiB/s"),
+        ((1, 1, 1, 1), 200, " held until confirmed  4 links  round trip 23ms  "),
+        ((1, 1, 1, 1), 60, "connected  sent 480.0 MiB  22.4 MiB/s  20.0 MiB held  3m12s"),
+    ],
+)
+def test_how_many_links_there_are_is_told_where_it_matters(
+    links: tuple[int, ...], width: int, said: str
+) -> None:
+    told = text(over(links), width)
+    assert told == said if width < 100 else said in told
+
+
+def test_of_several_links_a_bar_leaves_room_for_how_many() -> None:
+    said = text(over((1, 1, 1, -1)), 80, size=4096 * MIB)
+    assert said == "connected  3 of 4 links  #----- 11%  sent 480.0 MiB  22.4 MiB/s  2m42s left"
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        replace(over((-1, -1)), state=State.RECONNECTING, away=3.0),
+        replace(over((1, -1)), state=State.FINISHING),
+        replace(over((1, -1)), state=State.ABORTING),
+        replace(over((-1, -1)), silence=3.0),
+        SENDING,
+    ],
+)
+def test_where_another_thing_matters_nothing_is_said_of_links(status: Status) -> None:
+    assert " links" not in text(status, 200)

@@ -11,12 +11,13 @@ from bpipe.report.flood import PERIOD
 from bpipe.report.narrator import MOST, Narrator
 from bpipe.status import State, Status
 from tests.support.outputs import Recorder
-from tests.support.statuses import BEFORE
+from tests.support.statuses import BEFORE, over
 
 UP = replace(BEFORE, state=State.CONNECTED, links=1)
 DOWN = replace(UP, state=State.RECONNECTING, cause="reset", away=0.0)
 AGAIN = replace(UP, links=2, cause="reset", away=4.2)
 NOBODY = replace(BEFORE, cause="nobody", attempts=1)
+ALL_DOWN = replace(over((-1, -1)), state=State.RECONNECTING, cause="reset", away=0.0)
 LEFT = replace(BEFORE, cause="closed")  # as a listener has it whose caller was never heard
 
 
@@ -61,6 +62,15 @@ LEFT = replace(BEFORE, cause="closed")  # as a listener has it whose caller was 
             "connected to there:1",
         ),
         ([replace(UP, state=State.FINISHING)], "connected to there:1"),
+        (
+            [over((1, 0)), over((1, 1)), over((-1, 1)), over((2, 1))],
+            "connected to far.example:7000",
+        ),
+        (
+            [over((1, 1)), ALL_DOWN, replace(over((2, -1)), beside=1, away=4.2, replayed=99)],
+            "connected to far.example:7000|connection lost: reset; reconnecting"
+            "|connected again to far.example:7000 after 4.2s",
+        ),
         (
             [UP, LEFT, UP],
             "connected to there:1|connection lost: closed; waiting for a caller"

@@ -14,6 +14,7 @@ from bpipe.report.events import Event, OfSession
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level
 from tests.support.pairs import both, pair, run, until
+from tests.support.slots import several
 
 
 class Heard:
@@ -144,5 +145,23 @@ def test_every_frame_has_the_number_of_its_session() -> None:
             await caller.write(b"12345")
             assert await listener.read() == b"12345"
         assert any(each.words() == "session 7: < DATA 0 +5" for each in told.heard.events)
+
+    run(check)
+
+
+def test_of_several_links_people_hear_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bpipe.report.links.AFTER", 0.03)
+
+    async def check() -> None:
+        async with several([(), ()]) as at:
+            told = Told(at.listener)
+            await until(lambda: told.heard.kinds.count("LinkUp") == 2)
+            at.proxies[1].freeze()
+            await until(lambda: "Links" in told.heard.kinds)
+            told.story.conclude(None, at.listener.status(), 0, interrupted=False)
+            heard = dict(zip(told.heard.kinds, told.heard.levels, strict=True))
+            expected = {"LinkUp", "LinkDown", "Links"}
+            assert {kind for kind in heard if heard[kind] is Level.VERBOSE} >= expected
+            assert (told.endings[0].done.used, told.endings[0].done.slots) == (2, 2)
 
     run(check)

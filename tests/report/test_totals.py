@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from bpipe.errors import (
     SessionEnded,
     SessionLost,
 )
+from bpipe.report.events import to_json
 from bpipe.report.totals import Done, Listener, Progress, Totals, advice, origin
+from tests.support.statuses import over
 
 MIB = 1 << 20
 AGAIN = "nothing was read from stdin: it can be started again"
@@ -173,3 +176,24 @@ MANY = LISTENER._replace(
 def test_many_sessions_in_words(listener: Listener, now: str, in_all: str) -> None:
     assert listener.words() == now
     assert listener.served_in_all() == in_all
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        ((), "sent 600 B in 2s (300 B/s), all delivered"),
+        ((-1, -3), "sent 600 B in 2s (300 B/s) over 2 links, all delivered"),
+        ((-1, 0, -1), "sent 600 B in 2s (300 B/s) over 2 of 3 links, all delivered"),
+    ],
+)
+def test_the_last_line_tells_over_how_many_links(links: tuple[int, ...], said: str) -> None:
+    done = Done(0, None, None, None, Totals(sent=600, elapsed=2.0)).over(over(links))
+    assert done.words() == said
+    fields = json.loads(to_json(done, "cafe", 0))
+    slots = {"used", "slots"} & set(fields)
+    assert slots == ({"used", "slots"} if links else set())
+
+
+def test_where_it_stands_tells_how_many_links_there_are() -> None:
+    progress = Progress("connected", "far:7", None, None, None, 0, Totals(), 3, 4)
+    assert progress.words().startswith("connected far:7; 3 of 4 links; sent 0 B")

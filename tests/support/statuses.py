@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bpipe.status import State, Status, Tally
+from bpipe.status import SlotStatus, State, Status, Tally
 
 BEFORE = Status(
     state=State.CONNECTING,
@@ -90,3 +90,21 @@ FILING = replace(
     delivered=490 * MIB,
     tally=Tally(10_240 * MIB, 10_000 * MIB, 500 * MIB, incoming=True),
 )
+
+
+def over(links: tuple[int, ...], status: Status = SENDING) -> Status:
+    """The same over several links, of which there were so many in each slot; less than 0: were."""
+    slots = [
+        SlotStatus(
+            up=count > 0,
+            peer=f"far{slot}:7000" if count > 0 else "",
+            links=abs(count),
+            round_trip=0.023 if count > 0 else None,
+            silence=None,
+            cause="" if count == 0 else f"cut {slot}",
+            cause_code="" if count == 0 else "reset",
+        )
+        for slot, count in enumerate(links)
+    ]
+    total = sum(map(abs, links))
+    return replace(status, slots=tuple(slots), links=total, beside=total - 1)
