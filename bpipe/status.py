@@ -40,6 +40,7 @@ class SlotStatus(NamedTuple):
 
     up: bool  # there is a link
     peer: str  # at its other side; empty while there is none
+    via: str  # from where it goes out, as --bind says; empty: as the system chooses
     links: int  # attached here so far
     round_trip: float | None
     silence: float | None  # how long nothing was heard, if it is in doubt

@@ -21,7 +21,7 @@ _STATES: Final = {
     Phase.ANSWERING: State.ABORTING,
     Phase.OVER: State.OVER,
 }
-_NONE: Final = SlotStatus(False, "", 0, None, None, "", "")
+_NONE: Final = SlotStatus(False, "", "", 0, None, None, "", "")
 
 
 def survey(
@@ -58,7 +58,7 @@ def survey(
         retry_in=None if next_at is None else max(0.0, next_at - now),
         held_to=session.rate.holds_up,
         tally=tally and tally._replace(incoming=terms.needs & FILE > 0),
-        slots=_slots(history, seen, terms.slots) if terms.slots > 1 else (),
+        slots=_slots(history, seen, source.ways, terms.slots) if terms.slots > 1 else (),
         beside=history.beside,
     )
 
@@ -88,13 +88,17 @@ def _silence(up: Sequence[SlotStatus]) -> float | None:
     return min(silences) if silences and len(silences) == len(up) else None
 
 
-def _slots(history: History, seen: Mapping[int, SlotStatus], count: int) -> tuple[SlotStatus, ...]:
-    """Each of so many, with what became of the links in it."""
+def _slots(
+    history: History, seen: Mapping[int, SlotStatus], ways: Sequence[str], count: int
+) -> tuple[SlotStatus, ...]:
+    """Each of so many, with the way that it goes, and with what became of the links in it."""
     found = []
     for slot in range(count):
-        links, cause = history.slot(slot)
-        each, code = seen.get(slot, _NONE), cause.code if cause else ""
-        found.append(each._replace(links=links, cause=str(cause or ""), cause_code=code))
+        (links, cause), via = history.slot(slot), ways[slot] if ways else ""
+        each = seen.get(slot, _NONE)._replace(via=via, links=links)
+        if cause is not None:
+            each = each._replace(cause=str(cause), cause_code=cause.code)
+        found.append(each)
     return tuple(found)
 
 

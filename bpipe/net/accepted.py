@@ -22,6 +22,7 @@ class AcceptedLinks:
     attempts: Final = 0  # it can only wait
     next_at: Final = None
     asks: Final = False
+    ways: Final = ()
 
     def __init__(self, listener: Listener, session: Session) -> None:
         self._listener = listener

@@ -52,6 +52,7 @@ class Dialer:
 
     exposed: Final = False
     refused: Final = 0
+    ways: Final = ()
 
     def __init__(
         self,
@@ -238,10 +239,10 @@ class Dialer:
         return None
 
     def _failed(self, cause: BpipeError) -> None:
-        """An attempt has; beside a link that means nothing."""
+        """An attempt has; beside a link in its slot that means nothing."""
         self._session.patience.asking(self._clock(), False)
-        if not self._session.attached:
-            self._caller.attempt_failed(cause)
+        if self._link is None or not self._session.attached:
+            self._caller.attempt_failed(cause, self._slot)
             self._drive()
 
     def _hang_up(self) -> None:

@@ -38,6 +38,7 @@ class Dialers:
     ) -> None:
         caller = Caller(session)
         self.name = connectors[0].name
+        self.ways = [each.via for each in connectors]
         self._dialers = [
             Dialer(session, each, each.manners.backoff(retry_max), clock, caller, slot)
             for slot, each in enumerate(connectors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bpipe.net.link import Link
@@ -14,6 +14,10 @@ class LinkSource(Protocol):
     @property
     def name(self) -> str:
         """The address, for people."""
+
+    @property
+    def ways(self) -> Sequence[str]:
+        """From where its links go out, by their slots, for people; empty if that was not chosen."""
 
     @property
     def exposed(self) -> bool:

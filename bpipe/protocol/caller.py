@@ -87,12 +87,14 @@ class Caller:
             self._opened = True
             self.session.identify(self.session.id, resume_secret)
 
-    def attempt_failed(self, cause: BpipeError) -> None:
-        """An attempt to get a link has failed."""
+    def attempt_failed(self, cause: BpipeError, slot: int = 0) -> None:
+        """An attempt to get a link in this slot has failed; if there are others, that is all."""
         session = self.session
         if session.over:
             return
-        session.note(cause)
+        session.note(cause, slot)
+        if session.attached:
+            return
         if session.done and isinstance(cause, NobodyListens):
             session.leave(session.verdict())
         elif not session.established and session.patience.one_try:

@@ -31,24 +31,29 @@ class LinkUp(NamedTuple):
 
     slot: int
     peer: str
+    via: str | None  # from where it goes out, if that was chosen
     up: int  # links that there are now
     slots: int  # that there may be
 
     def words(self) -> str:
-        return f"link {self.slot} is up, to {self.peer}: {self.up} of {self.slots}"
+        way = _way(self.via)
+        return f"link {self.slot} is up{way}, to {self.peer}: {self.up} of {self.slots}"
 
 
 class LinkDown(NamedTuple):
     """The link in this slot is lost."""
 
     slot: int
+    peer: str
+    via: str | None
     reason: str
     code: str
     up: int
     slots: int
 
     def words(self) -> str:
-        return f"link {self.slot} is down: {self.reason}; {self.up} of {self.slots} are up"
+        what = f"link {self.slot} is down{_way(self.via)}, to {self.peer}"
+        return f"{what}: {self.reason}; {self.up} of {self.slots} are up"
 
 
 class Links(NamedTuple):
@@ -56,8 +61,9 @@ class Links(NamedTuple):
 
     up: int
     slots: int
-    reason: str | None
-    code: str | None
+    via: str | None = None  # of one that is down
+    reason: str | None = None
+    code: str | None = None
 
     def words(self) -> str:
         down = self.slots - self.up
@@ -65,7 +71,8 @@ class Links(NamedTuple):
             return f"all {self.slots} links are up"
         are = f"{down} of {self.slots} links are" if down > 1 else f"one of {self.slots} links is"
         others = f"{self.up} go on" if self.up > 1 else "one goes on"
-        return f"{are} down{': ' if self.reason else ''}{self.reason or ''}; {others}"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{are} down{_way(self.via) * (down == 1)}{why}; {others}"
 
 
 class LinksUnsteady(NamedTuple):
@@ -115,17 +122,18 @@ class LinkNarrator:
         self._last = now.slots
         for slot, (old, new) in enumerate(zip(before, now.slots)):  # noqa: B905 - it may begin anew
             if old.up and (not new.up or new.links > old.links):
-                self._lost(slot, now)
+                self._lost(slot, old.peer, now)
             if new.up and (not old.up or new.links > old.links):
                 self._found(slot, now)
         self._consider(now)
 
     # --- each of them ---
 
-    def _lost(self, slot: int, now: Status) -> None:
-        lost, unsteady = now.slots[slot], self._losses.untold
+    def _lost(self, slot: int, peer: str, now: Status) -> None:
+        lost, unsteady, slots = now.slots[slot], self._losses.untold, len(now.slots)
         if self._losses.count(clock()):
-            down = LinkDown(slot, lost.cause, lost.cause_code, _up(now), len(now.slots))
+            why = lost.cause, lost.cause_code
+            down = LinkDown(slot, peer, lost.via or None, *why, _up(now), slots)
             self._teller.tell(down, Level.VERBOSE)
             return
         self._mute.add(slot)
@@ -135,7 +143,8 @@ class LinkNarrator:
 
     def _found(self, slot: int, now: Status) -> None:
         if slot not in self._mute:
-            up = LinkUp(slot, now.slots[slot].peer, _up(now), len(now.slots))
+            found = now.slots[slot]
+            up = LinkUp(slot, found.peer, found.via or None, _up(now), len(now.slots))
             self._teller.tell(up, Level.VERBOSE)
 
     def _sum_up(self) -> None:
@@ -153,7 +162,7 @@ class LinkNarrator:
             self._timer = None
         if up == slots and self._told is not None:
             self._told = None
-            self._teller.tell(Links(up, slots, None, None), self._level)
+            self._teller.tell(Links(up, slots), self._level)
         elif 0 < up < slots and self._timer is None and up < (self._told or slots):
             delay = max(AFTER, self._due - clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._later)
@@ -164,8 +173,9 @@ class LinkNarrator:
         up, slots = _up(now), len(now.slots)
         if now.state is State.CONNECTED and 0 < up < slots and up < (self._told or slots):
             self._told, self._due = up, clock() + EVERY
-            causes = [each for each in now.slots if not each.up and each.cause]
-            why = (causes[0].cause, causes[0].cause_code) if causes else (None, None)
+            down = [each for each in now.slots if not each.up]
+            told = min(down, key=lambda each: not each.cause)
+            why = [each or None for each in (told.via, told.cause, told.cause_code)]
             self._teller.tell(Links(up, slots, *why), self._level)
 
 
@@ -184,6 +194,10 @@ class Limited:
             self._told = True
             if slots < self._wanted:
                 self._tell(LinksLimited(slots, self._wanted))
+
+
+def _way(via: str | None) -> str:
+    return f", from {via}" if via else ""
 
 
 def _up(status: Status) -> int:

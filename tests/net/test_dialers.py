@@ -6,11 +6,14 @@ import asyncio
 import math
 from functools import partial
 
+from bpipe.demo.faults import Cut, Fault
 from bpipe.engine import Engine
 from bpipe.net.address import parse
 from bpipe.net.connectors import Connection, Tcp
 from bpipe.net.dialers import Dialers
+from bpipe.net.origin import parse_origin
 from bpipe.protocol.session import Session
+from bpipe.status import State
 from tests.support.pipes import run, until
 from tests.support.slots import several
 
@@ -71,3 +74,24 @@ def test_the_links_of_a_session_are_those_of_its_slots() -> None:
 
 def _has(engine: Engine, count: int) -> bool:
     return len(engine.links) == count
+
+
+def test_why_a_slot_has_no_link_is_known_while_others_go_on() -> None:
+    async def check() -> None:
+        async with several([(), [Cut(Fault.EOF, upward=True, offset=0)] * 99]) as at:
+            await until(lambda: at.caller.status().slots[1].cause != "")
+            status = at.caller.status()
+            assert [each.cause_code for each in status.slots] == ["", "closed"]
+            assert (status.state, status.up) == (State.CONNECTED, 1)
+
+    run(check)
+
+
+def test_the_ways_of_the_links_have_the_names_that_were_typed() -> None:
+    async def check() -> None:
+        calls = [
+            Tcp(parse("127.0.0.1:9"), origin=origin) for origin in (parse_origin("127.0.0.1"), None)
+        ]
+        assert Dialers(Session(100, links=2), calls).ways == ["127.0.0.1", ""]
+
+    run(check)

@@ -43,6 +43,7 @@ from tests.support.peer import (
     cut_short,
     deadline,
     deliver_mark,
+    finish_both,
     hear,
     interrupted,
     lacking_the_ack_of_the_mark,
@@ -328,4 +329,15 @@ def test_a_failure_that_no_attempt_mends_is_the_end(
 def test_beside_a_link_it_means_nothing() -> None:
     session = up()
     Caller(session).hopeless(NotConnected("there is no python3"))
+    assert not session.over
+
+
+def test_an_attempt_that_fails_beside_a_link_is_noted_in_its_slot_and_ends_nothing() -> None:
+    session = up(limits=LIMITS._replace(connect_timeout=0))
+    cause = NobodyListens("connection refused")
+    Caller(session).attempt_failed(cause, 2)
+    assert session.history.slot(2).cause is cause
+    assert session.history.slot(0).cause is None
+    finish_both(session)
+    Caller(session).attempt_failed(cause, 2)
     assert not session.over

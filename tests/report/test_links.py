@@ -12,7 +12,7 @@ import pytest
 
 from bpipe.report import links as module
 from bpipe.report.flood import PERIOD
-from bpipe.report.links import MOST, LinkNarrator, Links, LinksLimited
+from bpipe.report.links import MOST, LinkDown, LinkNarrator, Links, LinksLimited, LinkUp
 from bpipe.report.pipe import PipeWatch
 from bpipe.report.settings import Level, Settings
 from bpipe.status import State, Status
@@ -64,12 +64,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             [over((1, 1)), over((-1, 1))],
             "(link 0 is up, to far0:7000: 2 of 2)|(link 1 is up, to far1:7000: 2 of 2)"
-            "|(link 0 is down: cut 0; 1 of 2 are up)",
+            "|(link 0 is down, to far0:7000: cut 0; 1 of 2 are up)",
         ),
         (  # again before anybody has looked
             [over((1,) * 2), over((2, 1))],
             "(link 0 is up, to far0:7000: 2 of 2)|(link 1 is up, to far1:7000: 2 of 2)"
-            "|(link 0 is down: cut 0; 2 of 2 are up)|(link 0 is up, to far0:7000: 2 of 2)",
+            "|(link 0 is down, to far0:7000: cut 0; 2 of 2 are up)"
+            "|(link 0 is up, to far0:7000: 2 of 2)",
         ),
         ([replace(over((1, 1)), state=State.FINISHING)], ""),
     ],
@@ -174,7 +175,7 @@ def test_of_a_loop_of_losses_the_first_are_told_and_then_how_many_there_were(
         told.see(over((1, 1)))
         for number in range(1, MOST + 8):
             told.see(over((number + 1, 1)))
-        losses = [line for line in told.lines if " is down: " in line]
+        losses = [line for line in told.lines if " is down, " in line]
         assert len(losses) == MOST
         now = PERIOD
         await until(lambda: "more times" in told.lines[-1])
@@ -199,9 +200,13 @@ def test_a_session_that_begins_anew_has_no_links_that_were_lost() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (Links(3, 4, "reset", "reset"), "one of 4 links is down: reset; 3 go on"),
-        (Links(1, 4, "reset", "reset"), "3 of 4 links are down: reset; one goes on"),
-        (Links(4, 4, None, None), "all 4 links are up"),
+        (Links(3, 4, None, "reset", "reset"), "one of 4 links is down: reset; 3 go on"),
+        (
+            Links(1, 2, "wlan0", "no way", "x"),
+            "one of 2 links is down, from wlan0: no way; one goes on",
+        ),
+        (Links(1, 4, "wlan0", "reset", "reset"), "3 of 4 links are down: reset; one goes on"),
+        (Links(4, 4), "all 4 links are up"),
         (LinksLimited(1, 4), "the far side allows 1 link, not 4 (--max-links)"),
     ],
 )
@@ -259,3 +264,10 @@ def test_who_asks_for_more_links_than_he_gets_is_told_once(most: int, told: int)
     allowed = [line for line in lines if "the far side allows" in line]
     assert len(allowed) == told
     assert all(f"allows {most} link" in line for line in allowed)
+
+
+def test_from_where_a_link_goes_is_told_if_that_was_chosen() -> None:
+    up = LinkUp(1, "far:7", "wlan0", 2, 2)
+    down = LinkDown(1, "far:7", "wlan0", "cut", "reset", 1, 2)
+    assert up.words() == "link 1 is up, from wlan0, to far:7: 2 of 2"
+    assert down.words() == "link 1 is down, from wlan0, to far:7: cut; 1 of 2 are up"

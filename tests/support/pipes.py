@@ -97,6 +97,7 @@ class Nowhere:
 
     name: Final = "nowhere:1"
     asks: Final = False
+    ways: Final = ()
 
     def __init__(self, error: Exception | None = None, *, exposed: bool = False) -> None:
         self.exposed = exposed

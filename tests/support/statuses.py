@@ -98,6 +98,7 @@ def over(links: tuple[int, ...], status: Status = SENDING) -> Status:
         SlotStatus(
             up=count > 0,
             peer=f"far{slot}:7000" if count > 0 else "",
+            via="",
             links=abs(count),
             round_trip=0.023 if count > 0 else None,
             silence=None,
