@@ -54,7 +54,7 @@ def _resume_the_first(patch: Patch) -> None:
 def _drop_all_greetings(patch: Patch) -> None:
     """attaching a link drops the greetings of other sessions"""
 
-    def drop(self: Any, session: Session) -> None:
+    def drop(self: Any, session: Session, slot: int) -> None:
         for link in self._pending[:]:
             if link.greeting.channel is None and link.cause is None:
                 link.fail(LinkLost("another greeting came first"))

@@ -166,7 +166,7 @@ def _judge_once(patch: Patch) -> None:
         return session
 
     patch.setattr(Sessions, "admit", admit)
-    patch.setattr(Listener, "_drop_greetings", lambda self, session: None)
+    patch.setattr(Listener, "_drop_greetings", lambda *_: None)
 
 
 @mutant
