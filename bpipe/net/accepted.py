@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -78,6 +79,10 @@ class AcceptedLinks:
         slot = link.greeting.slot
         self._links[slot] = link
         link.watch(self._drive)
+        if link.sock.family != socket.AF_UNIX:
+            from bpipe.net.lookout import look_out
+
+            look_out(link)
         taken = self._taken[slot]
         while not taken.empty():
             taken.get_nowait()  # a link that was lost before anybody took it

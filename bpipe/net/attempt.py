@@ -114,3 +114,9 @@ class Attempts:
         if sealed and self._unheard >= _AGAIN:
             advice += _VERSION
         return LinkLost(f"{self._connector.name}: {error}; {advice}", code)
+
+
+def let_go(attempt: asyncio.Task[Link]) -> None:
+    """An attempt that nobody needs any more may have succeeded anyway."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().fail(LinkLost("not needed any more"))

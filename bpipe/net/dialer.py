@@ -29,11 +29,12 @@ from bpipe.errors import (
     code_of,
     explain,
 )
-from bpipe.net.attempt import Attempts, Heard
+from bpipe.net.attempt import Attempts, Heard, let_go
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.connectors import Connector, Unresolved
 from bpipe.net.link import Link
+from bpipe.net.lookout import Lookout
 from bpipe.net.schedule import Schedule
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.session import Session
@@ -79,6 +80,7 @@ class Dialer:
         self._answered: int | None = None  # the one that goes on alone
         self._link: Link | None = None  # the one that was found last
         self._watch: asyncio.Task[None] | None = None  # over it
+        self._lookout = Lookout(self._told)
         session.patience.calling(clock())
 
     @property
@@ -110,12 +112,22 @@ class Dialer:
         self.schedule.hurry(self._clock())
         self._wake.set()
 
+    def _told(self, there: bool) -> None:
+        """The system says so of a way to the peer: try now, also beside a link."""
+        link = self._link
+        if there or link is not None:
+            self.schedule.nudge(self._clock())
+            self._wake.set()
+        if link is not None:
+            link.doubt(away=not there)
+
     async def close(self) -> None:
         """Forget a look-up and attempts that nobody waits for any more.
 
         Waits until nothing is left behind any connection, a second at most.
         """
         self._stop_watching()
+        self._lookout.end()
         self._hang_up()
         await self._connector.close()
 
@@ -127,6 +139,7 @@ class Dialer:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
         assert slot == self._slot
         self._stop_watching()
+        self._lookout.search()
         self.schedule.begin(self._clock(), fresh=self._fresh())
         self._drive()
         try:
@@ -157,18 +170,22 @@ class Dialer:
             if attempt.done():
                 return self._conclude(number)
         self._start_what_is_due()
+        delay = max(0.0, self.schedule.deadline() - self._clock())
+        await self._wait(delay if self._answered is None else None)
+        return None
+
+    async def _wait(self, delay: float | None) -> None:
+        """For so many seconds, for an attempt, or for somebody who wakes us."""
         self._wake.clear()
         wake = asyncio.create_task(self._wake.wait())
-        delay = max(0.0, self.schedule.deadline() - self._clock())
         try:
             await asyncio.wait(
                 [wake, *self._attempts.values()],
-                timeout=delay if self._answered is None else None,
+                timeout=delay,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             wake.cancel()
-        return None
 
     def _start_what_is_due(self) -> None:
         """Give up the attempts that have had their time, and start the next one."""
@@ -256,17 +273,18 @@ class Dialer:
     def _drop(self, number: int) -> None:
         attempt = self._attempts.pop(number)
         attempt.cancel()
-        attempt.add_done_callback(_let_go)
+        attempt.add_done_callback(let_go)
 
     # --- beside a link ---
 
     async def _watch_over(self, link: Link) -> None:
         """Attempt to find another whenever this link is in doubt."""
+        self._lookout.over(link)
         while (liveness := link.liveness) is not None:
             now = self._clock()
             if (trust := liveness.doubted_at(now) - now) > 0:
                 self._hang_up()
-                await asyncio.sleep(trust + _RESOLUTION)
+                await self._wait(trust + _RESOLUTION)
                 self.schedule.begin(self._clock(), fresh=True)
             else:
                 await self._step()
@@ -275,9 +293,3 @@ class Dialer:
         self._link = None
         if self._watch is not None:
             self._watch.cancel()
-
-
-def _let_go(attempt: asyncio.Task[Link]) -> None:
-    """An attempt that nobody needs any more may have succeeded anyway."""
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().fail(LinkLost("not needed any more"))

@@ -51,7 +51,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[None] = self._loop.create_future()
         self.lost: asyncio.Future[LinkLost] = self._loop.create_future()
-        self._sock = sock
+        self.sock = sock
         self._clock = clock
         self.driver: Driver = greeting  # then the channel
         self._channel: Channel | None = None  # once the greeting is done
@@ -95,12 +95,11 @@ class Link:
         assert self._channel is not None
         return self._channel.rank
 
-    @property
-    def ours(self) -> bool:
-        """Whether the peer is surely a process of our own user, on this machine."""
-        from bpipe.net.owner import surely_ours
-
-        return surely_ours(self._sock)
+    def doubt(self, *, away: bool) -> None:
+        """The system says that there is no way to the peer; or, not ``away``, that one is back."""
+        if self._channel is not None and self.cause is None:
+            self._channel.suspect(self._clock(), away=away)
+            self._drive()
 
     @property
     def liveness(self) -> Liveness | None:
@@ -118,7 +117,7 @@ class Link:
             for _ in range(_TURNS):
                 if not views:
                     break
-                count = self._sock.sendmsg(views)
+                count = self.sock.sendmsg(views)
                 now = self._clock()
                 self.driver.sent(count, now)
                 if self._channel is None:
@@ -156,7 +155,7 @@ class Link:
         self._unwatch()
         self.greeting.lost(cause, self._clock())
         if politely:
-            self._closing = self._loop.create_task(see_off(self._sock, b"", _FAREWELL))
+            self._closing = self._loop.create_task(see_off(self.sock, b"", _FAREWELL))
             self._closing.add_done_callback(lambda _: self._closed())
         else:
             self._closed()
@@ -166,8 +165,8 @@ class Link:
 
     def _closed(self) -> None:
         if not self.greeting.answered:  # then the kernel need not see it off either
-            forget(self._sock)
-        self._sock.close()
+            forget(self.sock)
+        self.sock.close()
         assert self.cause is not None
         self.lost.set_result(self.cause)
 
@@ -182,7 +181,7 @@ class Link:
         rest = b"".join(self.driver.outgoing(self._clock()))
         self.cause = LinkLost("closed")
         self._unwatch()
-        await see_off(self._sock, rest)
+        await see_off(self.sock, rest)
         self.lost.set_result(self.cause)
 
     # --- readiness ---
@@ -213,7 +212,7 @@ class Link:
         room = sum(map(len, views))
         if not room:
             return False  # not before READY is written
-        count = self._sock.recvmsg_into(views)[0]
+        count = self.sock.recvmsg_into(views)[0]
         if not count:
             raise LinkLost("the connection was closed")
         self._held = False
@@ -225,9 +224,9 @@ class Link:
 
     def _pass(self, outlet: Outlet, channel: Channel, limit: int) -> bool:
         """Have payload moved from the socket to the consumer; returns whether there may be more."""
-        count = outlet.take(self._sock, limit)
+        count = outlet.take(self.sock, limit)
         if count is None:  # for a moment it is the consumer that is waited for, not the socket
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self.sock)
             self._loop.add_writer(outlet, self._end_stall)
             self._stall = outlet, self._loop.call_later(MOMENT, self._end_stall)
             return False
@@ -244,7 +243,7 @@ class Link:
         self._detour = timer.when() <= self._loop.time()
         timer.cancel()
         self._loop.remove_writer(outlet)
-        self._loop.add_reader(self._sock, self._readable)
+        self._loop.add_reader(self.sock, self._readable)
 
     def _hear_out(self, cause: LinkLost) -> None:
         """Nothing can be sent any more; what had arrived before, an ABORT perhaps, counts."""
@@ -284,14 +283,14 @@ class Link:
 
     def _watch(self, writing: bool) -> None:
         if writing and not self._writing:
-            self._loop.add_writer(self._sock, self._writable)
+            self._loop.add_writer(self.sock, self._writable)
         elif self._writing and not writing:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self.sock)
         self._writing = writing
 
     def _unwatch(self) -> None:
         self._timer.cancel()
         if self._stall is not None:
             self._end_stall()
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self.sock)
         self._watch(False)

@@ -64,14 +64,17 @@ class Paths:
         """Nobody is to be told any more. Again: no effect."""
         self._watched.pop(watched, None)
 
-    def changed(self, gone: Iterable[Gone]) -> None:
-        """Something has; of that, this was away, for a moment at least."""
-        gone = set(gone)
-        for watched, there in list(self._news(gone)):
+    def changed(self, gone: Iterable[Gone]) -> list[tuple[Watched, bool]]:
+        """Something has; of that, this was away, for a moment at least. Returns what to tell."""
+        return list(self._compare(set(gone)))
+
+    def tell(self, news: Iterable[tuple[Watched, bool]]) -> None:
+        """Tell it, to those who still want to know."""
+        for watched, there in news:
             if watched in self._watched:  # who was told before may have ended it
                 watched.tell(there)
 
-    def _news(self, gone: set[Gone]) -> Iterator[tuple[Watched, bool]]:
+    def _compare(self, gone: set[Gone]) -> Iterator[tuple[Watched, bool]]:
         answers: dict[Path, Way | None] = {}
         for watched in self._watched:
             path = watched.path

@@ -25,7 +25,7 @@ from bpipe.net.paths import Paths, Tell, Watched
 
 SHORTEST: Final = 0.005  # seconds from one look to the next, while there is something to see
 LONGEST: Final = 0.1
-COST: Final = 50  # a look is followed by a pause that is so many times as long
+COST: Final = 20  # a look is followed by a pause that is so many times as long
 _BATCH: Final = 1 << 16  # bytes of messages that are read at once; the kernel sends fewer
 _TURNS: Final = 64  # of these, in one look
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # before an IPv4 address in the clothes of an IPv6 one
@@ -159,13 +159,11 @@ class Routes:
             return
         if not again:
             loop.remove_reader(kernel.sock)
-        self._timer = loop.call_later(LONGEST, self._look)  # as long as nothing else is known
-        self._paths.changed(chain.from_iterable(map(gone, messages)))
-        if self._kernel is kernel:
-            self._timer.cancel()
-            pause = max(self._pause, COST * (loop.time() - began))
-            self._pause = min(self._pause * 2, LONGEST)
-            self._timer = loop.call_later(pause, self._look)
+        news = self._paths.changed(chain.from_iterable(map(gone, messages)))
+        pause = max(self._pause, COST * (loop.time() - began))
+        self._pause = min(self._pause * 2, LONGEST)
+        self._timer = loop.call_later(pause, self._look)
+        self._paths.tell(news)
 
 
 def _read(kernel: Kernel) -> list[bytes]:

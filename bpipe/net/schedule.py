@@ -114,6 +114,12 @@ class Schedule:
         self.next_at = now
         self._hurried = True
 
+    def nudge(self, now: float) -> None:
+        """The system says that there is a way: it may say so often, and is not always right."""
+        at = max(now, self._began + self._apart)
+        self.next_at = min(self.next_at, at)
+        self._hurried |= now >= at
+
     def due(self, now: float) -> bool:
         """Whether the next attempt starts now."""
         return now >= self.next_at and not self._full

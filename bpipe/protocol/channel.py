@@ -250,6 +250,10 @@ class Channel:
         else:
             raise ProtocolError(f"{kind.name} that may not be said")
 
+    def suspect(self, now: float, *, away: bool) -> None:
+        """The system says that there is no way to the peer; or, not ``away``, that one is back."""
+        self.liveness.suspect(now, away=away)
+
     # --- time ---
 
     def tick(self, now: float) -> None:

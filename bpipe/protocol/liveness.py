@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from bpipe.errors import LinkLost
@@ -29,6 +30,8 @@ class Liveness:
         self._pinged_at = now
         self._unanswered_since: float | None = None  # bytes heard since this end last sent any
         self._asked_at: float | None = None  # bytes sent since the peer was last heard
+        self._suspected_at = -math.inf  # the path was away then, so the system has said
+        self.away = False  # it still is
         self._token = 0
         self._pings: dict[int, float] = {}  # that are not answered: their tokens, and when
         self.ping_due = False
@@ -51,6 +54,14 @@ class Liveness:
     def verified(self, now: float) -> None:
         """What came was something that the peer has said, and not only bytes."""
         self._verified_at = now
+
+    def suspect(self, now: float, *, away: bool) -> None:
+        """The system says that there is no way to the peer; or, not ``away``, that one is back.
+
+        Then the link is in doubt until something is heard; and while there is none, in any case.
+        """
+        self._suspected_at, self.away = now, away
+        self.ping_due |= not away
 
     def ask(self) -> None:
         """A PING is due now."""
@@ -101,6 +112,8 @@ class Liveness:
         """From when on the link is in doubt, if nothing is heard until then.
 
         The peer owes an answer to what was sent. What is still unsent cannot be answered before
-        now.
+        now. Or the system has said that the path was away.
         """
+        if self.away or self._suspected_at >= self.heard_at:
+            return self._suspected_at
         return (now if self._asked_at is None else self._asked_at) + OWED

@@ -156,7 +156,7 @@ class SlotChannel(Channel):
 
     def received(self, count: int, now: float) -> None:
         super().received(count, now)
-        if self._debt.doubted:
+        if self._debt.doubted and not self.liveness.away:
             self._debts.trust(self._debt)
         if self._answer_at is None and (self._inflow.touched or self.midway):
             self._answer_at = now + ACK_WITHIN
@@ -190,6 +190,12 @@ class SlotChannel(Channel):
         if kind is Kind.BYE:
             self._slots.brought_bye(self.slot)
         self._consider_parting(now)
+
+    def suspect(self, now: float, *, away: bool) -> None:
+        super().suspect(now, away=away)
+        if not self._debt.doubted:
+            self._debts.doubt(self._debt)
+            self._slots.say_acks()
 
     # --- time ---
 

@@ -19,7 +19,6 @@ from bpipe.ends.files import FileEnds
 from bpipe.ends.part import Target
 from bpipe.ends.pumps import Pump
 from bpipe.errors import LocalAbort, PeerAborted
-from bpipe.net.link import Link
 from tests.support.pairs import run, until
 from tests.support.targets import Sender, receive, receiving, refusal
 
@@ -213,7 +212,7 @@ def test_a_stranger_is_not_told_what_lies_there(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_bytes(STREAM)
-    monkeypatch.setattr(Link, "ours", False)
+    monkeypatch.setattr("bpipe.net.owner.surely_ours", lambda _: False)
     outcome, sender = receive(path, STREAM)
     assert sender.writer.tally[:3] == (0, 0, len(STREAM))
     assert outcome.named
@@ -221,7 +220,7 @@ def test_a_stranger_is_not_told_what_lies_there(
 
 def test_who_has_the_secret_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(STREAM)
-    monkeypatch.setattr(Link, "ours", False)
+    monkeypatch.setattr("bpipe.net.owner.surely_ours", lambda _: False)
 
     async def known(sender: Sender, ends: FileEnds, listener: bpipe.BackedPipe) -> None:
         await sender.send(STREAM)

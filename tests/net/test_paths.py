@@ -34,7 +34,7 @@ class Kernel:
         self.ways.pop(PATH, None)
         if way is not None:
             self.ways[PATH] = way
-        self.paths.changed(iter(gone))
+        self.paths.tell(self.paths.changed(iter(gone)))
         return self.told
 
 
@@ -74,9 +74,9 @@ def test_where_the_kernel_chooses_our_address_that_one_concerns_it() -> None:
     kernel, path = Kernel(), Path(PEER)
     kernel.ways[path] = Way(3, b"", OURS)
     kernel.watch(path)
-    kernel.paths.changed([Gone(3, OTHER)])
+    kernel.paths.tell(kernel.paths.changed([Gone(3, OTHER)]))
     assert kernel.told == []
-    kernel.paths.changed([Gone(3, OURS)])
+    kernel.paths.tell(kernel.paths.changed([Gone(3, OURS)]))
     assert kernel.told == [True]
 
 

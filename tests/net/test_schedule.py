@@ -112,3 +112,14 @@ def test_attempts_beside_a_link_in_doubt_go_on_when_it_is_given_up(schedule: Sch
     assert schedule.attempts == 1  # it is this outage's now
     assert schedule.start(6.0) != first
     assert schedule.abandon(3.0 + ATTEMPT_TIMEOUT) == first
+
+
+def test_a_way_makes_an_attempt_due_and_never_later_than_it_was(schedule: Schedule) -> None:
+    schedule.begin(100.0, fresh=True)
+    schedule.failed(schedule.start(100.0), 100.0)
+    assert schedule.next_at == 101.0
+    schedule.nudge(100.5)
+    assert schedule.next_at == 100.5
+    assert schedule.due(100.5)
+    schedule.nudge(100.7)
+    assert schedule.next_at == 100.5

@@ -107,3 +107,15 @@ def test_that_distance_is_no_longer_than_the_longest_pause() -> None:
     schedule.answered(schedule.start(100.0))
     schedule.begin(100.001, fresh=True)
     assert schedule.deadline() == 100.01
+
+
+def test_a_way_has_one_begun_anew_but_not_as_often_as_the_system_tells(schedule: Schedule) -> None:
+    first = schedule.start(100.0)
+    schedule.nudge(100.5)
+    assert schedule.abandon(100.9) is None
+    schedule.nudge(101.0)
+    assert schedule.abandon(101.0) == first
+    assert schedule.due(101.0)
+    schedule.failed(schedule.start(101.0), 101.1)
+    schedule.nudge(101.2)
+    assert schedule.next_at == 102.0

@@ -168,3 +168,20 @@ def test_after_a_tick_the_next_deadline_lies_ahead() -> None:
         now = liveness.deadline()
         liveness.tick(now)
         assert liveness.deadline() > now
+
+
+def test_a_link_is_in_doubt_while_there_is_no_way_and_then_until_something_is_heard() -> None:
+    liveness = make(heartbeat=60)
+    liveness.sent(START)
+    liveness.heard(START + 1)
+    liveness.suspect(START + 2, away=True)
+    assert liveness.away
+    assert not liveness.ping_due  # nobody would hear it
+    assert liveness.doubted_at(START + 2) == START + 2
+    liveness.heard(START + 3)
+    assert liveness.doubted_at(START + 3) == START + 2
+    liveness.suspect(START + 4, away=False)
+    assert liveness.ping_due
+    assert liveness.doubted_at(START + 5) == START + 4
+    liveness.heard(START + 5)
+    assert liveness.doubted_at(START + 5) == START + 5 + OWED

@@ -98,6 +98,22 @@ def test_doubt_takes_three_round_trips_and_longer_where_none_is_known() -> None:
     assert both.channels[0].doubted
 
 
+def test_a_link_whose_path_is_away_is_in_doubt_at_once_and_acks_are_said_elsewhere() -> None:
+    both = two(b"abc")
+    both.said(0)
+    both.said(1)
+    both.channels[0].suspect(NOW, away=True)
+    assert both.channels[0].doubted
+    assert both.said(1)[:3] == [ACK(0), READY(0), DATA(0, b"abc")]
+    both.hear(0, PING(9))  # which was on its way
+    assert both.channels[0].doubted
+    both.channels[0].suspect(NOW, away=False)
+    assert both.channels[0].doubted
+    assert PING(3) in both.said(0)
+    both.hear(0, PONG(3))
+    assert not both.channels[0].doubted
+
+
 def test_links_that_are_all_in_doubt_go_on() -> None:
     both = two(b"abc", patient=True)
     both.said(0)

@@ -6,6 +6,9 @@ import errno
 import os
 import socket
 
+from bpipe.net.acceptor import Acceptor, Host
+from bpipe.net.bound import Bound
+from bpipe.net.connectors import Connection, Connector
 from bpipe.net.netlink import Path, Way
 
 OURS, PEER = "10.0.0.1", "10.0.0.2"
@@ -19,12 +22,12 @@ DOWN = bytes.fromhex("2000000010000000000000000000000000000100030000000210000001
 class FakeKernel:
     """Has a way for each path that is asked for, as long as ``ways`` does not say otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, ways: dict[Path, Way | None] | None = None) -> None:
         self.sock, self._tells = socket.socketpair(type=socket.SOCK_SEQPACKET)
         for sock in (self.sock, self._tells):
             sock.setblocking(False)
         self._lost = False
-        self.ways: dict[Path, Way | None] = {}
+        self.ways = {} if ways is None else ways
         self.asked: list[Path] = []
         self.looks = 0
         self.closed = False
@@ -84,3 +87,36 @@ class Far(socket.socket):
 
     def getsockname(self) -> tuple[str, int]:
         return OURS, 50000
+
+
+class FarConnector:
+    """Its connections seem to lead to another machine."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self.name, self.manners = connector.name, connector.manners
+        self.via = connector.via
+        self.check, self.prefer = connector.check, connector.prefer
+        self.close, self.abandon = connector.close, connector.abandon
+        self.calls = 0
+
+    async def connect(self, turn: int) -> Connection:
+        self.calls += 1
+        connection = await self._connector.connect(turn)
+        return connection._replace(sock=Far.of(connection.sock))
+
+
+class FarHost:
+    """Who was accepted seems to come from another machine."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.turn_away, self.make_room, self.hold_up = host.turn_away, host.make_room, host.hold_up
+
+    def welcome(self, sock: socket.socket, peer: str) -> None:
+        self._host.welcome(Far.of(sock), peer)
+
+
+def far_door(bound: Bound, host: Host) -> Acceptor:
+    """What accepts for a listener whose callers seem to come from another machine."""
+    return Acceptor(bound, FarHost(host), anywhere=True)

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import pytest
 
 from bpipe.net.accepted import AcceptedLinks
+from bpipe.net.acceptor import Host
 from bpipe.net.address import parse
 from bpipe.net.bind import bind
-from bpipe.net.listener import Listener
+from bpipe.net.bound import Bound
+from bpipe.net.listener import Door, Listener
 from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -47,10 +49,11 @@ async def serving(
     anywhere: bool = False,
     secret: Secret | None = None,
     limits: Limits = Limits(),  # noqa: B008 - immutable
+    door: Callable[[Bound, Host], Door] | None = None,
 ) -> AsyncIterator[Serving]:
     """A listener that accepts, and is closed in the end."""
     bound = await bind(parse(text), anywhere=anywhere)
-    listener = Listener(bound, anywhere=anywhere, secret=secret)
+    listener = Listener(bound, anywhere=anywhere, secret=secret, door=door)
     session = Session(1000, limits, secret)
     source = listener.source(session)
     changes: list[int] = []
