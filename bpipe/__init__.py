@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     )
     from bpipe.net.address import Address
     from bpipe.net.command import Command
+    from bpipe.net.ways import Links
     from bpipe.pipe import BackedPipe
     from bpipe.protocol.patience import Limits
     from bpipe.protocol.reader import BackedReader
@@ -61,6 +62,7 @@ __all__ = [
     "Forged",
     "Limits",
     "LinkLost",
+    "Links",
     "LocalAbort",
     "NobodyListens",
     "NotConnected",
@@ -87,6 +89,7 @@ __all__ = [
 _HOMES = {
     "bpipe.net.address": ("Address",),
     "bpipe.net.command": ("Command",),
+    "bpipe.net.ways": ("Links",),
     "bpipe.api": ("connect", "listen"),
     "bpipe.pipe": ("BackedPipe",),
     "bpipe.protocol.patience": ("Limits",),

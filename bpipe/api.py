@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bpipe.net.ways import Links, links_of
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.rate import Bucket
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.wire import MOST_LINKS
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
@@ -26,43 +28,42 @@ async def connect(
     *,
     insecure: bool = False,
     secret: Secret | None = None,
-    retry_max: float | None = None,
     buffer_size: int = BUFFER_SIZE,
     limits: Limits = Limits(),  # noqa: B008 - immutable
     needs: int = 0,
     rate: int | Bucket = 0,
+    links: int | Links = 1,
 ) -> BackedPipe:
     """A pipe to whoever listens at ``address``; entering it, or its ``connect``, connects.
 
     Addresses of other machines need a ``secret``, or ``insecure`` to do without, and so do other
     users of this one, where the system tells of them. In place of an address there may be a
-    ``Command``, whose runs are the connections; it needs neither, as it is your own. ``retry_max``
-    caps the delay between two attempts, in seconds: 1, or 15 for a command. ``needs`` are what the
-    session has to have for this end: see ``protocol/terms.py``. ``rate`` is the most that each of
-    the two ends sends, in bytes a second, 1024 or more (ValueError); 0: there is no limit. Pipes
-    with the same ``Bucket`` share it. Raises AddressError for an address, or a command, that cannot
-    be used.
+    ``Command``, whose runs are the connections; it needs neither, as it is your own. ``needs`` are
+    what the session has to have for this end: see ``protocol/terms.py``. ``rate`` is the most that
+    each of the two ends sends, in bytes a second, 1024 or more (ValueError); 0: there is no limit.
+    Pipes with the same ``Bucket`` share it. ``links`` is how many connections there are at once, 1
+    to 8 (ValueError), if the listener allows so many; or ``Links``, which say more of them. Raises
+    AddressError for an address, or a command, that cannot be used.
     """
-    from bpipe.net.dialer import Dialer
+    from bpipe.net.dialing import check, connectors, dial_by
 
-    calls = _connector(address, anywhere=insecure or secret is not None)
-    session = Session(buffer_size, limits, secret, needs, bucket(rate))
-    dialer = Dialer(session, calls, calls.manners.backoff(retry_max))
-    await calls.check(min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
-    return BackedPipe(session, dialer)
+    anywhere = insecure or secret is not None
+    calls = connectors(_place(address), links_of(links), anywhere=anywhere)
+    session = Session(buffer_size, limits, secret, needs, bucket(rate), len(calls))
+    dialling = dial_by(session, calls, limits.retry_max)
+    await check(calls, min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
+    return BackedPipe(session, dialling)
 
 
-def _connector(address: str | Address | Connector, *, anywhere: bool) -> Connector:
-    """What connects there. Raises AddressError."""
+def _place(address: str | Address | Connector) -> Address | Connector:
+    """The same, if it can be called. Raises AddressError."""
     from bpipe.net.address import Address, parse, require_callable
-    from bpipe.net.connectors import connector
 
     if isinstance(address, str):
         address = parse(address)
-    if not isinstance(address, Address):
-        return address
-    require_callable(address)
-    return connector(address, anywhere=anywhere)
+    if isinstance(address, Address):
+        require_callable(address)
+    return address
 
 
 async def listen(
@@ -74,22 +75,28 @@ async def listen(
     limits: Limits = Limits(),  # noqa: B008 - immutable
     needs: int = 0,
     rate: int | Bucket = 0,
+    links: int | Links = MOST_LINKS,
 ) -> BackedPipe:
     """A pipe that is bound to ``address``; entering it, or its ``connect``, waits for a caller.
 
     Addresses that other machines can reach need a ``secret``, or ``insecure`` to do without, and
     so do callers of other users, where the system tells of them. No host is loopback, or with a
-    secret every address of this machine. ``needs``, ``rate``: as for ``connect``. Raises
-    AddressError for an address that cannot be used, OSError if it cannot be bound.
+    secret every address of this machine. ``needs``, ``rate``: as for ``connect``; ``links``: what
+    the caller may have. Raises AddressError for an address that cannot be used, OSError if it
+    cannot be bound.
     """
     from bpipe.net.address import to_listen_at
     from bpipe.net.bind import bind
     from bpipe.net.listener import Listener
 
+    allowed = links_of(links)
+    allowed.require_congestion()
+    session = Session(buffer_size, limits, secret, needs, bucket(rate), allowed.to_accept())
     where = to_listen_at(address, sealed=secret is not None)
     anywhere = insecure or secret is not None
-    listener = Listener(await bind(where, anywhere=anywhere), anywhere=anywhere, secret=secret)
-    session = Session(buffer_size, limits, secret, needs, bucket(rate))
+    bound = await bind(where, anywhere=anywhere)
+    allowed.prepare(bound.sockets)
+    listener = Listener(bound, anywhere=anywhere, secret=secret)
     return BackedPipe(session, listener.source(session))
 
 

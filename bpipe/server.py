@@ -20,13 +20,14 @@ from bpipe.net.bind import bind
 from bpipe.net.bound import Bound
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.listener import Listener
+from bpipe.net.ways import Links
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.rate import Bucket
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import deserted
-from bpipe.protocol.wire import Reason
+from bpipe.protocol.wire import MOST_LINKS, Reason
 
 MAX_SESSIONS: Final = 64  # at once
 BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
@@ -45,6 +46,7 @@ class Terms(NamedTuple):
     limits: Limits = LIMITS
     needs: int = 0
     rate: Bucket | None = None  # which all of them share
+    links: Links = Links(MOST_LINKS)  # of each of them
 
     @property
     def anywhere(self) -> bool:
@@ -53,7 +55,8 @@ class Terms(NamedTuple):
 
     def session(self) -> Session:
         """A new one."""
-        return Session(self.buffer_size, self.limits, self.secret, self.needs, self.rate)
+        most = self.links.to_accept()
+        return Session(self.buffer_size, self.limits, self.secret, self.needs, self.rate, most)
 
 
 class Server:
@@ -82,7 +85,10 @@ class Server:
         self._tell: Callable[[], None] = lambda: None
 
     async def __aenter__(self) -> Server:
-        self.open(await bind(self._address, anywhere=self._terms.anywhere))
+        self._terms.links.require_congestion()
+        bound = await bind(self._address, anywhere=self._terms.anywhere)
+        self._terms.links.prepare(bound.sockets)
+        self.open(bound)
         return self
 
     async def __aexit__(
@@ -238,8 +244,8 @@ def serve(
 
     At most ``max_sessions`` are served at once; another caller is told to try again. Who was
     served and has lost the connection always gets in. So the memory is bounded: that of each
-    session by twice its ``buffer_size``, in bytes. They share the ``rate``. Who may call, and what
-    entering raises, is as for ``listen``.
+    session by twice its ``buffer_size``, in bytes. They share the ``rate``. Each may have eight
+    links at once. Who may call, and what entering raises, is as for ``listen``.
     """
     terms = Terms(insecure, secret, buffer_size, limits, rate=bucket(rate))
     where = to_listen_at(address, sealed=secret is not None)

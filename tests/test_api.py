@@ -22,6 +22,7 @@ from tests.support.pipes import (
     read_all,
     run,
     send,
+    until,
 )
 
 # --- the stream ---
@@ -114,5 +115,54 @@ def test_another_secret_is_refused_and_the_listener_waits_on() -> None:
         await connect_both(caller, listener)
         await waiting
         await asyncio.gather(caller.close(), listener.close())
+
+    run(check)
+
+
+# --- several links ---
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "there"),
+    [(3, 8, 3), (3, 2, 2), (3, 1, 1), (1, 8, 1), (bpipe.Links(bind=["lo", "127.0.0.9"]), 8, 2)],
+)
+def test_there_are_as_many_links_as_both_ends_want(
+    wanted: int | bpipe.Links, allowed: int, there: int
+) -> None:
+    async def check() -> None:
+        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, links=allowed)
+        caller = await bpipe.connect(listener.status().peer, limits=QUICK, links=wanted)
+        await asyncio.gather(listener.connect(), caller.connect())
+        ends = listener.engine, caller.engine
+        await until(lambda: [len(each.links) for each in ends] == [there, there])
+        reading = asyncio.ensure_future(read_all(listener))
+        await send(caller, DATA)
+        assert await reading == DATA
+        await asyncio.gather(listener.close(), caller.close())
+
+    run(check)
+
+
+@pytest.mark.parametrize("links", [0, 9, bpipe.Links(congestion="none")])
+def test_links_that_cannot_be(links: int | bpipe.Links) -> None:
+    async def check() -> None:
+        with pytest.raises(ValueError, match=r"1 to 8 links|is not known here"):
+            await bpipe.connect("localhost:1", links=links)
+        with pytest.raises(ValueError, match=r"1 to 8 links|is not known here"):
+            await bpipe.listen("localhost:0", links=links)
+
+    run(check)
+
+
+def test_a_server_allows_eight() -> None:
+    async def answer(pipe: bpipe.BackedPipe) -> None:
+        await send(pipe, await read_all(pipe))
+
+    async def check() -> None:
+        async with bpipe.serve("127.0.0.1:0", answer, limits=QUICK) as server:
+            async with await bpipe.connect(server.address, limits=QUICK, links=8) as caller:
+                await until(lambda: len(caller.engine.links) == 8)
+                await send(caller, DATA)
+                assert await read_all(caller) == DATA
 
     run(check)

@@ -114,9 +114,9 @@ def test_force_reconnect_in_mid_transfer(who: str) -> None:
 
 def test_force_reconnect_tries_now_when_there_is_no_link(tmp_path: Path) -> None:
     async def check() -> None:
-        limits = QUICK._replace(connect_timeout=3600.0)
+        limits = QUICK._replace(connect_timeout=3600.0, retry_max=3600.0)
         address = f"unix:{tmp_path}/s"
-        caller = await bpipe.connect(address, limits=limits, retry_max=3600.0)
+        caller = await bpipe.connect(address, limits=limits)
         waiting = asyncio.ensure_future(caller.connect())
         await until(lambda: "no such file" in caller.status().cause)
         listener = await bpipe.listen(address, limits=QUICK)

@@ -14,7 +14,8 @@ from bpipe.protocol.wire import HEADER_SIZE, VERDICT_SIZE, Answer, Kind, Opening
 from tests.support.listening import end_of, hello
 from tests.support.pipes import QUICK, read_all, run, send, taken, until
 
-IMPATIENT = QUICK._replace(connect_timeout=0.3)
+EAGER = QUICK._replace(retry_max=0.02)
+IMPATIENT = EAGER._replace(connect_timeout=0.3)
 
 
 def port(server: bpipe.Server) -> int:
@@ -23,8 +24,8 @@ def port(server: bpipe.Server) -> int:
 
 async def call(address: str, data: bytes, **options: Any) -> bytes:
     """Send this, and read what is answered."""
-    options.setdefault("limits", QUICK)
-    async with await bpipe.connect(address, retry_max=0.02, **options) as pipe:
+    options.setdefault("limits", EAGER)
+    async with await bpipe.connect(address, **options) as pipe:
         await send(pipe, data)
         return await read_all(pipe)
 
@@ -104,7 +105,7 @@ async def reconnect(pipe: bpipe.BackedPipe) -> None:
 def test_who_comes_back_is_never_refused_for_want_of_room() -> None:
     async def check() -> None:
         async with serve(digest, max_sessions=1) as server:
-            async with await bpipe.connect(server.address, limits=QUICK, retry_max=0.02) as pipe:
+            async with await bpipe.connect(server.address, limits=EAGER) as pipe:
                 for _ in range(5):
                     await pipe.write(b"a")
                     await reconnect(pipe)
@@ -191,7 +192,7 @@ def test_a_session_that_fails_is_no_error_of_the_server() -> None:
 def test_stopped_it_serves_those_who_are_there_and_nobody_else() -> None:
     async def check() -> None:
         async with serve(digest) as server:
-            async with await bpipe.connect(server.address, limits=QUICK, retry_max=0.02) as pipe:
+            async with await bpipe.connect(server.address, limits=EAGER) as pipe:
                 await until(lambda: server.pipes)
                 server.stop()
                 with pytest.raises(bpipe.NotConnected, match="takes no more callers for now"):

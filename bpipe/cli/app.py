@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,8 +17,9 @@ from bpipe.cli.given import said
 from bpipe.cli.groups import flag, grouped
 from bpipe.cli.layout import Command, FarCommand, Group, ProgramCommand, SshCommand, argument
 from bpipe.cli.many import Many
-from bpipe.cli.options import Report, Trust, Tuning, Where
+from bpipe.cli.options import Report, Trust, Where
 from bpipe.cli.ssh import ForSsh
+from bpipe.cli.tuning import Tuning
 from bpipe.errors import AddressError, SecretError, explain
 from bpipe.run.exits import FAILED, OF_BPIPE, USAGE
 from bpipe.run.limits import describe
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _GUESSED: Final = ("send", "receive")
 _NEITHER: Final = "no such command '{}': bpipe listen waits, bpipe connect calls; either may send"
+_NOT_FAR: Final = (  # options that are about what is joined here, and how TCP connects
+    *("send_only", "recv_only", "-o"),
+    *("retry_max", "bind", "max_links", "congestion"),
+)
 
 app = typer.Typer(
     name="bpipe",
@@ -121,7 +125,7 @@ def _bpipe(
 
 
 @app.command(cls=ProgramCommand, epilog=examples.CONNECT)
-@grouped(without=("keep_open", "to"))
+@grouped(without=("keep_open", "to", "max_links"))
 def connect(
     context: typer.Context,
     *,
@@ -138,14 +142,13 @@ def connect(
     from bpipe.cli.runs import Run
 
     run = Run(where.calling(address), trust, tuning, report.settings(), listens=False)
-    dial = partial(open_pipe, retry_max=tuning.retry_max)
     direction.require_apart(report.log_json)
     ends = many.ends(direction, context.obj)
-    return run.one(dial, ends) if many.from_ is None else run.forward(dial, many)
+    return run.one(open_pipe, ends) if many.from_ is None else run.forward(open_pipe, many)
 
 
 @app.command(cls=ProgramCommand, epilog=examples.LISTEN)
-@grouped(without=("connect_timeout", "retry_max", "from_", "via"))
+@grouped(without=("connect_timeout", "retry_max", "from_", "via", "links", "bind"))
 def listen(
     context: typer.Context,
     *,
@@ -168,7 +171,7 @@ def listen(
 
 
 @app.command(cls=SshCommand, epilog=examples.SSH)
-@grouped(without=("send_only", "recv_only", "retry_max", "-o"))
+@grouped(without=_NOT_FAR)
 def ssh(
     context: typer.Context,
     *,
@@ -187,11 +190,12 @@ def ssh(
     del destination, command  # the context has them, and ssh's options
     if isinstance(context.obj, ForSsh):
         return execute(context.obj.words)
-    return over_ssh(context.obj, context.find_root().obj).run(direction, tuning, report.settings())
+    there = over_ssh(context.obj, context.find_root().obj)
+    return there.run(direction, tuning, report.settings())
 
 
 @app.command("run", cls=FarCommand, epilog=examples.RUN)
-@grouped(without=("send_only", "recv_only", "retry_max", "-o"))
+@grouped(without=_NOT_FAR)
 def run_by(
     context: typer.Context, via: Via, direction: Direction, tuning: Tuning, report: Report
 ) -> int:

@@ -43,6 +43,20 @@ def complete_when(incomplete: str) -> list[str]:
     return [word for word in When if word.startswith(incomplete)]
 
 
+def complete_interface(incomplete: str) -> list[str]:
+    """The interfaces of this machine."""
+    import socket
+
+    return [name for _, name in socket.if_nameindex() if name.startswith(incomplete)]
+
+
+def complete_congestion(incomplete: str) -> list[str]:
+    """The names that the system allows."""
+    from bpipe.net.congestion import allowed
+
+    return [name for name in allowed() if name.startswith(incomplete)]
+
+
 def complete_host(incomplete: str) -> list[str]:
     """The hosts that ssh's configuration names, and those that it has met; with the user typed.
 

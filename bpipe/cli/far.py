@@ -13,7 +13,7 @@ import typer
 from bpipe.cli.complain import complain
 from bpipe.cli.direction import Direction
 from bpipe.cli.groups import CONNECTION, text
-from bpipe.cli.options import Tuning
+from bpipe.cli.tuning import Tuning
 from bpipe.errors import explain
 from bpipe.report.settings import Settings
 from bpipe.run.exits import OF_BPIPE
@@ -74,15 +74,18 @@ class There(NamedTuple):
         terms = tuning.terms(BUFFER_SIZE, Limits(give_up_after=GIVE_UP_AFTER), wanted.needs)
         collect_garbage()
         settings = settings._replace(rate=tuning.bucket())
-        opened = partial(self._open, {**terms, "rate": settings.rate})
+        links = tuning.links or 1
+        opened = partial(self._open, {**terms, "rate": settings.rate}, links)
         return run_session(opened, wanted, settings, self.host, listens=False)
 
-    def _open(self, terms: dict[str, Any], hear: Callable[[str], None]) -> Awaitable[BackedPipe]:
+    def _open(
+        self, terms: dict[str, Any], links: int, hear: Callable[[str], None]
+    ) -> Awaitable[BackedPipe]:
         """A pipe to it; ``hear`` is told what is said by what starts it."""
         from bpipe.remote.carrier import Errand, Remote, open_pipe
 
         limits, size = terms["limits"], terms["buffer_size"]
-        errand = Errand(self.command, limits.heartbeat, limits.give_up_after, size)
+        errand = Errand(self.command, limits.heartbeat, limits.give_up_after, size, links)
         remote = Remote(self.first, self.later, errand, hear, name=self.host, begun=self.begun)
         return open_pipe(remote, limits, size, terms["needs"], terms["rate"])
 

@@ -15,6 +15,7 @@ import typer
 
 PROGRAM: Final = "program"  # not an option: what follows --
 SENDS: Final = "sends"  # nor is this: what is read here goes to the peer
+LOCAL: Final = "local"  # nor this: an address that is a Unix socket's
 
 
 class Against(NamedTuple):
@@ -46,7 +47,10 @@ AGAINST: Final = (
     Against("from_", ("send_only", "recv_only"), "a connection takes both streams: no {1}"),
     Against("via", ("address",), "{} takes the place of the address: no {}"),
     Against("via", ("ipv4", "ipv6"), "{} has no address: no {}"),
+    Against("via", ("bind", "congestion"), "{} connects in its own way: no {}"),
     Against("ipv4", ("ipv6",)),
+    Against("bind", (LOCAL,), "{} is about TCP, and not {}"),
+    Against("congestion", (LOCAL,), "{} is about TCP, and not {}"),
     Against("secret", ("ask_secret",)),
     Against("insecure", ("secret", "ask_secret", "name")),
     Against("verbose", ("quiet",)),
@@ -119,6 +123,9 @@ class _Given:
         self.typed = {name for name in context.params if _source(context, name) == "COMMANDLINE"}
         if "address" in context.params and context.obj is not None:
             self.typed.add(PROGRAM)
+        address = context.params.get("address") or ""
+        if address.startswith("unix:") or "/" in address:
+            self.typed.add(LOCAL)
 
     @property
     def found(self) -> set[str]:
@@ -144,8 +151,8 @@ class _Given:
         raise typer.BadParameter(text.format(*map(self._shown, names)), ctx=self._context)
 
     def _shown(self, name: str) -> str:
-        if name == "address":
-            return str(self._context.params[name])
+        if name in ("address", LOCAL):
+            return str(self._context.params["address"])
         return "--" if name == PROGRAM else f"--{name.rstrip('_').replace('_', '-')}"
 
 

@@ -18,8 +18,6 @@ from bpipe.report.settings import Level, Settings, When
 if TYPE_CHECKING:
     from bpipe.net.address import Address
     from bpipe.net.command import Via
-    from bpipe.protocol.patience import Limits
-    from bpipe.protocol.rate import Bucket
 
 VARIABLE: Final = "BPIPE_SECRET_FILE"  # the environment's name for --secret
 DEFAULT: Final = ":27473"  # where a listener listens
@@ -136,96 +134,6 @@ class Trust(NamedTuple):
             panel=SECRET,
         ),
     ] = False
-
-
-class Tuning(NamedTuple):
-    """How long to wait for what, in seconds, and how much memory to take, in bytes."""
-
-    connect_timeout: Annotated[
-        float,
-        option(
-            values.duration,
-            "--connect-timeout",
-            "TIME",
-            "How long to try for the first connection; 0: one try. [default: 30s]",
-            panel=CONNECTION,
-        ),
-    ] = 30.0
-    give_up_after: Annotated[
-        float | None,
-        option(
-            values.duration,
-            "--give-up-after",
-            "TIME",
-            "The longest outage; 1h with many sessions, or a command. [default: 24h]",
-            panel=CONNECTION,
-        ),
-    ] = None
-    retry_max: Annotated[
-        float | None,
-        option(
-            values.pause,
-            "--retry-max",
-            "TIME",
-            "The longest pause between tries; 15s with --via. [default: 1s]",
-            panel=CONNECTION,
-        ),
-    ] = None
-    heartbeat: Annotated[
-        float,
-        option(
-            values.heartbeat,
-            "--heartbeat",
-            "TIME",
-            "A connection that is silent for three of these is given up. [default: 2s]",
-            panel=CONNECTION,
-        ),
-    ] = 2.0
-    buffer: Annotated[
-        int | None,
-        option(
-            values.buffer,
-            "--buffer",
-            "SIZE",
-            "Memory for each direction; 4M with many sessions. [default: 64M]",
-            panel=CONNECTION,
-        ),
-    ] = None
-    rate: Annotated[
-        str | None,
-        option(
-            values.rate,
-            "--rate",
-            "SIZE",
-            "At most so much a second, each way; @FILE: what that says, also when it changes.",
-            panel=CONNECTION,
-        ),
-    ] = None
-
-    def terms(self, buffer_size: int, usual: Limits, needs: int = 0) -> dict[str, Any]:
-        """The memory of a session, and its times: these, where no others are asked for.
-
-        ``needs``: what else it has to have, see ``protocol/terms.py``.
-        """
-        from bpipe.protocol.terms import SMALLEST_WINDOW  # not for help and TAB
-
-        buffer_size = self.buffer or buffer_size
-        if needs and buffer_size < SMALLEST_WINDOW:
-            raise typer.BadParameter("--output needs a --buffer of at least 1K")
-        give_up_after = usual.give_up_after if self.give_up_after is None else self.give_up_after
-        limits = usual._replace(
-            heartbeat=self.heartbeat,
-            connect_timeout=self.connect_timeout,
-            give_up_after=give_up_after,
-        )
-        return {"buffer_size": buffer_size, "limits": limits, "needs": needs}
-
-    def bucket(self) -> Bucket | None:
-        """What all sessions share that have a rate."""
-        try:
-            return None if self.rate is None else values.bucket(self.rate)
-        except ValueError as error:
-            raise typer.BadParameter(f"--rate: {error}") from None
 
 
 class Report(NamedTuple):

@@ -13,7 +13,8 @@ import typer
 from bpipe.api import BUFFER_SIZE
 from bpipe.cli.keys import choose_secret, credentials
 from bpipe.cli.many import Many
-from bpipe.cli.options import Trust, Tuning
+from bpipe.cli.options import Trust
+from bpipe.cli.tuning import Tuning
 from bpipe.net.address import Address, to_listen_at
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
@@ -42,6 +43,7 @@ class Run:
         listens: bool,
     ) -> None:
         self.place = place
+        self._links = tuning.listening() if listens else tuning.calling()
         self._trust = trust
         self._tuning = tuning
         self._settings = settings._replace(rate=tuning.bucket())
@@ -144,7 +146,7 @@ class Run:
     def _terms(self, buffer_size: int, usual: Limits, needs: int) -> dict[str, Any]:
         """Also what all sessions share."""
         terms = self._tuning.terms(buffer_size, usual, needs)
-        return {**terms, "rate": self._settings.rate}
+        return {**terms, "rate": self._settings.rate, "links": self._links}
 
 
 def collect_garbage() -> None:

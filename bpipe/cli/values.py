@@ -53,6 +53,32 @@ def sessions(text: str) -> int:
     return number
 
 
+def links(text: str) -> int:
+    """A number of links of one session; ValueError for anything else."""
+    from bpipe.protocol.wire import MOST_LINKS
+
+    number = int(text) if re.fullmatch(r"\d", text.strip(), re.ASCII) else 0
+    if not 1 <= number <= MOST_LINKS:
+        raise ValueError(f"{text!r} is not a number of connections, from 1 to {MOST_LINKS}")
+    return number
+
+
+def origin(text: str) -> str:
+    """From where connections can go out; AddressError if none can from there now."""
+    from bpipe.net.origin import parse_origin
+
+    parse_origin(text).check()
+    return text
+
+
+def congestion(text: str) -> str:
+    """A name that the system has, and allows; ValueError for another."""
+    from bpipe.net.congestion import require_congestion
+
+    require_congestion(text)
+    return text
+
+
 def when(text: str) -> When:
     """One of the words of When."""
     try:

@@ -21,6 +21,7 @@ class Limits(NamedTuple):
     connect_timeout: float = 30.0  # for the first link of a caller; 0: one try
     give_up_after: float = 86400.0  # for an outage
     linger: float = 30.0  # for a peer that may not know yet that all is done
+    retry_max: float | None = None  # of a caller between two tries; None: 1, or 15 for a command
 
 
 class Patience:

@@ -20,7 +20,7 @@ from bpipe.errors import LinkLost, NotConnected, SessionLost, explain
 from bpipe.net.carrier import Fate
 from bpipe.net.command import Command
 from bpipe.net.connectors import Connection
-from bpipe.net.dialer import Dialer
+from bpipe.net.dialing import dial_by
 from bpipe.net.launch import Launched
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.caller import FORGOTTEN
@@ -295,4 +295,4 @@ async def open_pipe(
         remote.bring(bundle.COMPARING)
     needs |= RECORDS
     session = Session(buffer_size, limits, needs=needs, bucket=rate, links=remote.links)
-    return BackedPipe(session, Dialer(session, remote, remote.manners.backoff()))
+    return BackedPipe(session, dial_by(session, [remote] * remote.links))

@@ -73,5 +73,6 @@ def successor(pipe: BackedPipe) -> BackedPipe:
     session, source = engine.session, engine.source
     assert isinstance(source, AcceptedLinks)
     size, limits, needs = session.reader.capacity, session.patience.limits, session.terms.needs
-    heir = Session(size, limits, session.secret, needs, session.rate.own)
+    rate, links = session.rate.own, session.terms.links
+    heir = Session(size, limits, session.secret, needs, rate, links)
     return BackedPipe(heir, source.another(heir), engine.clock)

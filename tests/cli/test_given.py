@@ -16,7 +16,13 @@ from bpipe.run.exits import OF_BPIPE, USAGE
 COMMANDS: Final = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 NOT_OPTIONS: Final = {"BPIPE_PEER", "BPIPE_SESSION", "BPIPE_CARRIER"}
 WORDS: Final = {"ssh": ["far", "true"], "keygen": ["file"]}  # what has to be there
-VALUES: Final = {"heartbeat": "3s", "status": "never", "rate": "2K"}
+VALUES: Final = {
+    "heartbeat": "3s",
+    "status": "never",
+    "rate": "2K",
+    "bind": "lo",
+    "congestion": "reno",
+}
 COMPANY: Final = {  # without which some are about nothing
     ("connect", "max_sessions"): ["--from", ":1"],
     ("listen", "max_sessions"): ["-k", "--to", "far:1"],
@@ -179,6 +185,26 @@ def test_a_variable_is_passed_over_where_nobody_asks_for_what_it_is_about(
     context = called(command, *words)
     settle(context)
     assert bool(context.params[variable]) == counts
+
+
+@pytest.mark.parametrize("address", ["unix:s", "./s", "unix:@s"])
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("connect", "bind"), ("connect", "congestion"), ("listen", "congestion")],
+)
+def test_what_is_about_tcp_is_not_for_a_unix_socket(
+    monkeypatch: pytest.MonkeyPatch, command: str, option: str, address: str
+) -> None:
+    context = called(command, *OPTIONS[command, option].words, address)
+    assert refused(context) == f"--{option} is about TCP, and not {address}"
+    for name, value in variables(command, option):
+        monkeypatch.setenv(name, value)
+    context = called(command, address)
+    settle(context)
+    assert not context.params[option]
+    context = called(command, "far:1")
+    settle(context)
+    assert context.params[option]
 
 
 def test_a_flag_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:

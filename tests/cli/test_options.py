@@ -6,12 +6,10 @@ import os
 import socket
 
 import pytest
-import typer
 
-from bpipe.cli.options import Report, Tuning, Where
+from bpipe.cli.options import Report, Where
 from bpipe.errors import AddressError
 from bpipe.net.address import Address
-from bpipe.protocol.patience import Limits
 from bpipe.report.settings import Level, Settings, When
 
 
@@ -57,17 +55,6 @@ def test_where_a_socket_that_was_passed_listens(monkeypatch: pytest.MonkeyPatch)
 def test_no_address(where: Where, address: str) -> None:
     with pytest.raises(AddressError):
         where.parse(address)
-
-
-def test_limits() -> None:
-    usual = Limits(give_up_after=9.0)
-    assert Tuning().terms(5, usual) == {"buffer_size": 5, "limits": usual, "needs": 0}
-    tuning = Tuning(connect_timeout=1.0, give_up_after=0.0, heartbeat=3.0, buffer=7)
-    limits = Limits(3.0, 1.0, 0.0)
-    assert tuning.terms(5, usual) == {"buffer_size": 7, "limits": limits, "needs": 0}
-    assert Tuning().terms(1 << 10, usual, 3)["needs"] == 3
-    with pytest.raises(typer.BadParameter, match="--output needs a --buffer of at least 1K"):
-        tuning.terms(1 << 10, usual, 3)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bpipe.cli.many import Many
-from bpipe.cli.options import Trust, Tuning
+from bpipe.cli.options import Trust
 from bpipe.cli.runs import Run
+from bpipe.cli.tuning import Tuning
 from bpipe.ends.streams import Directions
 from bpipe.net.address import parse
 from bpipe.report.settings import Settings

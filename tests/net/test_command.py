@@ -52,7 +52,7 @@ class Both:
         """Make what calls; one command after the other, the last again and again."""
         more = {"manners": BRISK, "grace": SHORT, **more}
         self.command = InTurn(list(commands), self.told.append, **more)
-        self.caller = await bpipe.connect(self.command, limits=limits, retry_max=0.05)
+        self.caller = await bpipe.connect(self.command, limits=limits._replace(retry_max=0.05))
 
     async def connect(self) -> None:
         await asyncio.gather(self.caller.connect(), self.listener.connect())

@@ -36,7 +36,7 @@ def until(
 
 
 def test_the_limits_are_those_of_the_manual() -> None:
-    assert Limits() == (2, 30, 24 * 3600, 30)
+    assert Limits() == Limits(2, 30, 24 * 3600, 30, None)
 
 
 def test_a_caller_waits_for_its_first_link_as_long_as_the_connect_timeout() -> None:

@@ -46,7 +46,8 @@ async def open_through_proxy(
     host, _, port = listener.status().peer.rpartition(":")
     proxy = FaultProxy((host, int(port)), cuts)
     address = "{}:{}".format(*proxy.start())
-    caller = await bpipe.connect(address, limits=limits, retry_max=0.02, buffer_size=1000)
+    limits = limits._replace(retry_max=0.02)
+    caller = await bpipe.connect(address, limits=limits, buffer_size=1000)
     return caller, listener, proxy
 
 

@@ -1,0 +1,68 @@
+"""What obtains the links of a session that calls, one or several, and which way each takes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bpipe.errors import AddressError
+from bpipe.net.address import Address
+from bpipe.net.command import Command
+from bpipe.net.dialer import Dialer
+from bpipe.net.dialers import Dialers
+from bpipe.net.dialing import check, connectors, dial_by
+from bpipe.net.ways import Links
+from bpipe.protocol.session import Session
+
+HERE = Address("127.0.0.1", 1)
+
+
+@pytest.mark.parametrize(
+    ("links", "ways"),
+    [
+        (Links(), [""]),
+        (Links(3), ["", "", ""]),
+        (Links(bind=("lo", "127.0.0.9")), ["lo", "127.0.0.9"]),
+        (Links(5, ("lo", "127.0.0.9")), ["lo", "127.0.0.9", "lo", "127.0.0.9", "lo"]),
+        (Links(2, ("lo",), "reno"), ["lo", "lo"]),
+    ],
+)
+def test_links_take_their_ways_in_turn(links: Links, ways: list[str]) -> None:
+    found = connectors(HERE, links)
+    assert [each.via for each in found] == ways
+    assert len({id(each) for each in found}) == len(ways)  # each remembers what was good
+
+
+def test_a_command_makes_all_of_them() -> None:
+    command = Command(["true"])
+    assert connectors(command, Links(3)) == [command] * 3
+    for links in (Links(bind=("lo",)), Links(congestion="reno")):
+        with pytest.raises(ValueError, match="how true connects is its own affair"):
+            connectors(command, links)
+
+
+def test_what_cannot_be_is_told() -> None:
+    with pytest.raises(ValueError, match="1 to 8 links"):
+        connectors(HERE, Links(9))
+    with pytest.raises(ValueError, match="'none' is not known"):
+        connectors(HERE, Links(congestion="none"))
+    with pytest.raises(AddressError, match="'a b' is neither"):
+        connectors(HERE, Links(bind=("a b",)))
+
+
+def test_each_way_is_checked() -> None:
+    asyncio.run(check(connectors(HERE, Links(4, ("lo", "127.0.0.9"))), 1))
+    with pytest.raises(AddressError, match=r"192\.0\.2\.77 is not an address of this machine"):
+        asyncio.run(check(connectors(HERE, Links(bind=("lo", "192.0.2.77"))), 1))
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1, Dialer), (2, Dialers)])
+def test_one_link_is_dialled_as_ever(count: int, kind: type[object]) -> None:
+    async def check() -> None:
+        calls = connectors(HERE, Links(count))
+        dialling = dial_by(Session(1 << 10, links=count), calls, 0.5)
+        assert type(dialling) is kind
+        await dialling.close()
+
+    asyncio.run(check())
