@@ -78,4 +78,9 @@ def _connections(status: Status) -> int:
 def _worth_telling(now: Status, last: Status) -> bool:
     """Whether a failed attempt is news: the cause is, or it is the 2nd, 4th, 8th... attempt."""
     doubled = now.attempts.bit_length() > last.attempts.bit_length() and now.attempts > 1
-    return now.cause != "" and (now.cause != last.cause or doubled)
+    return now.cause != "" and (doubled or _causes(now) != _causes(last))
+
+
+def _causes(status: Status) -> list[str]:
+    """Why there is no connection; of several links, which fail in turn, each has its own."""
+    return [each.cause for each in status.slots] or [status.cause]

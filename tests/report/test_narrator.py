@@ -18,6 +18,9 @@ DOWN = replace(UP, state=State.RECONNECTING, cause="reset", away=0.0)
 AGAIN = replace(UP, links=2, cause="reset", away=4.2)
 NOBODY = replace(BEFORE, cause="nobody", attempts=1)
 ALL_DOWN = replace(over((-1, -1)), state=State.RECONNECTING, cause="reset", away=0.0)
+FAR = tuple(
+    each._replace(cause=why) for each, why in zip(ALL_DOWN.slots, ("too far", "late"), strict=True)
+)
 LEFT = replace(BEFORE, cause="closed")  # as a listener has it whose caller was never heard
 
 
@@ -70,6 +73,20 @@ LEFT = replace(BEFORE, cause="closed")  # as a listener has it whose caller was 
             [over((1, 1)), ALL_DOWN, replace(over((2, -1)), beside=1, away=4.2, replayed=99)],
             "connected to far.example:7000|connection lost: reset; reconnecting"
             "|connected again to far.example:7000 after 4.2s",
+        ),
+        (  # which take turns
+            [
+                over((1, 1)),
+                ALL_DOWN,
+                *(
+                    replace(ALL_DOWN, slots=FAR, cause=each.cause, attempts=number)
+                    for number in range(1, 6)
+                    for each in FAR
+                ),
+            ],
+            "connected to far.example:7000|connection lost: reset; reconnecting"
+            "|(attempt 1: too far; again in 0ms)|(attempt 2: too far; again in 0ms)"
+            "|(attempt 4: too far; again in 0ms)",
         ),
         (
             [UP, LEFT, UP],
