@@ -40,7 +40,7 @@ def classes() -> dict[str, Any]:
 
 def fields_of(event: Any) -> set[str]:
     """Those that are logged."""
-    fields = set(event._fields) - {"advice"}  # which is only for people
+    fields = set(event._fields) - {"advice", "where"}  # which are only for people
     if "totals" in fields:
         fields = fields - {"totals"} | set(Totals._fields)
     return {field.rstrip("_") for field in fields}

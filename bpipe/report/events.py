@@ -14,6 +14,7 @@ from bpipe.report.format import format_duration, format_size
 from bpipe.report.totals import Totals, count
 from bpipe.status import State
 
+_FOR_PEOPLE: Final = ("advice", "where")
 _OF_SEVERAL: Final = ("slot", "slots", "up", "used")  # links: not there where there is only one
 
 
@@ -39,14 +40,13 @@ def to_json(event: Event, run: str, now: float) -> str:
     if isinstance(event, OfSession):
         fields["session"], event = event.session, event.event
     fields |= {"event": name(type(event)), **event._asdict()}
-    fields.pop("advice", None)
     if isinstance(totals := fields.pop("totals", None), Totals):
         fields.update(totals._asdict())
     return json.dumps(
         {
             key.rstrip("_"): round(value, 3) if isinstance(value, float) else value
             for key, value in fields.items()
-            if value is not None or key not in _OF_SEVERAL
+            if key not in _FOR_PEOPLE and (value is not None or key not in _OF_SEVERAL)
         }
     )
 

@@ -61,18 +61,20 @@ class Links(NamedTuple):
 
     up: int
     slots: int
-    via: str | None = None  # of one that is down
+    peer: str | None = None  # of one that is down: who was there last
+    via: str | None = None
     reason: str | None = None
     code: str | None = None
+    where: str = ""  # for people: which it is, if that tells them anything
 
     def words(self) -> str:
         down = self.slots - self.up
         if not down:
-            return f"all {self.slots} links are up"
+            return f"{'both' if self.slots == 2 else f'all {self.slots}'} links are up"
         are = f"{down} of {self.slots} links are" if down > 1 else f"one of {self.slots} links is"
         others = f"{self.up} go on" if self.up > 1 else "one goes on"
         why = f": {self.reason}" if self.reason else ""
-        return f"{are} down{_way(self.via) * (down == 1)}{why}; {others}"
+        return f"{are} down{self.where * (down == 1)}{why}; {others}"
 
 
 class LinksUnsteady(NamedTuple):
@@ -108,6 +110,7 @@ class LinkNarrator:
         self._status = status
         self._level = level
         self._last: Sequence[SlotStatus] = ()
+        self._peers: dict[int, str] = {}  # by slots, the last ones
         self._losses = Flood(MOST)
         self._mute: set[int] = set()  # slots whose loss was not told
         self._timer: asyncio.TimerHandle | None = None  # while some are down
@@ -122,19 +125,18 @@ class LinkNarrator:
         self._last = now.slots
         for slot, (old, new) in enumerate(zip(before, now.slots)):  # noqa: B905 - it may begin anew
             if old.up and (not new.up or new.links > old.links):
-                self._lost(slot, old.peer, now)
+                self._lost(slot, now)
             if new.up and (not old.up or new.links > old.links):
                 self._found(slot, now)
         self._consider(now)
 
     # --- each of them ---
 
-    def _lost(self, slot: int, peer: str, now: Status) -> None:
-        lost, unsteady, slots = now.slots[slot], self._losses.untold, len(now.slots)
+    def _lost(self, slot: int, now: Status) -> None:
+        lost, unsteady, counts = now.slots[slot], self._losses.untold, (_up(now), len(now.slots))
         if self._losses.count(clock()):
-            why = lost.cause, lost.cause_code
-            down = LinkDown(slot, peer, lost.via or None, *why, _up(now), slots)
-            self._teller.tell(down, Level.VERBOSE)
+            way, why = (self._peers[slot], lost.via or None), (lost.cause, lost.cause_code)
+            self._teller.tell(LinkDown(slot, *way, *why, *counts), Level.VERBOSE)
             return
         self._mute.add(slot)
         if not unsteady:
@@ -142,6 +144,7 @@ class LinkNarrator:
             asyncio.get_running_loop().call_later(due_in, self._sum_up)
 
     def _found(self, slot: int, now: Status) -> None:
+        self._peers[slot] = now.slots[slot].peer
         if slot not in self._mute:
             found = now.slots[slot]
             up = LinkUp(slot, found.peer, found.via or None, _up(now), len(now.slots))
@@ -173,10 +176,16 @@ class LinkNarrator:
         up, slots = _up(now), len(now.slots)
         if now.state is State.CONNECTED and 0 < up < slots and up < (self._told or slots):
             self._told, self._due = up, clock() + EVERY
-            down = [each for each in now.slots if not each.up]
-            told = min(down, key=lambda each: not each.cause)
-            why = [each or None for each in (told.via, told.cause, told.cause_code)]
-            self._teller.tell(Links(up, slots, *why), self._level)
+            down = [slot for slot, each in enumerate(now.slots) if not each.up]
+            slot = min(down, key=lambda slot: not now.slots[slot].cause)
+            told, peer = now.slots[slot], self._peers.get(slot)
+            way, why = (peer, told.via or None), (told.cause or None, told.cause_code or None)
+            self._teller.tell(Links(up, slots, *way, *why, self._where(told, peer)), self._level)
+
+    def _where(self, link: SlotStatus, peer: str | None) -> str:
+        """The way of this one, or who was at its other side, if those of others are elsewhere."""
+        hosts = {each.rpartition(":")[0] for each in self._peers.values()}
+        return _way(link.via) or (f", to {peer}" if peer and len(hosts) > 1 else "")
 
 
 class Limited:

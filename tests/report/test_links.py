@@ -105,7 +105,7 @@ def test_that_some_are_down_is_told_once_if_it_lasts_and_when_all_are_up(level: 
         assert told.normal == []
         told.see(ONE_DOWN)
         bracket = "{}" if level is Level.NORMAL else "({})"
-        down = bracket.format("one of 3 links is down: cut 1; 2 go on")
+        down = bracket.format("one of 3 links is down, to far1:7000: cut 1; 2 go on")
         up = bracket.format("all 3 links are up")
         await until(lambda: down in told.lines)
         told.see(ONE_DOWN, ONE_DOWN)
@@ -114,6 +114,29 @@ def test_that_some_are_down_is_told_once_if_it_lasts_and_when_all_are_up(level: 
         assert [line for line in told.lines if line in (down, up)] == [down, up]
 
     run(check)
+
+
+def test_which_link_is_down_is_told_if_its_way_is_known_or_its_peer_is_another() -> None:
+    def seen(peers: tuple[str, str], via: str = "") -> str:
+        async def check() -> None:
+            told = Told()
+            for status in (over((1, 1)), over((1, -1))):
+                slots = [
+                    each._replace(peer=peer if each.up else "", via=via)
+                    for each, peer in zip(status.slots, peers, strict=True)
+                ]
+                told.see(replace(status, slots=tuple(slots)))
+            await until(lambda: told.normal)
+            lines.extend(told.normal)
+
+        lines: list[str] = []
+        run(check)
+        return lines[0]
+
+    assert seen(("far:7", "far:7")) == "one of 2 links is down: cut 1; one goes on"
+    assert ", to near1:9: cut 1" in seen(("near0:8", "near1:9"))
+    assert ", to " not in seen(("near:8", "near:9"))
+    assert "down, from wlan0: cut 1" in seen(("near0:8", "near1:9"), "wlan0")
 
 
 def test_a_link_that_never_comes_up_is_down_too() -> None:
@@ -154,7 +177,7 @@ def test_it_is_told_again_only_if_fewer_are_up_and_not_too_often(
         told.see(ONE_DOWN)
         await asyncio.sleep(6 * MOMENT)
         assert told.normal == [
-            "one of 3 links is down: cut 1; 2 go on",
+            "one of 3 links is down, to far1:7000: cut 1; 2 go on",
             "2 of 3 links are down: cut 0; one goes on",
         ]
 
@@ -200,13 +223,14 @@ def test_a_session_that_begins_anew_has_no_links_that_were_lost() -> None:
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (Links(3, 4, None, "reset", "reset"), "one of 4 links is down: reset; 3 go on"),
+        (Links(3, 4, None, None, "reset", "reset"), "one of 4 links is down: reset; 3 go on"),
         (
-            Links(1, 2, "wlan0", "no way", "x"),
+            Links(1, 2, "far:7", "wlan0", "no way", "x", ", from wlan0"),
             "one of 2 links is down, from wlan0: no way; one goes on",
         ),
-        (Links(1, 4, "wlan0", "reset", "reset"), "3 of 4 links are down: reset; one goes on"),
+        (Links(1, 4, None, None, "reset", "reset"), "3 of 4 links are down: reset; one goes on"),
         (Links(4, 4), "all 4 links are up"),
+        (Links(2, 2), "both links are up"),
         (LinksLimited(1, 4), "the far side allows 1 link, not 4 (--max-links)"),
     ],
 )
