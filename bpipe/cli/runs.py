@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bpipe.ends.local import Ends
     from bpipe.ends.part import Target
     from bpipe.net.command import Command, Via
+    from bpipe.run.service import Plan
 
 
 class Run:
@@ -109,7 +110,7 @@ class Run:
 
         drain, wanted = many.drain or 0.0, self._known(wanted)
         plan = Plan(opened, str(where), most, drain, target=wanted.target, tells=wanted.tells)
-        return run_service(plan, self._inviting(wanted))
+        return run_service(self._with_links(plan), self._inviting(wanted))
 
     def forward(self, dial: Callable[..., Awaitable[BackedPipe]], many: Many) -> int:
         """Carry each connection that is made at an address of this machine to there."""
@@ -129,7 +130,10 @@ class Run:
             return Forwarder(local, dialled, carry, many.most, anywhere=self._trust.insecure)
 
         plan = Plan(opened, str(local), many.most, many.drain or 0.0, str(self.place))
-        return run_service(plan, self._told)
+        return run_service(self._with_links(plan), self._told)
+
+    def _with_links(self, plan: Plan) -> Plan:
+        return plan._replace(links=self._links.total())
 
     def _trusted(self) -> dict[str, Any]:
         """Who gets in; asks for the secret, if that is wanted."""

@@ -40,16 +40,21 @@ def require_descriptors() -> None:
             os.close(descriptor)
 
 
-def allow_sessions(count: int) -> None:
-    """Have the system allow the descriptors of so many; OSError if it does not."""
+def allow_sessions(count: int, links: int = 1) -> None:
+    """Have the system allow the descriptors of so many; OSError if it does not.
+
+    Each may have so many links: if there are not enough for all, some have to do with fewer.
+    """
     import resource
 
-    wanted = _OF_A_SERVICE + count * _OF_A_SESSION
+    needed = _OF_A_SERVICE + count * _OF_A_SESSION
+    wanted = needed + count * (links - 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY not in (soft, hard) and hard < wanted:
-        raise OSError(f"--max-sessions {count} needs {wanted} descriptors, not {hard} (ulimit -n)")
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise OSError(f"--max-sessions {count} needs {needed} descriptors, not {hard} (ulimit -n)")
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def shortage(error: BaseException) -> str | None:

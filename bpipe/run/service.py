@@ -64,6 +64,7 @@ class Plan(NamedTuple):
     peer: str | None = None  # the address to which it connects; None: its callers are the peers
     target: Callable[[], Targets] = contextlib.nullcontext
     tells: Callable[..., bool | None] = lambda *, exposed: True  # see ``Wanted``
+    links: int = 1  # of each session, at most
 
 
 def run_service(plan: Plan, settings: Settings) -> int:
@@ -71,7 +72,7 @@ def run_service(plan: Plan, settings: Settings) -> int:
     try:
         for descriptor in take_streams()[:2]:
             os.close(descriptor)
-        allow_sessions(plan.most)
+        allow_sessions(plan.most, plan.links)
         service = Service(plan, ServiceWatch(settings), settings.rate)
     except LACKING as error:
         return cannot_begin(error)

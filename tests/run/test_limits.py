@@ -88,3 +88,26 @@ except OSError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], timeout=20)
     assert done.returncode == 42
+
+
+@pytest.mark.parametrize(
+    ("hard", "links", "said"),
+    [(1000, 1, "178 1000"), (1000, 8, "248 1000"), (200, 8, "200 200"), (177, 1, "refused")],
+)
+def test_sessions_with_several_links_may_have_to_do_with_fewer(
+    hard: int, links: int, said: str
+) -> None:
+    program = f"""
+import resource
+from bpipe.run.limits import allow_sessions
+resource.setrlimit(resource.RLIMIT_NOFILE, (50, {hard}))
+try:
+    allow_sessions(10, {links})
+    print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+except OSError as error:
+    print("refused" if "needs 178 descriptors, not 177" in str(error) else error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
+    )
+    assert done.stdout.strip() == said
