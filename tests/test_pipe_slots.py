@@ -69,3 +69,23 @@ def test_a_lost_link_of_several_is_no_outage() -> None:
             await until(lambda: len(engine.links) == 2)
 
     run(check)
+
+
+def test_a_session_begins_although_its_first_way_is_dead() -> None:
+    async def check() -> None:
+        dead = [Cut(Fault.SILENCE, upward=True, offset=0)] * 99
+        async with several([dead, ()]) as at:
+            assert at.caller.engine.source.ways == ["way 1", "way 0"]
+            await exchange(at)
+
+    run(check)
+
+
+def test_a_way_for_which_the_peer_has_no_slot_is_there_when_another_fails() -> None:
+    async def check() -> None:
+        once = [Cut(Fault.EOF, upward=True, offset=500_000)] + [Cut(Fault.SILENCE, True, 0)] * 99
+        async with several([once, ()], most=1) as at:
+            await exchange(at)
+            assert at.caller.engine.source.ways == ["way 1", "way 0"]
+
+    run(check)

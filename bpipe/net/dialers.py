@@ -1,8 +1,8 @@
 """The links of a session that calls and may have several at once: a dialer for each slot.
 
-Each has a connector of its own, so they may go different ways. The first one opens the session;
-the others are asked once there are slots for them. They share one caller, which counts the
-greetings over all slots.
+Each has a connector of its own, so they may go different ways (``alternatives.py``). The first one
+opens the session; the others are asked once there are slots for them. They share one caller, which
+counts the greetings over all slots.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from bpipe.net.alternatives import Alternatives, Ways
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.connectors import Connector
 from bpipe.net.dialer import Dialer
@@ -38,11 +39,23 @@ class Dialers:
     ) -> None:
         caller = Caller(session)
         self.name = connectors[0].name
-        self.ways = [each.via for each in connectors]
+        self._ways = Ways(session, connectors)
         self._dialers = [
-            Dialer(session, each, each.manners.backoff(retry_max), clock, caller, slot)
+            Dialer(
+                session,
+                Alternatives(self._ways, slot),
+                each.manners.backoff(retry_max),
+                clock,
+                caller,
+                slot,
+            )
             for slot, each in enumerate(connectors)
         ]
+
+    @property
+    def ways(self) -> list[str]:
+        """From where each slot goes out, for people."""
+        return self._ways.names
 
     @property
     def asks(self) -> bool:

@@ -33,7 +33,7 @@ class SimulatedConnector:
     """Connects over the simulated network: a ``Connector``."""
 
     name = "simulated"
-    via = ""
+    via: str = ""
 
     def __init__(self, network: Network, manners: Manners = TCP) -> None:
         self.manners = manners

@@ -106,6 +106,8 @@ class Several(Scenario):
     def _dial(self, session: Session, backoff: Backoff) -> LinkSource:
         networks = [self.networks[slot % len(self.networks)] for slot in range(self.links[0])]
         connectors = [SimulatedConnector(each, SeededManners.of(self.fork())) for each in networks]
+        for each, network in zip(connectors, networks, strict=True):
+            each.via = f"path {self.networks.index(network)}"
         return Dialers(session, connectors, backoff.cap, self.world.clock)
 
     # --- running ---

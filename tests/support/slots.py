@@ -11,7 +11,7 @@ import bpipe
 from bpipe.demo.faults import Cut, FaultProxy
 from bpipe.net.address import parse
 from bpipe.net.bind import bind
-from bpipe.net.connectors import connector
+from bpipe.net.connectors import Tcp
 from bpipe.net.dialers import Dialers
 from bpipe.net.listener import Listener
 from bpipe.protocol.session import Session
@@ -42,7 +42,9 @@ async def several(
     answerer = bpipe.BackedPipe(answering, listener.source(answering))
     host, _, port = listener.name.rpartition(":")
     proxies = [FaultProxy((host, int(port)), each) for each in cuts]
-    calls = [connector(parse("{}:{}".format(*proxy.start()))) for proxy in proxies]
+    calls = [Tcp(parse("{}:{}".format(*proxy.start()))) for proxy in proxies]
+    for slot, each in enumerate(calls):
+        each.via = f"way {slot}"
     calling = Session(BUFFER, limits, secret, links=len(calls))
     caller = bpipe.BackedPipe(calling, Dialers(calling, calls, 0.05))
     try:
