@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from bpipe.errors import (
     AddressError,
     NotConnected,
 )
+from bpipe.net.congestion import allowed
 from bpipe.protocol.rate import Bucket
 from tests.support.pipes import (
     DATA,
@@ -164,5 +166,24 @@ def test_a_server_allows_eight() -> None:
                 await until(lambda: len(caller.engine.links) == 8)
                 await send(caller, DATA)
                 assert await read_all(caller) == DATA
+
+    run(check)
+
+
+def test_congestion_is_dealt_with_at_either_end_as_that_wants() -> None:
+    def congestion(pipe: bpipe.BackedPipe) -> list[str]:
+        found = [
+            each.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+            for each in pipe.engine.links.values()
+        ]
+        return [each.rstrip(b"\0").decode() for each in found]
+
+    async def check() -> None:
+        here, there = bpipe.Links(2, congestion="reno"), bpipe.Links(congestion=allowed()[0])
+        listener = await bpipe.listen("127.0.0.1:0", limits=QUICK, links=here)
+        caller = await bpipe.connect(listener.status().peer, limits=QUICK, links=there)
+        await asyncio.gather(listener.connect(), caller.connect())
+        assert (congestion(listener), congestion(caller)) == (["reno"], [allowed()[0]])
+        await asyncio.gather(listener.close(), caller.close())
 
     run(check)

@@ -82,6 +82,29 @@ def test_no_faster_than_the_rate_each_way_and_over_the_next_link(
     assert finish(caller, listener) == [0, 0]
 
 
+def test_it_holds_over_all_links_together(start: Start) -> None:
+    """Those that are lost on the way take nothing of it with them."""
+    gauge = Gauge()
+
+    def tamper(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
+        gauge.note("up" if upward else "down", len(data))
+        return data
+
+    listener = start.bpipe("listen", "127.0.0.1:0", stdout=PIPE)
+    cuts = [Cut(Fault.RESET, True, MIB // 8)] * 2
+    proxy = start.proxy(listener.address, cuts, tamper=tamper)
+    options = "--rate", "1M", "--links", "4", "-v"
+    caller = start.bpipe("connect", proxy.address, *options, stdin=PIPE)
+    consumer = listener.drain()
+    caller.wait_line("link 3 is up")
+    caller.feed(2 * AMOUNT)
+    assert consumer.wait_end() == 2 * AMOUNT
+    assert finish(caller, listener) == [0, 0]
+    assert len(proxy.faults.made) == len(cuts)
+    gauge.check("up")
+    assert gauge.average("up") >= 0.8 * RATE
+
+
 def test_the_second_implementation_is_told_and_tells(start: Start) -> None:
     gauge = Gauge()
     command = sys.executable, "-m", "tests.peer", "listen", "127.0.0.1:0"
