@@ -64,6 +64,19 @@ def project(world: World) -> None:
     world.far.run("sh", "-c", f"{make} git update-ref $(git symbolic-ref HEAD) $({commit})")
 
 
+def two_ways(world: World) -> None:
+    """Two more wires between the machines; whoever says nothing takes the first one."""
+    for number, name in enumerate(("wlan0", "usb0"), 1):
+        net = f"10.78.{number}"
+        ends = f"name {name} type veth peer name far-{name} netns {world.far.pid}"
+        route = f"ip route add 10.77.0.0/24 via {net}.2 dev {name} metric {100 * number}"
+        here = f"ip addr add {net}.1/24 dev {name} && ip link set {name} up && {route}"
+        far = f"ip addr add {net}.2/24 dev far-{name} && ip link set far-{name} up"
+        world.here.within(f"ip link del {name} 2> /dev/null; ip link add {ends}")
+        world.far.within(far)
+        world.here.within(here)
+
+
 # --- what is there in the end ---
 
 
@@ -186,6 +199,14 @@ def answered(world: World, said: list[str]) -> None:
     answers("question", "why\n")(world, said)
 
 
+def by_both(world: World, said: list[str]) -> None:
+    """Nothing has taken the way that the routes say."""
+    goes()(world, said)
+    lines = world.here.run("cat", "/proc/net/dev").splitlines()
+    sent = {line.split()[0]: int(line.split()[9]) for line in lines[2:]}
+    assert sent["wlan0:"] + sent["usb0:"] > len(content(world.here, "/src/file"))
+
+
 def limited(world: World, said: list[str]) -> None:
     goes()(world, said)
     assert content(world.here, "/home/me/file") == content(world.far, "/src/file")
@@ -256,6 +277,8 @@ CASES: Final = {
     "An image every night, by cron": Case(
         disk_is("far", "/home/me/disk.img", "/dev/sdb"), disks, root=True
     ),
+    "A long line": Case(goes()),
+    "Two ways to the net": Case(by_both, two_ways),
     "A limit of the rate": Case(limited),
     "A percentage": Case(goes()),
     "A log for programs": Case(logged),

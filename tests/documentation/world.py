@@ -145,6 +145,11 @@ class Machine:
             assert terminal.wait() == 0
         return terminal
 
+    def within(self, script: str) -> None:
+        """Do this to its network."""
+        enter = ["nsenter", "-t", str(self.pid), "-n", "sh", "-c", script]
+        subprocess.run(enter, check=True, timeout=PATIENCE)
+
     def disk(self, name: str, size: int, data: bytes = b"") -> Path:
         """A block device for a while, with this in the beginning."""
         image = Path(tempfile.mkdtemp(dir=self._folder)) / name
@@ -237,9 +242,7 @@ class World:
         wire = f"ip link add wire type veth peer name wire netns {self.here.pid}"
         for machine, first in ((self.far, f"{wire} && "), (self.here, "")):
             address = f"ip addr add {ADDRESSES[machine.name]}/24 dev wire"
-            script = f"{first}{address} && ip link set wire up"
-            enter = ["nsenter", "-t", str(machine.pid), "-n", "sh", "-c", script]
-            subprocess.run(enter, check=True, timeout=PATIENCE)
+            machine.within(f"{first}{address} && ip link set wire up")
 
     def renew(self) -> None:
         """As nobody had done anything so far."""
