@@ -14,7 +14,7 @@ from bpipe.report.events import Connected, Event, Lost, PeerFinished, Resumed, T
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.totals import Done
 from tests.support.pairs import both, until
-from tests.support.slots import several
+from tests.support.slots import CALM, several
 from tests.support.statuses import AWAY, CALLING, EMPTY, SENDING
 from tests.support.watches import heard, live
 
@@ -215,7 +215,7 @@ def test_that_some_links_are_down_hears_who_watches_it(
     monkeypatch: pytest.MonkeyPatch, streams: Streams, lines: int
 ) -> None:
     async def check(watch: CommandWatch) -> None:
-        async with several([(), ()]) as at:
+        async with several([(), ()], limits=CALM) as at:
             watch.begin(at.caller.engine, listens=False)
             await until(lambda: at.caller.status().up == 2)
             monkeypatch.setattr("bpipe.report.links.AFTER", 0.03)

@@ -18,7 +18,7 @@ from bpipe.report.settings import Level, Settings
 from bpipe.status import State, Status
 from tests.support.outputs import Recorder
 from tests.support.pairs import run, until
-from tests.support.slots import several
+from tests.support.slots import CALM, several
 from tests.support.statuses import BEFORE, over
 from tests.support.watches import said
 
@@ -245,7 +245,7 @@ def test_a_way_that_is_dark_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(module, "AFTER", 60.0)
 
     async def check(watch: PipeWatch) -> None:
-        async with several([(), ()]) as at:
+        async with several([(), ()], limits=CALM) as at:
             watch.open("there", listens=False)
             watch.begin(at.caller.engine, listens=False)
             await until(lambda: at.caller.status().up == 2)

@@ -14,7 +14,7 @@ from bpipe.report.events import Event, OfSession
 from bpipe.report.session import Ending, SessionStory, SessionTeller
 from bpipe.report.settings import Level
 from tests.support.pairs import both, pair, run, until
-from tests.support.slots import several
+from tests.support.slots import CALM, several
 
 
 class Heard:
@@ -150,12 +150,11 @@ def test_every_frame_has_the_number_of_its_session() -> None:
 
 
 def test_of_several_links_people_hear_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bpipe.report.links.AFTER", 0.03)
-
     async def check() -> None:
-        async with several([(), ()]) as at:
+        async with several([(), ()], limits=CALM) as at:
             told = Told(at.listener)
             await until(lambda: told.heard.kinds.count("LinkUp") == 2)
+            monkeypatch.setattr("bpipe.report.links.AFTER", 0.03)
             at.proxies[1].freeze()
             await until(lambda: "Links" in told.heard.kinds)
             told.story.conclude(None, at.listener.status(), 0, interrupted=False)
