@@ -5,8 +5,10 @@ What was given back goes first, then what is new, and then what others owe for t
 
 from __future__ import annotations
 
+import math
+
 from bpipe.protocol.history import History
-from bpipe.protocol.owed import Debt, Owed
+from bpipe.protocol.owed import PRESSED_AFTER, REPEAT_AFTER, Debt, Owed
 from bpipe.protocol.writer import BackedWriter, Piece
 
 
@@ -15,7 +17,7 @@ class Outflow:
 
     def __init__(self, writer: BackedWriter, owed: Owed, debt: Debt, history: History) -> None:
         self.due = 0  # bytes that the next frame may carry
-        self.look_at: float | None = None  # when there may be more, if nothing else happens
+        self.look_at = math.inf  # when there may be more, if nothing else happens
         self._writer = writer
         self._owed = owed
         self._debt = debt
@@ -37,19 +39,21 @@ class Outflow:
     def choose(self, now: float) -> None:
         """Look for what goes out next."""
         owed, debt, writer = self._owed, self._debt, self._writer
-        self._now, self.due, self.look_at = now, 0, None
+        self._now, self.due, self.look_at = now, 0, math.inf
         owed.drop_below(writer.acked)
-        if owed.paused(debt):
+        owed.tick(now)
+        if debt.doubted and owed.paused(debt):
             return
-        piece = owed.next_given(debt)
-        self._new = piece is None and writer.due > 0 and debt.admits(writer.sent)
+        piece, due = owed.next_given(debt), writer.due
+        self._new = piece is None and due > 0 and debt.admits(writer.sent)
         if self._new:
-            piece = writer.sent, writer.sent + writer.due
-        elif piece is None:
-            piece = owed.next_repeat(debt, now)
+            self._start, self.due = writer.sent, due
+            return
         if piece is None:
-            self.look_at = owed.next_time(debt, now)
-        else:
+            pressed = writer.written > writer.sent or not writer.room
+            least = PRESSED_AFTER if pressed else REPEAT_AFTER
+            piece, self.look_at = owed.next_repeat(debt, now, least)
+        if piece is not None:
             self._start, self.due = piece[0], piece[1] - piece[0]
 
     def next_frame(self, limit: int) -> Piece | None:
@@ -67,5 +71,5 @@ class Outflow:
 
     def tick(self, now: float) -> None:
         """Look at the clock: what was waited for has come."""
-        if self.look_at is not None and now >= self.look_at:
-            self.look_at = None
+        if now >= self.look_at:
+            self.look_at = math.inf

@@ -19,8 +19,11 @@ from bpipe.protocol.ranges import Ranges
 
 MOST_OWED: Final = 128  # pieces that a link may owe: then it begins only what adjoins one of them
 MOST_GIVEN: Final = 1024  # that are given back: then the gaps between them are sent again, too
-REPEAT_AFTER: Final = 0.050  # seconds without an answer: then others may repeat what a link owes,
+ASK_EVERY: Final = 0.010  # seconds, at most: a question on each frame would cost more than it tells
+REPEAT_AFTER: Final = 0.2  # seconds without an answer: then others may repeat what a link owes;
+PRESSED_AFTER: Final = 0.05  # if something waits for just that;
 REPEAT_TRIPS: Final = 2  # or round trips of either, if that is longer
+SOON: Final = 0.05  # seconds in which links that were silent at once are all heard again
 DOUBT_AFTER: Final = 0.2  # seconds without an answer, and without a byte: then it is in doubt,
 DOUBT_TRIPS: Final = 3  # or round trips, if that is longer
 
@@ -36,9 +39,10 @@ class Debt:
         self.acked = 0  # of the first of them, how many have arrived, as it has answered
         self.doubted = False
         self.round_trip = math.inf  # seconds, the shortest that was seen
+        self._latest = 0.0  # and the last one
         self.since: float | None = None  # when the first was begun that it was not asked about
         self.asked_since: float | None = None  # of what it was: the same; None: nothing is asked
-        self._asked_at = 0.0
+        self._asked_at = -math.inf
         self._asked = Ranges()
         self._asked_sent = 0
 
@@ -60,6 +64,13 @@ class Debt:
         self.asked_since, self.since = self.since, None
         return True
 
+    @property
+    def ask_at(self) -> float:
+        """When it should be asked again; infinite: there is nothing to ask, or it was asked."""
+        if self.since is None or self.asked_since is not None:
+            return math.inf
+        return self._asked_at + ASK_EVERY
+
     def answered(self) -> Ranges:
         """The answer is here; returns what has arrived, as far as that was not known."""
         arrived, self._asked = self._asked, Ranges()
@@ -68,7 +79,7 @@ class Debt:
 
     def timed(self, round_trip: float) -> None:
         """So long did some answer take."""
-        self.round_trip = min(self.round_trip, round_trip)
+        self.round_trip, self._latest = min(self.round_trip, round_trip), round_trip
 
     def arrived(self, what: Ranges) -> None:
         """This is not owed any more."""
@@ -90,25 +101,35 @@ class Debt:
         """Whether what begins there may be begun on it."""
         return len(self.all) < MOST_OWED or self.all.adjoins(start)
 
-    @property
-    def patience(self) -> float:
-        """How long an answer may take."""
-        known = self.round_trip < math.inf
-        return max(REPEAT_AFTER, REPEAT_TRIPS * self.round_trip) if known else OWED
+    def patience(self, now: float, least: float) -> float:
+        """How long another link has for an answer, before this one repeats what that owes.
+
+        That is ``least`` or more: where this one is slow itself, just now, it would be no sooner.
+        """
+        if self.round_trip == math.inf:
+            return OWED
+        waits = 0.0 if self.asked_since is None else now - self._asked_at
+        return max(least, REPEAT_TRIPS * max(self._latest, waits))
 
     def late_at(self, patience: float) -> float:
-        """When an answer is late, also for a link with this patience; infinite: none is owed.
+        """When an answer is late, to who has this patience; infinite: none is owed.
 
         What it cannot even be asked about may be late as well.
         """
         at = self.since if self.asked_since is None else self._asked_at
-        return math.inf if at is None else at + max(patience, self.patience)
+        if at is None:
+            return math.inf
+        known = self.round_trip < math.inf
+        return at + max(patience, REPEAT_TRIPS * self.round_trip if known else OWED)
 
-    def doubted_at(self, heard_at: float) -> float | None:
-        """When it is in doubt, if nothing is heard after this; None: it is, or owes no answer."""
+    def doubted_at(self, heard_at: float) -> float:
+        """When it is in doubt, if nothing is heard after this.
+
+        Infinite: it is already, or owes no answer.
+        """
         since = self.since if self.asked_since is None else self.asked_since
         if since is None or self.doubted:
-            return None
+            return math.inf
         known = self.round_trip < math.inf
         patience = max(DOUBT_TRIPS * self.round_trip, DOUBT_AFTER) if known else OWED
         return max(since, heard_at) + patience
@@ -124,17 +145,20 @@ class Owed:
 
     def __init__(self) -> None:
         self.given = Ranges()  # back
+        self.below = 0  # all that is below has arrived
         self._debts: dict[int, Debt] = {}
+        self._relieve_at = math.inf  # when all that is in doubt goes out over others
 
     def join(self, slot: int) -> Debt:
         """There is a link."""
-        debt = self._debts[slot] = Debt()
-        self._relieve(debt)
-        return debt
+        self._debts[slot] = Debt()
+        self._relieve()
+        return self._debts[slot]
 
     def leave(self, slot: int) -> None:
         """It is lost."""
         self._give_back(self._debts.pop(slot))
+        self._keep()
 
     def begin(self, debt: Debt, start: int, end: int, now: float) -> None:
         """A frame is begun on this link."""
@@ -142,7 +166,10 @@ class Owed:
         self.given.remove(start, end)
 
     def drop_below(self, offset: int) -> None:
-        """All below has arrived."""
+        """All below has arrived; less than is known is no news."""
+        if offset <= self.below:
+            return
+        self.below = offset
         self.given.drop_below(offset)
         for debt in self._debts.values():
             debt.drop_below(offset)
@@ -158,12 +185,19 @@ class Owed:
         """This link may be dead: all that it owes may go out elsewhere."""
         debt.doubt(True)
         self._give_back(debt)
+        self._keep()
 
-    def trust(self, debt: Debt) -> None:
-        """It is not: it will bring what it owes."""
+    def trust(self, debt: Debt, now: float) -> None:
+        """It is not: it will bring what it owes; and others that are in doubt, if not very soon."""
         debt.doubt(False)
         self.given.remove_all(debt.all)
-        self._relieve(debt)
+        if any(each.doubted for each in self._debts.values()):
+            self._relieve_at = now + SOON
+
+    def tick(self, now: float) -> None:
+        """Look at the clock."""
+        if now >= self._relieve_at:
+            self._relieve()
 
     def paused(self, debt: Debt) -> bool:
         """Whether this link should begin nothing, because there are better ones."""
@@ -173,22 +207,36 @@ class Owed:
         """The lowest that was given back, for this link."""
         return self._admitted(debt, self.given.lowest_outside(debt.all))
 
-    def next_repeat(self, debt: Debt, now: float) -> Piece:
-        """The lowest that the others owe who are late with their answer, for this link, once."""
-        late = [each for each in self._others(debt) if each.late_at(debt.patience) <= now]
-        found = [each.all.lowest_outside(debt.all) for each in late]
-        return self._admitted(debt, min((piece for piece in found if piece), default=None))
+    def next_repeat(
+        self, debt: Debt, now: float, least: float = REPEAT_AFTER
+    ) -> tuple[Piece, float]:
+        """The lowest that others owe who are late with their answer, for this link, once.
 
-    def next_time(self, debt: Debt, now: float) -> float | None:
-        """When another one of them is late."""
-        times = [each.late_at(debt.patience) for each in self._others(debt)]
-        return min((at for at in times if now < at < math.inf), default=None)
-
-    def _relieve(self, debt: Debt) -> None:
-        """Here is one that is better than those in doubt, which may have begun something."""
+        They have ``least`` seconds, or more. And when there may be more to repeat, if nothing else
+        happens; infinite: never.
+        """
+        lowest: Piece = None
+        again_at, patience = self._relieve_at, debt.patience(now, least)
         for each in self._others(debt):
+            late_at = each.late_at(patience)
+            if late_at > now:
+                again_at = min(again_at, late_at)
+            elif (piece := each.all.lowest_outside(debt.all)) is not None:
+                lowest = piece if lowest is None else min(lowest, piece)
+        return self._admitted(debt, lowest), again_at
+
+    def _relieve(self) -> None:
+        """There is one that is better than those in doubt."""
+        self._relieve_at = math.inf
+        for each in self._debts.values():
             if each.doubted:
                 self._give_back(each)
+
+    def _keep(self) -> None:
+        """Where all are in doubt, it is the peer that is away: nothing is sent twice for that."""
+        if all(each.doubted for each in self._debts.values()):
+            for each in self._debts.values():
+                self.given.remove_all(each.all)
 
     def _others(self, debt: Debt) -> list[Debt]:
         return [each for each in self._debts.values() if each is not debt]

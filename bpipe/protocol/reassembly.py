@@ -63,6 +63,10 @@ class Reassembly:
     def receive(self, at: int, count: int) -> int:
         """So many bytes arrived where ``lend`` said; returns how many of them are new."""
         reader, beyond, end = self._reader, self._beyond, at + count
+        if at == reader.received and not beyond:
+            reader.receive(count)
+            self._deliver_mark()
+            return count
         if end <= reader.received or beyond.end_at(at) is not None:
             return 0
         beyond.add(at, end)

@@ -56,7 +56,7 @@ class SlotChannel(Channel):
         self._trace = OfLink(session, slot)
         self._lender = lender(session, frames, self._outflow, self._rate, self._trace)
         self._said = 0  # the number of the last ACK on this link
-        self._answer_at: float | None = None  # to what has come of the stream
+        self._answer_at = math.inf  # to what has come of the stream
         self._asked = self._last = 0  # tokens: of the PING for which the debt waits, and the last
         self._now = now
         self.liveness.ask()  # how far it is
@@ -97,8 +97,7 @@ class SlotChannel(Channel):
     def outgoing(self, now: float) -> Views:
         if not self._lent:
             self._now = now
-            if self._debt.since is not None and self._debt.asked_since is None:
-                self.liveness.ask()
+            self._consider_ping(now)
             moved = self._reader.delivered - self._said
             if moved > 0 and not self._ack_due:
                 self._consider_ack(moved, now)
@@ -112,6 +111,11 @@ class SlotChannel(Channel):
     def limit(self) -> None:
         """The session has a rate from now on."""
         self._lender = self._lender.limited()
+
+    def _consider_ping(self, now: float) -> None:
+        """What is owed is asked about, again and again."""
+        if now >= self._debt.ask_at:
+            self.liveness.ask()
 
     def _consider_ack(self, moved: int, now: float) -> None:
         """It is said soon on the links that have brought something, and a little later on others.
@@ -129,7 +133,7 @@ class SlotChannel(Channel):
     ) -> bytes:
         packed = super()._pack(kind, number, finish, message)
         if kind is Kind.ACK:
-            self._said, self._answer_at = number, None
+            self._said, self._answer_at = number, math.inf
             self._inflow.answered()
             packed += super()._pack(Kind.READY, self._reader.received)
         elif kind is Kind.PING:
@@ -157,8 +161,8 @@ class SlotChannel(Channel):
     def received(self, count: int, now: float) -> None:
         super().received(count, now)
         if self._debt.doubted and not self.liveness.away:
-            self._debts.trust(self._debt)
-        if self._answer_at is None and (self._inflow.touched or self.midway):
+            self._debts.trust(self._debt, now)
+        if self._answer_at == math.inf and (self._inflow.touched or self.midway):
             self._answer_at = now + ACK_WITHIN
 
     def _hear(self, header: Header, now: float) -> None:
@@ -201,17 +205,22 @@ class SlotChannel(Channel):
 
     def tick(self, now: float) -> None:
         super().tick(now)
-        if self._answer_at is not None and now >= self._answer_at:
-            self._ack_due, self._answer_at = True, None
-        doubted_at = self._debt.doubted_at(self.liveness.heard_at)
-        if doubted_at is not None and now >= doubted_at:
+        if now >= self._answer_at:
+            self._ack_due, self._answer_at = True, math.inf
+        if now >= self._debt.doubted_at(self.liveness.heard_at):
             self._debts.doubt(self._debt)
+        self._consider_ping(now)
         self._outflow.tick(now)
         self._rate.tick(now)
         self._consider_parting(now)
 
     def deadline(self) -> float:
+        soonest = min(
+            super().deadline(),
+            self._answer_at,
+            self._debt.doubted_at(self.liveness.heard_at),
+            self._outflow.look_at,
+            math.inf if self.liveness.ping_due else self._debt.ask_at,
+        )
         part_at = self._slots.part_at if self._ending.phase is Phase.ANSWERING else None
-        doubted_at = self._debt.doubted_at(self.liveness.heard_at)
-        due = [self._answer_at, doubted_at, part_at, self._outflow.look_at, self._rate.until]
-        return min([super().deadline(), *(each for each in due if each is not None)])
+        return min([soonest, *(each for each in (part_at, self._rate.until) if each is not None)])

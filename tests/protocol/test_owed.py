@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpipe.protocol.liveness import OWED
 from bpipe.protocol.owed import (
+    ASK_EVERY,
     DOUBT_AFTER,
     DOUBT_TRIPS,
     MOST_GIVEN,
     MOST_OWED,
+    PRESSED_AFTER,
     REPEAT_AFTER,
     REPEAT_TRIPS,
+    SOON,
     Debt,
     Owed,
 )
@@ -83,6 +88,18 @@ def test_what_has_arrived_over_another_link_is_not_given_back() -> None:
     assert list(owed.given) == [(5, 10)]
 
 
+def test_it_is_not_asked_too_often() -> None:
+    _, one, _ = two()
+    assert one.ask_at == math.inf
+    one.begin(0, 10, NOW)
+    assert one.ask_at < NOW
+    one.ask(NOW)
+    one.begin(10, 20, NOW)
+    assert one.ask_at == math.inf
+    one.answered()
+    assert one.ask_at == NOW + ASK_EVERY
+
+
 # --- what is given back ---
 
 
@@ -105,22 +122,52 @@ def test_a_link_in_doubt_gives_back_what_it_owes_and_takes_nothing_while_another
     owed.doubt(one)
     assert (owed.next_given(other), owed.next_given(one)) == ((0, 10), None)
     assert (owed.paused(one), owed.paused(other)) == (True, False)
-    owed.doubt(other)
-    assert not owed.paused(one)
-    owed.trust(other)
     begun(owed, other, (0, 4))
-    owed.trust(one)
+    owed.trust(one, NOW)
     assert (owed.next_given(other), owed.paused(one)) == (None, False)
     owed.doubt(one)
     assert list(owed.given) == [(4, 10)]
 
 
-def test_what_a_doubted_link_owes_as_well_is_given_back() -> None:
+def test_while_all_are_in_doubt_none_takes_what_another_will_bring() -> None:
+    owed, one, other = two()
+    third = owed.join(2)
+    begun(owed, one, (0, 10))
+    begun(owed, other, (10, 20))
+    begun(owed, third, (20, 30))
+    owed.leave(2)
+    for debt in (one, other):
+        owed.doubt(debt)
+    assert not owed.paused(one)
+    assert list(owed.given) == [(20, 30)]
+    owed.trust(other, NOW)
+    owed.tick(NOW + SOON - 0.001)
+    assert list(owed.given) == [(20, 30)]
+    assert again_at(owed, other) == NOW + SOON
+    owed.tick(NOW + SOON)
+    assert list(owed.given) == [(0, 10), (20, 30)]
+    assert again_at(owed, other) > NOW + SOON
+
+
+def test_links_that_were_silent_at_once_and_are_all_heard_again_go_on() -> None:
+    owed, one, other = two()
+    begun(owed, one, (0, 10))
+    for debt in (one, other):
+        owed.doubt(debt)
+    for debt in (other, one):
+        owed.trust(debt, NOW)
+    owed.tick(NOW + SOON)
+    assert list(owed.given) == []
+
+
+def test_what_only_a_doubted_link_owes_goes_out_over_the_next_one() -> None:
     owed, one, other = two()
     begun(owed, one, (0, 10))
     owed.doubt(one)
     begun(owed, other, (0, 10))
     owed.leave(1)
+    assert list(owed.given) == []
+    owed.join(1)
     assert list(owed.given) == [(0, 10)]
 
 
@@ -144,6 +191,16 @@ def test_of_what_is_given_back_there_are_not_too_many_pieces() -> None:
 # --- what is repeated ---
 
 
+def repeats(owed: Owed, debt: Debt, now: float = LATE) -> tuple[int, int] | None:
+    """What this link would repeat."""
+    return owed.next_repeat(debt, now)[0]
+
+
+def again_at(owed: Owed, debt: Debt, now: float = NOW) -> float:
+    """When there may be something to repeat for it."""
+    return owed.next_repeat(debt, now)[1]
+
+
 def quick(*debts: Debt) -> None:
     """An answer takes these no time."""
     for debt in debts:
@@ -156,23 +213,23 @@ def test_a_link_repeats_the_lowest_that_others_owe_once() -> None:
     quick(one, other, third)
     begun(owed, one, (10, 20))
     begun(owed, other, (0, 10), (20, 30))
-    assert owed.next_repeat(third, LATE) == (0, 10)
+    assert repeats(owed, third) == (0, 10)
     begun(owed, third, (0, 10))
-    assert owed.next_repeat(third, LATE) == (10, 20)
+    assert repeats(owed, third) == (10, 20)
     begun(owed, third, (10, 20), (20, 30))
-    assert owed.next_repeat(third, LATE) is None
-    assert owed.next_repeat(one, LATE) == (0, 10)
+    assert repeats(owed, third) is None
+    assert repeats(owed, one) == (0, 10)
 
 
 def test_what_a_link_owes_is_repeated_when_its_answer_is_late() -> None:
     owed, one, other = two()
     quick(one, other)
-    assert owed.next_time(other, NOW) is None
+    assert again_at(owed, other) == math.inf
     begun(owed, one, (0, 10))
-    assert owed.next_repeat(other, LATE - 0.001) is None
-    assert owed.next_time(other, NOW) == LATE
-    assert owed.next_repeat(other, LATE) == (0, 10)
-    assert owed.next_time(other, LATE) is None
+    assert repeats(owed, other, LATE - 0.001) is None
+    assert again_at(owed, other) == LATE
+    assert repeats(owed, other) == (0, 10)
+    assert again_at(owed, other, LATE) == math.inf
 
 
 def test_how_old_it_is_makes_no_difference_as_long_as_it_answers() -> None:
@@ -183,10 +240,35 @@ def test_how_old_it_is_makes_no_difference_as_long_as_it_answers() -> None:
     begun(owed, one, (10, 20), now=NOW + 0.001)
     owed.answered(one)
     one.ask(NOW + 0.04)
-    assert owed.next_repeat(other, LATE + 0.02) is None
-    assert owed.next_time(other, LATE + 0.02) == NOW + 0.04 + REPEAT_AFTER
+    assert repeats(owed, other, LATE + 0.02) is None
+    assert again_at(owed, other, LATE + 0.02) == NOW + 0.04 + REPEAT_AFTER
     begun(owed, one, (20, 30), now=NOW + 0.08)
-    assert owed.next_repeat(other, NOW + 0.04 + REPEAT_AFTER) == (10, 30)
+    assert repeats(owed, other, NOW + 0.04 + REPEAT_AFTER) == (10, 30)
+
+
+def test_who_is_slow_just_now_repeats_nothing_that_it_would_not_bring_sooner() -> None:
+    owed, one, other = two()
+    quick(one, other)
+    begun(owed, one, (0, 10))
+    one.ask(NOW)
+    begun(owed, other, (10, 20))
+    other.ask(NOW + 0.12)
+    assert repeats(owed, other, LATE - 0.001) is None
+    assert repeats(owed, other, LATE) == (0, 10)
+    assert repeats(owed, other, LATE + 0.1) is None
+    owed.answered(other)
+    other.timed(0.3)
+    assert (one.round_trip, other.round_trip) == (0, 0)
+    assert again_at(owed, other, LATE + 0.1) == NOW + REPEAT_TRIPS * 0.3
+
+
+def test_where_something_waits_for_it_it_is_repeated_sooner() -> None:
+    owed, one, other = two()
+    quick(one, other)
+    begun(owed, one, (0, 10))
+    assert owed.next_repeat(other, NOW + PRESSED_AFTER) == (None, LATE)
+    piece, _ = owed.next_repeat(other, NOW + PRESSED_AFTER, PRESSED_AFTER)
+    assert piece == (0, 10)
 
 
 def test_an_answer_may_take_two_round_trips_of_either_link() -> None:
@@ -194,13 +276,13 @@ def test_an_answer_may_take_two_round_trips_of_either_link() -> None:
     third = owed.join(2)
     begun(owed, one, (0, 10))
     quick(other)
-    assert owed.next_time(other, NOW) == NOW + OWED
+    assert again_at(owed, other) == NOW + OWED
     one.timed(0.3)
     one.timed(0.1)
     one.timed(0.2)
-    assert owed.next_time(other, NOW) == NOW + REPEAT_TRIPS * 0.1
+    assert again_at(owed, other) == NOW + REPEAT_TRIPS * 0.1
     third.timed(0.15)
-    assert owed.next_time(third, NOW) == NOW + REPEAT_TRIPS * 0.15
+    assert again_at(owed, third) == NOW + REPEAT_TRIPS * 0.15
 
 
 def test_where_nothing_is_owed_no_answer_is() -> None:
@@ -209,7 +291,7 @@ def test_where_nothing_is_owed_no_answer_is() -> None:
     begun(owed, other, (0, 10))
     owed.drop_below(10)
     assert not one.ask(NOW)
-    assert owed.next_time(other, NOW) is None
+    assert again_at(owed, other) == math.inf
     begun(owed, one, (10, 20))
     begun(owed, other, (10, 20))
     one.ask(NOW)
@@ -219,7 +301,7 @@ def test_where_nothing_is_owed_no_answer_is() -> None:
 
 def test_who_answers_nothing_is_in_doubt_after_three_round_trips() -> None:
     owed, one, _ = two()
-    assert one.doubted_at(NOW) is None
+    assert one.doubted_at(NOW) == math.inf
     begun(owed, one, (0, 10))
     assert one.doubted_at(NOW - 1) == NOW + OWED
     one.timed(0)
@@ -229,8 +311,8 @@ def test_who_answers_nothing_is_in_doubt_after_three_round_trips() -> None:
     begun(owed, one, (10, 20), now=NOW + 2)
     assert one.doubted_at(NOW - 1) == NOW + DOUBT_AFTER
     owed.doubt(one)
-    assert one.doubted_at(NOW - 1) is None
-    owed.trust(one)
+    assert one.doubted_at(NOW - 1) == math.inf
+    owed.trust(one, NOW)
     owed.answered(one)
     assert one.doubted_at(NOW - 1) == NOW + 2 + DOUBT_AFTER
 
@@ -248,7 +330,7 @@ def test_a_link_that_owes_much_begins_only_what_adjoins() -> None:
     begun(owed, other, (0, 2))
     assert (one.admits(1), one.admits(4)) == (False, True)
     quick(one, other)
-    assert owed.next_repeat(one, LATE) is None
+    assert repeats(owed, one) is None
     owed.leave(1)
     assert owed.next_given(one) is None
     owed.drop_below(4)
@@ -261,7 +343,8 @@ def test_what_was_begun_in_doubt_goes_out_over_a_better_link() -> None:
         owed.doubt(debt)
     begun(owed, one, (0, 10))
     assert owed.next_given(other) is None
-    owed.trust(other)
+    owed.trust(other, NOW)
+    owed.tick(NOW + SOON)
     assert owed.next_given(other) == (0, 10)
     owed.doubt(other)
     begun(owed, one, (10, 20))
@@ -272,7 +355,9 @@ def test_what_was_begun_in_doubt_goes_out_over_a_better_link() -> None:
 
 SLOTS = 3
 acts = st.tuples(
-    st.sampled_from(["begin", "lose", "ask", "answer", "doubt", "trust", "receive", "repeat"]),
+    st.sampled_from(
+        ["begin", "lose", "ask", "answer", "doubt", "trust", "relieve", "receive", "repeat"]
+    ),
     st.integers(0, SLOTS - 1),
     st.integers(1, 9),
 )
@@ -301,7 +386,7 @@ class World:
         self._carry(self.lines[slot], piece)
 
     def repeat(self, slot: int, count: int) -> None:
-        piece = self.owed.next_repeat(self.lines[slot].debt, NOW + OWED)
+        piece = self.owed.next_repeat(self.lines[slot].debt, NOW + OWED)[0]
         if piece is not None:
             self._carry(self.lines[slot], piece)
 
@@ -334,7 +419,10 @@ class World:
         self.owed.doubt(self.lines[slot].debt)
 
     def trust(self, slot: int, count: int) -> None:
-        self.owed.trust(self.lines[slot].debt)
+        self.owed.trust(self.lines[slot].debt, NOW)
+
+    def relieve(self, slot: int, count: int) -> None:
+        self.owed.tick(NOW + SOON)
 
     def receive(self, slot: int, count: int) -> None:
         self.owed.drop_below(self.arrived.end_at(0) or 0)
@@ -359,6 +447,7 @@ def test_what_has_not_arrived_is_owed_by_a_link_that_lives_or_given_back(
         getattr(world, act)(slot, count)
         debts = [each.debt for each in world.lines]
         assert world.missing(debts) == []
-        if trusted := [each for each in debts if not each.doubted]:
+        trusted = [each for each in debts if not each.doubted]
+        if trusted and act == "relieve":
             assert world.missing(trusted) == []
         assert world.owed.given.end <= world.sent

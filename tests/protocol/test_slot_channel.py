@@ -8,6 +8,7 @@ from bpipe.errors import ProtocolError
 from bpipe.protocol.channel import ACK_DELAY
 from bpipe.protocol.ending import Phase
 from bpipe.protocol.frames import Frames
+from bpipe.protocol.owed import ASK_EVERY
 from bpipe.protocol.rate import BURST, SLOWEST, Bucket
 from bpipe.protocol.session import Session
 from bpipe.protocol.slot_channel import ACK_WITHIN, SlotChannel
@@ -52,7 +53,11 @@ def test_each_link_takes_what_is_new_and_asks_whether_it_has_arrived() -> None:
     write(both.session, b"f")
     assert both.said(0) == [DATA(5, b"f")]  # asked about when that is answered
     both.hear(0, PONG(2))
-    assert both.said(0) == [PING(3)]
+    assert both.said(0) == []
+    assert both.channels[0].deadline() == NOW + ASK_EVERY
+    both.channels[0].tick(NOW + ASK_EVERY)
+    assert both.channels[0].deadline() > NOW + ASK_EVERY
+    assert both.said(0, NOW + ASK_EVERY) == [PING(3)]
 
 
 def test_what_comes_over_one_is_answered_there_soon() -> None:
