@@ -146,18 +146,18 @@ class Owed:
     def __init__(self) -> None:
         self.given = Ranges()  # back
         self.below = 0  # all that is below has arrived
-        self._debts: dict[int, Debt] = {}
+        self.debts: dict[int, Debt] = {}
         self._relieve_at = math.inf  # when all that is in doubt goes out over others
 
     def join(self, slot: int) -> Debt:
         """There is a link."""
-        self._debts[slot] = Debt()
+        self.debts[slot] = Debt()
         self._relieve()
-        return self._debts[slot]
+        return self.debts[slot]
 
     def leave(self, slot: int) -> None:
         """It is lost."""
-        self._give_back(self._debts.pop(slot))
+        self._give_back(self.debts.pop(slot))
         self._keep()
 
     def begin(self, debt: Debt, start: int, end: int, now: float) -> None:
@@ -171,14 +171,14 @@ class Owed:
             return
         self.below = offset
         self.given.drop_below(offset)
-        for debt in self._debts.values():
+        for debt in self.debts.values():
             debt.drop_below(offset)
 
     def answered(self, debt: Debt) -> None:
         """This link has answered what it was asked."""
         arrived = debt.answered()
         self.given.remove_all(arrived)
-        for each in self._debts.values():
+        for each in self.debts.values():
             each.arrived(arrived)
 
     def doubt(self, debt: Debt) -> None:
@@ -191,7 +191,7 @@ class Owed:
         """It is not: it will bring what it owes; and others that are in doubt, if not very soon."""
         debt.doubt(False)
         self.given.remove_all(debt.all)
-        if any(each.doubted for each in self._debts.values()):
+        if any(each.doubted for each in self.debts.values()):
             self._relieve_at = now + SOON
 
     def tick(self, now: float) -> None:
@@ -201,7 +201,7 @@ class Owed:
 
     def paused(self, debt: Debt) -> bool:
         """Whether this link should begin nothing, because there are better ones."""
-        return debt.doubted and any(not each.doubted for each in self._debts.values())
+        return debt.doubted and any(not each.doubted for each in self.debts.values())
 
     def next_given(self, debt: Debt) -> Piece:
         """The lowest that was given back, for this link."""
@@ -228,18 +228,18 @@ class Owed:
     def _relieve(self) -> None:
         """There is one that is better than those in doubt."""
         self._relieve_at = math.inf
-        for each in self._debts.values():
+        for each in self.debts.values():
             if each.doubted:
                 self._give_back(each)
 
     def _keep(self) -> None:
         """Where all are in doubt, it is the peer that is away: nothing is sent twice for that."""
-        if all(each.doubted for each in self._debts.values()):
-            for each in self._debts.values():
+        if all(each.doubted for each in self.debts.values()):
+            for each in self.debts.values():
                 self.given.remove_all(each.all)
 
     def _others(self, debt: Debt) -> list[Debt]:
-        return [each for each in self._debts.values() if each is not debt]
+        return [each for each in self.debts.values() if each is not debt]
 
     @staticmethod
     def _admitted(debt: Debt, piece: Piece) -> Piece:

@@ -26,7 +26,7 @@ class Reassembly:
 
     def __init__(self, reader: BackedReader) -> None:
         self._reader = reader
-        self._beyond = Ranges()
+        self.beyond = Ranges()  # what is there already, behind what is missing
         self._high = 0  # the end of the furthest frame that has begun
         self._mark: tuple[int, Finish] | None = None  # which may be here before what it ends
         self._scratch: memoryview | None = None
@@ -50,19 +50,19 @@ class Reassembly:
         Either none of them is there already, or all are.
         """
         reader = self._reader
-        there = reader.received if at < reader.received else self._beyond.end_at(at)
+        there = reader.received if at < reader.received else self.beyond.end_at(at)
         if there is not None:
             if self._scratch is None:
                 self._scratch = memoryview(bytearray(_SCRATCH))
             return [self._scratch[: min(limit, there - at)]]
-        following = self._beyond.start_after(at)
+        following = self.beyond.start_after(at)
         if following is not None:
             limit = min(limit, following - at)
         return reader.lend(limit, at - reader.received)
 
     def receive(self, at: int, count: int) -> int:
         """So many bytes arrived where ``lend`` said; returns how many of them are new."""
-        reader, beyond, end = self._reader, self._beyond, at + count
+        reader, beyond, end = self._reader, self.beyond, at + count
         if at == reader.received and not beyond:
             reader.receive(count)
             self._deliver_mark()

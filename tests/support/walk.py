@@ -56,7 +56,7 @@ class Walk:
         model.neither_end_breaks_the_protocol()
         model.no_buffer_holds_more_than_its_size()
         model.who_reports_success_is_right()
-        model.what_is_under_way_is_owed_or_given_back()
+        model.what_has_not_arrived_is_owed_or_given_back()
 
     def _size(self) -> int:
         return self._rng.choice([EVERYTHING, self._rng.randint(1, self._largest)])
