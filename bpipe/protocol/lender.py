@@ -36,12 +36,14 @@ class Supply(Protocol):
 class Lender:
     """As fast as the link takes them."""
 
-    def __init__(self, trace: Trace, frames: Frames, supply: Supply, rate: Rate) -> None:
+    def __init__(
+        self, trace: Trace, frames: Frames, supply: Supply, rate: Rate, pace: Pace
+    ) -> None:
         self._trace = trace
         self._writer = supply
         self._frames = frames
         self._rate = rate
-        self._pace = Pace()
+        self._pace = pace
 
     def lend(self, lent: Views, now: float, most: int = LARGEST_PAYLOAD) -> Views:
         """Add the next frame of the stream to what is lent; returns what of that may go now."""
@@ -65,7 +67,7 @@ class Lender:
 
     def limited(self) -> Lender:
         """The same at the session's rate, which may have changed."""
-        return LimitedLender(self._trace, self._frames, self._writer, self._rate)
+        return LimitedLender(self._trace, self._frames, self._writer, self._rate, self._pace)
 
 
 class LimitedLender(Lender):
@@ -76,8 +78,10 @@ class LimitedLender(Lender):
     and all else would wait for it at the new one, perhaps for minutes.
     """
 
-    def __init__(self, trace: Trace, frames: Frames, supply: Supply, rate: Rate) -> None:
-        super().__init__(trace, frames, supply, rate)
+    def __init__(
+        self, trace: Trace, frames: Frames, supply: Supply, rate: Rate, pace: Pace
+    ) -> None:
+        super().__init__(trace, frames, supply, rate, pace)
         self._said = self._own
         self._unpaid = 0  # bytes of a frame that was lent, which are not on the link yet
 
@@ -135,7 +139,9 @@ def lender(
 
     It has a supply, a share in the rate and a trace of its own where it is one of several links.
     """
-    plain = Lender(trace or session, frames, supply or session.writer, rate or session.rate)
+    pace = Pace(several=supply is not None)
+    source, rate = supply or session.writer, rate or session.rate
+    plain = Lender(trace or session, frames, source, rate, pace)
     return plain.limited() if session.rate.known else plain
 
 

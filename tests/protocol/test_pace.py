@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bpipe.protocol.pace import SMALLEST_FRAME, SPAN, Pace
+from bpipe.protocol.pace import PART, SMALLEST_FRAME, SPAN, Pace
 from bpipe.protocol.wire import LARGEST_PAYLOAD
 
 NOW = 100.0
@@ -22,6 +22,13 @@ def test_a_frame_is_at_most_a_second_of_what_was_acknowledged_lately() -> None:
     assert pace.limit(MUCH, 1000 + SPAN * SMALLEST_FRAME, NOW + 0.01) == SMALLEST_FRAME
     assert pace.limit(MUCH, 1000 + SPAN * 100_000, NOW + 0.02) == 100_000
     assert pace.limit(MUCH, MUCH, NOW + 0.03) == LARGEST_PAYLOAD
+
+
+def test_one_of_several_links_has_frames_of_a_part_of_that() -> None:
+    pace = Pace(several=True)
+    pace.limit(1000, 1000, NOW)
+    assert pace.limit(MUCH, 1000 + SPAN * 400_000, NOW + 0.01) == 400_000 // PART
+    assert pace.limit(MUCH, 1000 + SPAN * 100_000, NOW + 0.02) == SMALLEST_FRAME
 
 
 def test_what_left_earlier_does_not_count() -> None:
