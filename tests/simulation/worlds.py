@@ -6,15 +6,17 @@ from collections import deque
 
 from tests.simulation.course import Log
 from tests.simulation.crowd import Crowd, is_crowded
+from tests.simulation.dark import Dark
 from tests.simulation.far import Far, is_far
 from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Wrong
 from tests.simulation.limited import Limited, has_a_rate
 from tests.simulation.scenario import Scenario
-from tests.simulation.several import Several, has_several_links
+from tests.simulation.several import PERIOD, Several, has_several_links
 from tests.simulation.turns import Turns, is_in_turn
 
-AnyWorld = Scenario | Crowd | Far | Files | Limited | Turns
+AnyWorld = Scenario | Crowd | Dark | Far | Files | Limited | Turns
+KINDS: tuple[type[Several | Dark], ...] = (*[Several] * 4, Dark)
 
 
 def make_world(seed: int, log: Log | None = None) -> AnyWorld:
@@ -28,8 +30,14 @@ def make_world(seed: int, log: Log | None = None) -> AnyWorld:
     if has_a_rate(seed):
         return Limited(seed, log)
     if has_several_links(seed):
-        return Several(seed, log)
+        return make_several(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)
+
+
+def make_several(seed: int, log: Log | None) -> AnyWorld:
+    """One whose sessions have several links: most of these have everything that may happen."""
+    number = seed // PERIOD % len(KINDS)
+    return KINDS[number](seed, log)
 
 
 def run_seed(seed: int) -> AnyWorld:
