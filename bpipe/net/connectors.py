@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bpipe.errors import AddressError, NotConnected
 from bpipe.net.address import Address, require_text
+from bpipe.net.clock import clock
 from bpipe.net.peer import require_same_user
 from bpipe.net.reach import Prepare, reach
 from bpipe.net.resolve import Endpoint, require_local, resolve
@@ -145,6 +146,7 @@ class Tcp:
         self._congestion = congestion
         self._prepare = self._set_out if origin is not None or congestion else None
         self._lookup: asyncio.Future[list[Endpoint]] | None = None  # one at a time
+        self._asked_at = 0.0  # when it was begun
         self._good: Endpoint | None = None  # where the last connection that was good went
 
     async def check(self, timeout: float) -> None:
@@ -189,10 +191,12 @@ class Tcp:
     async def _endpoints(self) -> list[Endpoint]:
         """The address, resolved anew, and first the endpoint that was good before.
 
-        That one need not wait for a name that cannot be resolved now.
+        That one need not wait for a name that cannot be resolved now; and not at all for a look-up
+        that has had its time in other attempts.
         """
-        good = self._good
-        await asyncio.wait([self._look_up()], timeout=None if good is None else LOOK_UP)
+        good, lookup = self._good, self._look_up()
+        patience = None if good is None else max(0.0, self._asked_at + LOOK_UP - clock())
+        await asyncio.wait([lookup], timeout=patience)
         try:
             found = self._found()
         except Unresolved:
@@ -204,6 +208,7 @@ class Tcp:
     def _look_up(self) -> asyncio.Future[list[Endpoint]]:
         """The look-up that is under way, or a new one."""
         if self._lookup is None or self._lookup.done():
+            self._asked_at = clock()
             self._lookup = asyncio.ensure_future(resolve(self._address))
             self._lookup.add_done_callback(lambda lookup: lookup.cancelled() or lookup.exception())
         return self._lookup

@@ -24,6 +24,7 @@ from bpipe.net.sockets import forget
 if TYPE_CHECKING:
     from bpipe.net.paths import Watched
 
+SETTLED: Final = 0.2  # seconds that a link has to live before its path is watched
 PROOF: Final = 0.03  # seconds that the peer has to say something over a path that is back, or
 ROUND_TRIPS: Final = 3  # round trips, if that is longer
 
@@ -50,19 +51,32 @@ class Lookout:
         self._tell = tell
         self._paths: list[tuple[Any, Any]] = []  # peer and local address, as sockets have them
         self._watched: list[Watched] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def over(self, link: Link) -> None:
-        """From now on it is the path of this link, if that leaves the machine."""
+        """Soon it is the path of this link, if that leaves the machine.
+
+        Not at once: what does not take long is not to wait for it.
+        """
+        self._wait()
         self._paths = _paths(link.sock)
-        self._watch(self._paths[:1] if self._paths and self._paths[0][1] else [])
+        known = self._paths[:1] if self._paths and self._paths[0][1] else []
+        self._timer = asyncio.get_running_loop().call_later(SETTLED, self._watch, known)
 
     def search(self) -> None:
         """The link is lost: it is where that went, and from wherever one can go there now."""
+        self._wait()
         self._watch(self._paths)
 
     def end(self) -> None:
         """Nobody needs to be told any more. Again: no effect."""
+        self._wait()
         self._watch([])
+
+    def _wait(self) -> None:
+        """For what is to be watched next."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _watch(self, paths: list[tuple[Any, Any]]) -> None:
         """From now on these, and no others."""

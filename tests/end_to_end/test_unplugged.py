@@ -9,7 +9,8 @@ from subprocess import PIPE
 import pytest
 
 from tests.bench import wire
-from tests.bench.wire import FAR, Weather, Wire
+from tests.bench.relay import Weather
+from tests.bench.wire import FAR, Wire
 from tests.end_to_end.helpers import Bpipe, Start
 
 pytestmark = pytest.mark.slow

@@ -248,6 +248,29 @@ def test_the_address_that_was_good_is_tried_without_the_name(
     run(check)
 
 
+def test_a_look_up_has_its_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
+        with socket.create_server(("127.0.0.8", 0)) as good:
+            [endpoint] = at_many(good.getsockname()[1], 8)[7:]
+            tcp, now = Tcp(Address("many", 1)), 100.0
+            with socket.socket() as sock:
+                tcp.prefer(Connection(sock, "seven", endpoint))
+            monkeypatch.setattr("bpipe.net.connectors.LOOK_UP", 3600.0)
+            monkeypatch.setattr("bpipe.net.connectors.clock", lambda: now)
+            await tcp.check(0.01)
+            now += 3600.0
+            for turn in range(2):
+                (await tcp.connect(turn)).sock.close()
+            await tcp.close()
+
+    async def resolve(address: Address) -> list[Endpoint]:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    resolve_with(monkeypatch, resolve)
+    run(check)
+
+
 def test_a_look_up_is_forgotten_with_the_connector(monkeypatch: pytest.MonkeyPatch) -> None:
     cancelled: list[bool] = []
 

@@ -16,7 +16,7 @@ from bpipe.net.backoff import Backoff
 from bpipe.net.connectors import Connection, connector
 from bpipe.net.dialer import Dialer
 from bpipe.net.link import Link
-from bpipe.net.lookout import PROOF, Lookout
+from bpipe.net.lookout import PROOF, SETTLED, Lookout
 from bpipe.net.netlink import Path, Way
 from bpipe.net.routes import path_to, use
 from bpipe.net.schedule import OVERLAP
@@ -236,6 +236,7 @@ def answer(test: Callable[[Answering], Awaitable[None]]) -> None:
             writer.write(pack_frame(Kind.CONFIRM, 0))
             link = await at.source.next_link()
             await reader.readexactly(HEADER_SIZE)
+            await until(lambda: machine.kernels != [])
             await test(Answering(machine, link, (reader, writer)))
             link.fail(LinkLost("the test is over"))
             await asyncio.sleep(0)
@@ -331,12 +332,28 @@ def test_only_what_leaves_the_machine_is_watched(
     async def check() -> None:
         machine, lookout = Machine(), Lookout(lambda there: None)
         lookout.over(cast(Link, Linked(Name(peer, local))))
+        await asyncio.sleep(SETTLED + 0.05)
         assert machine.take_asked() == over
         lookout.search()
         assert machine.take_asked() == searched
         for _ in range(2):
             lookout.end()
         assert all(kernel.closed for kernel in machine.kernels)
+
+    asyncio.run(check())
+
+
+def test_a_link_that_does_not_live_long_is_not_watched() -> None:
+    async def check() -> None:
+        machine, lookout = Machine(), Lookout(lambda there: None)
+        for stop in (lookout.end, lookout.search):
+            lookout.over(cast(Link, Linked(Name((PEER, 7), (OURS, 8)))))
+            stop()
+            asked = machine.take_asked()
+            await asyncio.sleep(SETTLED + 0.05)
+            assert machine.take_asked() == []
+        assert asked == [PATH, SEARCHED]
+        lookout.end()
 
     asyncio.run(check())
 
