@@ -33,11 +33,12 @@ class MayNotAsk(NamedTuple):
     """
 
     peer: str
+    advice: str = "to come back"  # for people: what for it would be needed
 
     def words(self) -> str:
         return (
-            f"{self.peer}: only the first connection may ask for a password or a touch; to come"
-            " back, ssh needs a key that it can use alone, or an agent"
+            f"{self.peer}: only the first connection may ask for a password or a touch;"
+            f" {self.advice}, ssh needs a key that it can use alone, or an agent"
         )
 
 
@@ -72,12 +73,15 @@ class CommandHints:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._tries = False  # told
-        self._away = ""  # who is looked for again
+        self._away = ""  # who is looked for again, or over more links
+        self._more = False  # the latter
         self._denied = False  # told
 
     def look(self, status: Status) -> None:
         """Something may have changed."""
-        self._away = status.peer if status.state is State.RECONNECTING else ""
+        self._more = status.state is State.CONNECTED and status.up < len(status.slots)
+        again = status.state is State.RECONNECTING or self._more
+        self._away = status.peer if again else ""
         left = status.gives_up_in or 0.0
         tries = status.state is State.CONNECTING and status.cause and left >= LEAST_LEFT
         if tries and not self._tries:
@@ -88,7 +92,8 @@ class CommandHints:
         """What connects has said this."""
         if DENIED in line and self._away and not self._denied:
             self._denied = True
-            self._tell(MayNotAsk(self._away))
+            why = {"advice": "for more than one link"} if self._more else {}
+            self._tell(MayNotAsk(self._away, **why))
 
 
 class CommandWatch(PipeWatch):

@@ -48,6 +48,7 @@ class PipeWatch(Watch):
         self._stdin_is_terminal = streams.stdin_is_terminal
         self._waits_for_stdin = sends and not directions.send_only  # then it is what is waited for
         self._hinted = False  # that may be told
+        self._goes_on: Callable[[], bool] = lambda: False  # over one of several links
 
     def begin(self, engine: Engine, *, listens: bool) -> None:
         """From now on, tell what happens to this pipe. In the event loop."""
@@ -79,10 +80,16 @@ class PipeWatch(Watch):
 
     def _tell_of(self, engine: Engine) -> None:
         self._engine, teller = engine, self._teller()
+        self._goes_on = lambda: engine.connected and engine.session.terms.slots > 1
         before = [self._show_change] if self.draws else []
         after = [*self._looks, *self._hints(teller.tell, engine, listens=self._listens)]
         of_links = self._of_links
         self._story = Story(engine, teller, self._meter, before, after, self.ends, of_links)
+
+    @property
+    def _of_carrier(self) -> Level:
+        """Where others go on, what one of several has said is for who asks."""
+        return Level.VERBOSE if self._goes_on() else Level.NORMAL
 
     def _teller(self) -> Teller:
         """Who is told what happens."""

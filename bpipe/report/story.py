@@ -72,14 +72,14 @@ class Story:
             look(status)
 
     def _narrate(self, status: Status) -> None:
+        if status.slots:
+            self._narrate_links(status)
         losses = self._narrator.losses
         unsteady = losses.untold
         self._narrator.look(status)
         if losses.untold and not unsteady:
             due_in = losses.due_in(clock())
             asyncio.get_running_loop().call_later(due_in, self._narrator.sum_up)
-        if status.slots:
-            self._narrate_links(status)
 
     def _narrate_links(self, status: Status) -> None:
         if self._links is None:

@@ -116,7 +116,12 @@ class Watch(ABC):
 
     def tell_of_carrier(self, line: str) -> None:
         """The command whose run is the connection has said this on its stderr."""
-        self._reporter.tell(CarrierSaid(line))
+        self._reporter.tell(CarrierSaid(line), self._of_carrier)
+
+    @property
+    def _of_carrier(self) -> Level:
+        """Who hears of that."""
+        return Level.NORMAL
 
     def clear(self) -> None:
         """Erase the status line until it is drawn the next time."""

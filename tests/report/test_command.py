@@ -15,7 +15,7 @@ from bpipe.report.settings import Level, Settings, When
 from bpipe.report.totals import Done
 from tests.support.pairs import both, until
 from tests.support.slots import CALM, several
-from tests.support.statuses import AWAY, CALLING, EMPTY, SENDING
+from tests.support.statuses import AWAY, CALLING, EMPTY, SENDING, over
 from tests.support.watches import heard, live
 
 PIPES = Streams(0, 1, False, False)  # as a program starts ssh
@@ -91,6 +91,15 @@ def test_who_cannot_be_asked_any_more_is_told_once() -> None:
     (event,) = told(asked, denied, SENDING, AWAY, "another line", denied, SENDING, AWAY, denied)
     assert event == MayNotAsk("far.example:7000")
     assert "only the first connection may ask for a password" in event.words()
+
+
+def test_who_wants_several_links_cannot_be_asked_for_each() -> None:
+    denied = "me@far: Permission denied (publickey,password)."
+    (event,) = told(over((1, 1)), denied, over((1, 0)), denied, denied)
+    assert event.words() == (
+        "far.example:7000: only the first connection may ask for a password or a touch; for more"
+        " than one link, ssh needs a key that it can use alone, or an agent"
+    )
 
 
 # --- the whole of it ---

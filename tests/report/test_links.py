@@ -263,7 +263,7 @@ def test_a_way_that_is_dark_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None
     lines = [json.loads(line) for line in said(check, Settings(log="-"))]
     kinds = [each["event"] for each in lines][1:]
     assert kinds[:7] == [
-        "connected", "link-up", "link-up", "link-down", "links", "progress", "link-up",
+        "link-up", "connected", "link-up", "link-down", "links", "progress", "link-up",
     ]  # fmt: skip
     assert kinds[7] == "links"
     up, down, fewer, where, every = (lines[each] for each in (3, 4, 5, 6, 8))
@@ -295,3 +295,17 @@ def test_from_where_a_link_goes_is_told_if_that_was_chosen() -> None:
     down = LinkDown(1, "far:7", "wlan0", "cut", "reset", 1, 2)
     assert up.words() == "link 1 is up, from wlan0, to far:7: 2 of 2"
     assert down.words() == "link 1 is down, from wlan0, to far:7: cut; 1 of 2 are up"
+
+
+@pytest.mark.parametrize(("links", "heard"), [(1, True), (2, False)])
+def test_what_the_command_of_one_of_several_says_is_for_who_asks(links: int, heard: bool) -> None:
+    async def check(watch: PipeWatch) -> None:
+        watch.tell_of_carrier("a banner")
+        async with several([()] * links, limits=CALM) as at:
+            watch.begin(at.caller.engine, listens=False)
+            await until(lambda: at.caller.status().links == links)
+            watch.tell_of_carrier("closed by remote host")
+
+    lines = said(check)
+    assert lines[0] == "bpipe: a banner"
+    assert ("bpipe: closed by remote host" in lines) is heard
