@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -78,6 +79,37 @@ def test_an_outage_at_two_hundred_columns(terminal: Open, far: Far) -> None:
         screen.lines
     )
     assert len(screen.lines) == 6
+
+
+def test_one_of_two_links_is_lost_for_a_while(terminal: Open, start: Start, tmp_path: Path) -> None:
+    dark = threading.Event()  # every connection but the first is
+
+    def tamper(connection: int, upward: bool, offset: int, data: bytes) -> bytes:
+        return b"" if dark.is_set() and connection > 1 else data
+
+    often, fifo = ("--heartbeat", "0.2"), tmp_path / "data"
+    listener = start.bpipe("listen", "127.0.0.1:0", "--recv-only", *often, stdout=PIPE)
+    consumer = listener.drain()
+    proxy = start.proxy(listener.address, tamper=tamper)
+    os.mkfifo(fifo)
+    screen = terminal(120)
+    screen.enter(f"bpipe connect {proxy.address} -S {' '.join(often)} --links 2 < {fifo}")
+    with fifo.open("wb", buffering=0) as producer:
+        producer.write(pattern(0, MIB))
+        screen.wait_last(r"connected .*  2 links  .*")
+        dark.set()
+        screen.wait_last(r"connected (to \S+ )? 1 of 2 links  sent 1\.0 MiB  .*")
+        screen.wait_line(r"bpipe: one of 2 links is down: .*; one goes on")
+        producer.write(pattern(MIB, MIB))
+        consumer.wait_count(2 * MIB)
+        dark.clear()
+        screen.wait_line("bpipe: both links are up")
+        screen.wait_last(r"connected .*  2 links  .*")
+    screen.wait_last(r"\$")
+    said = [line.removeprefix("bpipe: ").split()[0] for line in screen.lines if "bpipe: " in line]
+    assert said == ["connected", "one", "both", "sent"]
+    assert "over 2 links, 1 reconnect" in "".join(screen.lines)
+    assert consumer.wait_end() == 2 * MIB
 
 
 def test_the_line_follows_the_width_of_the_terminal(terminal: Open, far: Far) -> None:
