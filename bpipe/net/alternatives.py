@@ -35,9 +35,10 @@ class Ways:
 
     def all_of(self, slot: int) -> list[Connector]:
         """Its own, and those that no slot has, if they are other ways."""
-        own = self._connectors[slot]
-        free = self._connectors[self._session.terms.slots :]
-        return [own, *(each for each in free if each.via != own.via)]
+        found = {self._connectors[slot].via: self._connectors[slot]}
+        for each in self._connectors[self._session.terms.slots :]:
+            found.setdefault(each.via, each)
+        return list(found.values())
 
     def prefer(self, slot: int, connector: Connector) -> None:
         """This one is the slot's own from now on, if no other has a link by it."""

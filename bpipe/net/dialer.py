@@ -229,9 +229,8 @@ class Dialer:
             self._drop(other)
         self.schedule.clear()
         if accepted and self._link is not None:
-            silence = 0.0 if liveness is None else now - liveness.heard_at
-            cause = f"nothing was heard for {silence:.1f} s, and a new connection is answered"
-            self._link.fail(LinkLost(cause, "silent"))
+            why = "it is lost" if liveness is None else liveness.why(now)
+            self._link.fail(LinkLost(f"{why}, and a new connection is answered", "silent"))
             self._stop_watching()
 
     def _conclude(self, number: int) -> Link | None:

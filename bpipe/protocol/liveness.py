@@ -108,12 +108,22 @@ class Liveness:
             deadline = min(deadline, self._unanswered_since + ACK_AFTER)
         return deadline
 
+    @property
+    def suspected(self) -> bool:
+        """Whether the system has said that the path was away, and nothing was heard since then."""
+        return self.away or self._suspected_at >= self.heard_at
+
+    def why(self, now: float) -> str:
+        """Why it is in doubt, for people."""
+        silence = f"nothing was heard for {now - self.heard_at:.1f} s"
+        return "the path was gone for a while" if self.suspected else silence
+
     def doubted_at(self, now: float) -> float:
         """From when on the link is in doubt, if nothing is heard until then.
 
         The peer owes an answer to what was sent. What is still unsent cannot be answered before
         now. Or the system has said that the path was away.
         """
-        if self.away or self._suspected_at >= self.heard_at:
+        if self.suspected:
             return self._suspected_at
         return (now if self._asked_at is None else self._asked_at) + OWED

@@ -75,9 +75,9 @@ def test_the_ways_that_no_slot_has_are_tried_in_turn(
 
 
 def test_another_connector_for_the_same_way_is_no_alternative() -> None:
-    ways = [Named("a"), Named("b"), Named("a")]
+    ways = [Named("a"), Named("b"), Named("a"), Named("b")]
     asyncio.run(connect(Alternatives(Ways(session(1), ways), 0), 4))
-    assert [each.turns for each in ways] == [[0, 1], [0, 1], []]
+    assert [each.turns for each in ways] == [[0, 1], [0, 1], [], []]
 
 
 def test_the_way_that_was_good_is_the_own_one_of_the_slot() -> None:

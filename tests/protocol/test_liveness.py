@@ -185,3 +185,10 @@ def test_a_link_is_in_doubt_while_there_is_no_way_and_then_until_something_is_he
     assert liveness.doubted_at(START + 5) == START + 4
     liveness.heard(START + 5)
     assert liveness.doubted_at(START + 5) == START + 5 + OWED
+
+
+def test_why_it_is_in_doubt() -> None:
+    liveness = Liveness(2.0, 10.0)
+    assert liveness.why(11.5) == "nothing was heard for 1.5 s"
+    liveness.suspect(11.5, away=True)
+    assert liveness.why(11.5) == "the path was gone for a while"
