@@ -89,8 +89,12 @@ class SlotChannel(Channel):
 
     @property
     def rank(self) -> tuple[bool, float]:  # type: ignore[override]
-        """Of several links the least begins first: what is new goes the quickest way."""
-        return self.doubted, self.round_trip
+        """Of several links the least begins first: what is new goes the way that is quickest now.
+
+        That is told by the last answer, which has waited behind what was on its way.
+        """
+        latest = self.liveness.round_trip
+        return self.doubted, self.round_trip if latest is None else latest
 
     # --- out ---
 

@@ -45,6 +45,15 @@ def test_the_first_ack_is_followed_by_ready_and_a_question() -> None:
     assert both.channels[0].round_trip == pytest.approx(0.3)
 
 
+def test_the_last_answer_tells_which_link_is_the_quickest_now() -> None:
+    both = two(b"abc")
+    assert both.channels[0].rank == both.channels[1].rank
+    both.said(0)
+    both.hear(0, PONG(2), now=NOW + 0.3)  # it has waited for what was on its way
+    assert both.channels[0].rank > both.channels[1].rank
+    assert both.channels[0].round_trip == 0
+
+
 def test_each_link_takes_what_is_new_and_asks_whether_it_has_arrived() -> None:
     both = two(b"abc")
     assert both.said(0) == [DATA(0, b"abc"), PING(2)]

@@ -31,7 +31,7 @@ FOR_EVER: Final = 1e5  # seconds
 SLOWER: Final = 1.05  # than without the slow paths, at most
 MOST: Final = 3_000_000  # bytes of a stream
 OFTEN: Final = 0.5  # of the streams may be sent again, where they are faster than a path
-SELDOM: Final = 1.5  # the same where they are slower
+SELDOM: Final = 0.25  # the same where they are slower
 A_LITTLE: Final = 1 << 16  # bytes that each link may have sent again besides
 
 
