@@ -152,6 +152,17 @@ class FaultProxy:
         """The path is back."""
         self._open.set()
 
+    def strike(self, fault: Fault, count: int) -> None:
+        """This happens to so many of the connections, the oldest first, as soon as a byte comes up.
+
+        The cuts that were to come there are left to others.
+        """
+        whole = [each for each in self._live if not each.broken]
+        for connection in whole[:count]:
+            if connection.cut is not None:
+                self._left_over.append(connection.cut)
+            connection.cut = Cut(fault, True, 0)
+
     async def close(self) -> None:
         """Close everything."""
         for sock in self._listening:

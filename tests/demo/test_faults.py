@@ -209,6 +209,28 @@ def test_silence_forwards_nothing_and_closes_nothing() -> None:
     run(check)
 
 
+def test_what_strikes_several_leaves_the_others_and_their_cuts() -> None:
+    async def check() -> None:
+        cut = Cut(Fault.EOF, True, 1000)
+        async with behind(cut) as (server, proxy, dial):
+            links = [await dial() for _ in range(3)]
+            for reader, writer in links:
+                writer.write(b"x")
+                assert await reader.readexactly(1) == b"x"
+            proxy.strike(Fault.EOF, 2)
+            for _, writer in links:
+                writer.write(b"y")
+            for reader, _ in links[:2]:
+                assert await reader.read() in (b"", b"y")  # which was under way
+            reader, writer = links[2]
+            assert await reader.readexactly(1) == b"y"
+            assert proxy.made == [Cut(Fault.EOF, True, 0)] * 2
+            await exchange(await dial())
+            assert server.heard[-1] == DATA[: cut.offset]
+
+    run(check)
+
+
 def test_freeze_and_thaw() -> None:
     async def check() -> None:
         async with behind() as (server, proxy, dial):

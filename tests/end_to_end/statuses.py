@@ -4,7 +4,7 @@ Each status from 0 to 255, and each of fifteen signals: of a program of a listen
 plain and sealed, without a cut of the connection, with one before the end of the program's stream
 was heard, and with one after that. The end with the program is a process; the other one is here,
 but for one case of eight, which has a process there, too. What a first run has sent says where to
-cut.
+cut. With ``--links N`` a session has so many, and each of them is cut so.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -80,13 +81,14 @@ class Reach(NamedTuple):
 class Lab:
     """Where cases are tried, some at once."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, links: int = 1) -> None:
         self.wrong: list[str] = []
         self.seen: Counter[str] = Counter()
         self._rng = random.Random(seed)
         self._key = folder / "key"
         write_key(self._key)
         self._secret = bpipe.Secret.parse(self._key.read_bytes())
+        self._links = links
         self._reach: dict[tuple[bool, bool], Reach] = {}
 
     async def run(self, wanted: Iterable[Case], jobs: int) -> None:
@@ -107,7 +109,8 @@ class Lab:
 
     async def _try(self, case: Case, *, real: bool) -> None:
         async with contextlib.AsyncExitStack() as stack:
-            trial = Trial(case, self._key, self._secret, self._cut(case))
+            cuts = [cut for _ in range(self._links) if (cut := self._cut(case))]
+            trial = Trial(case, self._key, self._secret, cuts, self._links)
             stack.push_async_callback(trial.close)
             statuses = await (trial.processes() if real else trial.here())
         if not real and case.cut == CUTS[0]:
@@ -130,7 +133,9 @@ class Lab:
 class Trial:
     """One case: the two ends, and the network between them."""
 
-    def __init__(self, case: Case, key: Path, secret: bpipe.Secret, cut: Cut | None) -> None:
+    def __init__(
+        self, case: Case, key: Path, secret: bpipe.Secret, cuts: list[Cut], links: int
+    ) -> None:
         self.answer = b""
         self.said = b""  # by the process that has the program
         self.heard = 0  # bytes that had gone the program's way when its end was heard
@@ -139,7 +144,8 @@ class Trial:
         self._case = case
         self._secret = secret if case.sealed else None
         self._options = [*DONE_SOON, *(["--secret", str(key)] if case.sealed else [])]
-        self._cut = cut
+        self._cuts = cuts
+        self._links = links
         self._pipe: bpipe.BackedPipe | None = None
         self._proxy: FaultProxy | None = None
         self._processes: list[asyncio.subprocess.Process] = []
@@ -165,7 +171,9 @@ class Trial:
         else:
             process = await self._start("listen", "127.0.0.1:0", self._case.program)
             where = self._open_proxy(await self._address(process))
-            self._pipe = await bpipe.connect(where, secret=self._secret, limits=LIMITS)
+            self._pipe = await bpipe.connect(
+                where, secret=self._secret, limits=LIMITS, links=self._links
+            )
         status = await self._take(self._pipe)
         return [await self._ended(process), status]
 
@@ -183,7 +191,8 @@ class Trial:
     async def _start(
         self, command: str, where: str, program: list[str]
     ) -> asyncio.subprocess.Process:
-        words = ["--", *program] if program else []
+        words = ["--links", str(self._links)] if command == "connect" else []
+        words += ["--", *program] if program else []
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "bpipe", command, where, *self._options, *words),
             stdin=asyncio.subprocess.DEVNULL,
@@ -206,20 +215,20 @@ class Trial:
 
     def _open_proxy(self, target: str) -> str:
         host, _, port = target.rpartition(":")
-        cuts = [] if self._cut is None else [self._cut]
-        self._proxy = FaultProxy((host, int(port)), cuts, self._note_cut, self._count)
-        return "{}:{}".format(*self._proxy.start())
+        proxy = FaultProxy((host, int(port)), self._cuts, self._note_cut, self._count)
+        self._proxy = proxy
+        return "{}:{}".format(*proxy.start())
 
     def _note_cut(self, cut: Cut) -> None:
         self.what_was_cut = "cut after the end was heard" if self.heard else "cut before that"
 
     def _count(self, connection: int, upward: bool, offset: int, data: bytes) -> bytes:
         if upward is self._case.calls:
-            self.passed = offset + len(data)
+            self.passed = max(self.passed, offset + len(data))
         return data
 
     def _trace(self, sign: str, text: str) -> None:
-        if sign == "<" and text.startswith("FIN") and not self.heard:
+        if sign == "<" and re.match(r"(link \d: )?FIN", text) and not self.heard:
             self.heard = self.passed
 
     async def _take(self, pipe: bpipe.BackedPipe) -> int:
@@ -241,12 +250,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.end_to_end.statuses")
     parser.add_argument("--cases", type=int, help="a sample of so many; without it, all")
     parser.add_argument("--jobs", type=int, default=4)
+    parser.add_argument("--links", type=int, default=1)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
     options = parser.parse_args()
     began, every = time.monotonic(), cases()
     random.Random(options.seed).shuffle(every)
     with tempfile.TemporaryDirectory(prefix="bpipe-statuses-") as folder:
-        lab = Lab(Path(folder), options.seed)
+        lab = Lab(Path(folder), options.seed, options.links)
         asyncio.run(lab.run(every[: options.cases], options.jobs))
     print(f"seed     {options.seed}")
     print(f"cases    {lab.seen.total()} of {len(every)}; {time.monotonic() - began:.0f} s")
