@@ -16,14 +16,14 @@ import random
 import select
 import signal
 import socket
-import stat
 import struct
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
+from tests.peer_conn import Conn
+from tests.peer_doors import listen, resolve
 from tests.peer_records import ERRORS, FILE, RECORDS, BadRecord, record, suit
 from tests.peer_seal import (
     ACCEPT,
@@ -59,7 +59,8 @@ from tests.peer_seal import (
     open_m1,
     seal_m1,
 )
-from tests.peer_session import Conn, Incoming, Outgoing, Session
+from tests.peer_session import Incoming, Outgoing, Session
+from tests.peer_slots import Gathered, SlotSession, Spread
 
 
 class End:
@@ -67,17 +68,22 @@ class End:
 
     def __init__(self, args: argparse.Namespace, fds: tuple[int, int], keys: Keys | None) -> None:
         self.caller, self.keys, self.now = args.role == "connect", keys, time.monotonic()
-        inc = Incoming(fds[1], args.window, args.slow, args.send_only)
-        self.session = Session(self.caller, Outgoing(fds[0]), inc)
+        stream = fds[1], args.window, args.slow, args.send_only
+        self.most: int = args.links
+        self.links: dict[int, Conn] = {}  # those that are attached, by slot
+        self.session: Session = Session(self.caller, Outgoing(fds[0]), Incoming(*stream))
+        if self.most > 1:
+            spread, gathered = Spread(fds[0]), Gathered(*stream)
+            self.session = SlotSession(self.caller, spread, gathered, self.links)
         self.session.allowed = args.allow
         self.conns: set[Conn] = set()
-        self.link: Conn | None = None
+        self.epochs = [0] * 8  # of the links that were attached last
         self.errors, self.bound, self.next_try = 0, 0.05, 0.0
         self.needs, self.said = RECORDS * args.records, args.errors.encode()
         self.output = args.output
         self.needs |= (RECORDS | FILE) * bool(args.output)
         self.told_unknown, self.unknown_since, self.signal = False, 0.0, 0
-        self.family, self.address = _resolve(args.address)
+        self.family, self.address = resolve(args.address)
         self.steps: dict[str, Callable[[Conn], bool]] = {
             "m1": self._m1, "confirm": self._confirm, "m2": self._m2, "ready": self._ready,
             "attached": self._frame, "closing": lambda conn: conn.take(len(conn.inp)) is None,
@@ -85,13 +91,30 @@ class End:
         if self.caller:
             self.session.ident = os.urandom(16)
         else:
-            self.listener = _listen(self.family, self.address)
+            self.listener = listen(self.family, self.address)
 
     def _say(self, text: str) -> None:
         print(f"peer: {text}", file=sys.stderr, flush=True)
 
-    def _dial(self) -> None:
+    @property
+    def link(self) -> Conn | None:
+        """One of the links."""
+        return next(iter(self.links.values()), None)
+
+    @property
+    def slots(self) -> int:
+        """How many there may be at once."""
+        return max(1, min(self.most, self.session.opened[1]))
+
+    def _vacant(self) -> int | None:
+        """Return a slot in which a link is missing, and nobody calls."""
+        busy = {conn.slot for conn in self.conns}
+        count = 1 if self.session.state == "new" else self.slots
+        return next((slot for slot in range(count) if slot not in busy), None)
+
+    def _dial(self, slot: int) -> None:
         conn = Conn(socket.socket(self.family), "dialling", self.now)
+        conn.slot = slot
         self.conns.add(conn)
         code = conn.sock.connect_ex(self.address)
         if code not in (0, errno.EINPROGRESS):
@@ -107,8 +130,10 @@ class End:
         s.epoch += 1
         opening = RESUME if s.confirmed else OPEN
         sealed = int(self.keys is not None)
+        live = {each.slot for each in self.conns if each.call} - {conn.slot}
         conn.call = Call(b"bpip", 1, opening, sealed, 0, s.ident, s.epoch,
-                         0, 1, 0, self.needs, bytes(4),
+                         conn.slot, self.most, sum(1 << each for each in live),
+                         self.needs, bytes(4),
                          s.inc.delivered, s.inc.received, s.inc.window)  # fmt: skip
         raw = M1.pack(*conn.call)
         if self.keys is not None:
@@ -126,7 +151,7 @@ class End:
             raise LinkLost("an M2 with an unknown answer", error=True)
         if conn.noise is not None:
             resumed = raw[0] == ACCEPT and conn.call.opening == RESUME
-            raw = raw[:1] + conn.noise.read(raw[1:], True, s.resume if resumed else bytes(32))
+            raw = raw[:1] + conn.noise.read(raw[1:], True, s.key if resumed else bytes(32))
         m2 = Answer(*M2.unpack(raw))
         if m2.status > FULL or (m2.answer == ACCEPT) != (m2.status == OK):
             raise LinkLost("an M2 whose status cannot be", error=True)
@@ -141,7 +166,7 @@ class End:
             raise LinkLost(f"an M2 with {m2}", error=True)
         if conn.noise is not None:
             conn.tx, conn.rx = conn.noise.split()
-            s.resume = s.resume if s.confirmed else conn.noise.resume_secret()
+            s.key = s.key if s.confirmed else conn.noise.resume_secret()
         s.confirmed, s.opened, s.window, conn.answer = True, opened, m2.window, m2
         conn.say(Frame(CONFIRM))
         conn.phase = "ready"
@@ -177,15 +202,15 @@ class End:
 
     def _attach(self, conn: Conn, received: int) -> None:
         s = self.session
-        conn.phase, self.link, self.unknown_since = "attached", conn, 0.0
+        conn.phase, self.links[conn.slot], self.unknown_since = "attached", conn, 0.0
         s.use_records(self.needs | s.opened[2])
         if not s.links:
             s.use_file(self.output, s.opened[2])
         if self.said and not s.links:
             s.out.put(record(self.said, ERRORS))
-        s.out.sent = received
+        s.resume(received)
         s.links += 1
-        for other in [c for c in self.conns if c.call and c is not conn]:
+        for other in [c for c in self.conns if c.call and c.slot == conn.slot and c is not conn]:
             self._close(other)
 
     def _start(self, conn: Conn) -> int:
@@ -210,13 +235,13 @@ class End:
                 raise LinkLost("an M1 with bytes 36 to 39", error=True)
             status = self._judge(conn.call)
         place = s.inc.delivered, s.inc.received, s.inc.window
-        m2 = Answer(ACCEPT, OK, 1, self.needs, bytes(4), *place)
+        m2 = Answer(ACCEPT, OK, self.most, self.needs, bytes(4), *place)
         if status:
             silent = self.now - (self.link.heard_at if self.link else s.outage or self.now)
             m2 = Answer(REFUSE, status, received=int(silent) if status == BUSY else 0)
         raw, resumed = M2.pack(*m2), not status and conn.call and conn.call.opening == RESUME
         if conn.noise is not None:
-            raw = raw[:1] + conn.noise.write(raw[1:], True, s.resume if resumed else bytes(32))
+            raw = raw[:1] + conn.noise.write(raw[1:], True, s.key if resumed else bytes(32))
             conn.rx, conn.tx = (None, None) if status else conn.noise.split()
         conn.out += raw
         conn.phase = "closing" if status else "confirm"
@@ -241,7 +266,7 @@ class End:
             return OK if right else RANGE
         if m.session != s.ident:
             return UNKNOWN
-        if m.slot or m.epoch <= s.epoch:
+        if m.slot >= self.slots or m.epoch <= self.epochs[m.slot]:
             return STALE
         same = (m.window, m.links, m.needs) == s.opened
         return OK if same and s.fits(m.delivered, m.received) else RANGE
@@ -254,13 +279,16 @@ class End:
             raise LinkLost(f"{f} in the place of CONFIRM", error=True)
         if self._judge(call) != OK:
             raise LinkLost("a greeting that came too late")
-        if self.link:
-            self._lost(self.link, LinkLost("replaced by another"))
+        for slot, link in list(self.links.items()):
+            dead = not call.live >> slot & 1 and self.epochs[slot] < call.epoch
+            if call.opening == OPEN or slot == call.slot or dead:
+                self._lost(link, LinkLost("replaced by another"))
         if call.opening == OPEN:
+            self.epochs = [0] * 8
             s.begin(call.session)
             s.opened, s.window = (call.window, call.links, call.needs), call.window
-            s.resume = conn.noise.resume_secret() if conn.noise else s.resume
-        s.epoch = call.epoch
+            s.key = conn.noise.resume_secret() if conn.noise else s.key
+        conn.slot, self.epochs[call.slot] = call.slot, call.epoch
         conn.say(Frame(READY, number=s.inc.received))
         self._attach(conn, call.received)
         return True
@@ -290,15 +318,20 @@ class End:
         phase, s = conn.phase, self.session
         self._close(conn)
         self.errors += why.error
-        attached, done = conn is self.link, s.state == "done"
+        attached, done = self.links.get(conn.slot) is conn, s.state == "done"
         if attached:
-            self.link = None
+            del self.links[conn.slot]
             if s.outage is None:
                 self.bound, self.next_try = 0.05, self.now
-            s.lost(why, self.now)
+            s.lost(why, conn, self.now)
         if phase not in ("closing", "dialling"):
             self._say(f"{'link' if attached else 'greeting'} lost: {why}")
-        if self.caller and why.code in (errno.ECONNREFUSED, errno.ENOENT) and done and not attached:
+        if (
+            self.caller
+            and why.code in (errno.ECONNREFUSED, errno.ENOENT)
+            and done
+            and not self.links
+        ):
             s.leave = s.report()
         if not attached or self.next_try != self.now:
             self.next_try = self.now + random.random() * self.bound
@@ -322,12 +355,13 @@ class End:
 
     def _pump(self) -> None:
         for conn in list(self.conns):
-            age = self.now - (conn.heard_at if conn is self.link else conn.born)
+            attached = self.links.get(conn.slot) is conn
+            age = self.now - (conn.heard_at if attached else conn.born)
             limit = {"attached": 3 * HEARTBEAT, "closing": 1}.get(conn.phase, 5)
             try:
-                if age > limit or (conn is self.link and self.now - conn.frame_at > 30):
+                if age > limit or (attached and self.now - conn.frame_at > 30):
                     raise LinkLost("silent for too long")
-                while conn is self.link and len(conn.out) < 2 * CHUNK:
+                while attached and len(conn.out) < 2 * CHUNK:
                     said = self.session.next_frame(conn, self.now)
                     if said is None:
                         break
@@ -387,8 +421,9 @@ class End:
             if not self._waiting() and s.inc.fin:
                 self._deliver(False)
             s.tick(self.link, self.now)
-            if self.caller and not self.conns and self.now >= self.next_try and s.leave is None:
-                self._dial()
+            slot = self._vacant() if self.caller and s.leave is None else None
+            if slot is not None and self.now >= self.next_try:
+                self._dial(slot)
             self._pump()
             s.tick(self.link, self.now)
             if s.leave is not None:
@@ -397,7 +432,8 @@ class End:
             poller = select.poll()
             for fd, (events, _) in wanted.items():
                 poller.register(fd, events)
-            pause = 10 if self.link and self.link.ack_by else 30
+            soon = any(each.ack_by or each.data_at for each in self.links.values())
+            pause = 10 if soon else 30
             for fd, event in poller.poll(pause):
                 self.now = time.monotonic()
                 wanted[fd][1](event)
@@ -405,11 +441,11 @@ class End:
 
     def farewell(self) -> None:
         """Close the link as the page says, and tell what there was."""
-        if self.link:
+        for link in self.links.values():
             with contextlib.suppress(OSError):
-                sock = self.link.sock
+                sock = link.sock
                 sock.settimeout(1)
-                sock.sendall(self.link.out)
+                sock.sendall(link.out)
                 sock.shutdown(socket.SHUT_WR)
                 until = time.monotonic() + 1
                 while time.monotonic() < until and sock.recv(65536):
@@ -417,31 +453,6 @@ class End:
         if not self.caller and self.family == socket.AF_UNIX:
             os.unlink(self.address)
         print(f"links {self.session.links}, errors {self.errors}", file=sys.stderr)
-
-
-def _resolve(text: str) -> tuple[int, Any]:
-    if text.startswith("unix:"):
-        return socket.AF_UNIX, text[5:]
-    host, _, port = text.rpartition(":")
-    info = socket.getaddrinfo(host.strip("[]") or "127.0.0.1", port, type=socket.SOCK_STREAM)[0]
-    return info[0], info[4]
-
-
-def _listen(family: int, address: Any) -> socket.socket:
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_UNIX:
-        with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(address).st_mode):
-                os.unlink(address)
-        os.umask(0o177)
-    sock.bind(address)
-    sock.listen(64)
-    sock.setblocking(False)
-    if family != socket.AF_UNIX:
-        host, port = sock.getsockname()[:2]
-        print(f"listening {host}:{port}", file=sys.stderr, flush=True)
-    return sock
 
 
 def main() -> int:
@@ -453,6 +464,7 @@ def main() -> int:
     parser.add_argument("--name", default="")
     parser.add_argument("--window", type=int, default=MEMORY)
     parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--links", type=int, default=1, help="that it would have at once")
     parser.add_argument("--send-only", action="store_true", help="take nothing (STOP with 0)")
     parser.add_argument("--records", action="store_true", help="need records")
     parser.add_argument("--errors", default="", help="what to say on stderr first; with --records")

@@ -9,10 +9,10 @@ import contextlib
 import os
 import random
 import select
-import socket
 import sys
 import time
 
+from tests.peer_conn import Conn
 from tests.peer_records import ERRORS, FILE, RECORDS, Content, Receiver, Sender, record
 from tests.peer_seal import (
     ABORT,
@@ -24,7 +24,6 @@ from tests.peer_seal import (
     CUT,
     DATA,
     FIN,
-    HEADER,
     HEARTBEAT,
     INTERRUPTED,
     PING,
@@ -34,12 +33,8 @@ from tests.peer_seal import (
     READY,
     RUNNING,
     STOP,
-    Answer,
-    Call,
-    Cipher,
     Frame,
     LinkLost,
-    Noise,
 )
 
 
@@ -126,12 +121,14 @@ class Outgoing:
         self.untaken = self.total > number and not self.records
         self.cut()
 
-    def frame(self, window: int, now: float) -> tuple[Frame, bytes] | None:
-        """Return the next frame of the stream."""
+    def frame(self, window: int, now: float, upto: int | None = None) -> tuple[Frame, bytes] | None:
+        """Return the next frame of the stream, which ends there at the latest."""
         if self.rate and now < self.next_at:
             return None
         most = max(1, min(CHUNK, self.rate // 25 - 48)) if self.rate else CHUNK
-        size = min(self.total, self.acked + window, self.sent + most) - self.sent
+        size = (
+            min(self.total, self.acked + window, self.sent + most, upto or self.total) - self.sent
+        )
         self.next_at = now + (max(size, 0) + 48) / self.rate if self.rate else 0.0
         if size > 0:
             start = self.sent - self.acked
@@ -201,79 +198,8 @@ class Incoming:
             self.delivered += 1
 
 
-class Conn:
-    """One connection, from its first byte to its last."""
-
-    def __init__(self, sock: socket.socket, phase: str, now: float) -> None:
-        sock.setblocking(False)
-        self.sock, self.phase = sock, phase
-        self.inp, self.out = bytearray(), bytearray()
-        self.call: Call | None = None
-        self.answer: Answer | None = None
-        self.noise: Noise | None = None
-        self.tx: Cipher | None = None
-        self.rx: Cipher | None = None
-        self.head: Frame | None = None
-        self.born = self.sent_at = self.heard_at = self.frame_at = self.ping_at = now
-        self.unanswered: float | None = None
-        self.ack_by: float | None = None
-        self.pong: int | None = None
-        self.said: set[int] = set()
-        self.ack_said = -1
-        self.heard = self.end_said = self.shut = False
-
-    def receive(self, now: float) -> None:
-        """Read what has come."""
-        try:
-            data = self.sock.recv(1 << 18)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise LinkLost(str(error), code=error.errno or 0) from None
-        if not data:
-            raise LinkLost("an end of file")
-        self.inp += data
-        self.heard_at = now
-        self.unanswered = self.unanswered or now
-        if self.head is not None and self.rx is None:
-            self.frame_at = now
-
-    def flush(self, now: float) -> None:
-        """Write what is to be said, as far as that goes."""
-        try:
-            while self.out:
-                del self.out[: self.sock.send(self.out)]
-                self.sent_at, self.unanswered = now, None
-            if self.phase == "closing" and not self.shut:
-                self.shut = True
-                self.sock.shutdown(socket.SHUT_WR)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise LinkLost(str(error)) from None
-
-    def say(self, frame: Frame, payload: bytes = b"") -> None:
-        """Put a frame into the line of what is to be said."""
-        for part in (HEADER.pack(*frame), payload):
-            if part:
-                self.out += self.tx.seal(part) if self.tx else part
-
-    def take(self, size: int) -> bytes | None:
-        """Return so many bytes that have come, opened, or None if there are less as yet."""
-        size += 16 if self.rx and size else 0
-        if len(self.inp) < size:
-            return None
-        raw = bytes(self.inp[:size])
-        del self.inp[:size]
-        return self.rx.open(raw) if self.rx and raw else raw
-
-    def header(self) -> Frame | None:
-        """Return the header of the next frame when it is there."""
-        raw = self.take(16)
-        return None if raw is None else Frame(*HEADER.unpack(raw))
-
-
-def _bad(wrong: bool, why: str) -> None:
+def bad(wrong: bool, why: str) -> None:
+    """Raise LinkLost if something is wrong."""
     if wrong:
         raise LinkLost(why, counts=True)
 
@@ -284,7 +210,7 @@ class Session:
     def __init__(self, caller: bool, out: Outgoing, inc: Incoming) -> None:
         self.caller, self.out, self.inc = caller, out, inc
         self.state, self.since = "new", time.monotonic()
-        self.ident, self.epoch, self.resume = b"", 0, bytes(32)
+        self.ident, self.epoch, self.key = b"", 0, bytes(32)
         self.window, self.opened = 0, (0, 0, 0)
         self.outage: float | None = self.since
         self.row = self.links = self.reason = self.status = 0
@@ -294,12 +220,16 @@ class Session:
 
     def begin(self, ident: bytes) -> None:
         """Start a session of that identifier in the place of one that was never heard."""
-        self.ident, self.epoch, self.resume, self.opened = ident, 0, bytes(32), (0, 0, 0)
+        self.ident, self.epoch, self.key, self.opened = ident, 0, bytes(32), (0, 0, 0)
         self.confirmed, self.outage, self.row = False, None, 0
 
     def fits(self, delivered: int, received: int) -> bool:
         """Return whether the peer's offsets in a greeting fit."""
         return self.out.acked <= delivered <= received <= self.out.high
+
+    def resume(self, received: int) -> None:
+        """Go on over a new link from there."""
+        self.out.sent = received
 
     def report(self) -> int:
         """Return the exit status."""
@@ -345,33 +275,38 @@ class Session:
 
     def check(self, f: Frame) -> None:
         """Raise LinkLost if the header is an error of protocol."""
-        inc, out, n = self.inc, self.out, f.number
-        _bad(f.kind not in range(1, 12), f"a frame of kind {f.kind}")
+        inc = self.inc
+        bad(f.kind not in range(1, 12), f"a frame of kind {f.kind}")
         if f.kind == FIN or (f.kind == BYE and inc.fin and inc.how in (CUT, RUNNING)):
             right = f.how <= (2 if f.kind == BYE else RUNNING)
             right = right and (f.how in (1, 2) or not f.status) and (f.how != 2 or f.status > 0)
         else:
             right = f.how <= (f.kind == STOP) and not f.status
-        _bad(not right or f.zero > 0, f"bytes 1 to 3 of {f}")
+        bad(not right or f.zero > 0, f"bytes 1 to 3 of {f}")
         least, most = {DATA: (1, 1 << 20), ABORT: (0, 512)}.get(f.kind, (0, 0))
-        _bad(not least <= f.length <= most, f"the length of {f}")
+        bad(not least <= f.length <= most, f"the length of {f}")
+        self.check_number(f)
+
+    def check_number(self, f: Frame) -> None:
+        """The same of its number."""
+        inc, out, n = self.inc, self.out, f.number
         if f.kind in (DATA, FIN):
-            _bad(inc.fin, "a stream after its FIN")
-            _bad(n != inc.received, f"{f}, and received is {inc.received}")
-            _bad(n + f.length > inc.delivered + inc.window and f.kind == DATA, "beyond the window")
+            bad(inc.fin, "a stream after its FIN")
+            bad(n != inc.received, f"{f}, and received is {inc.received}")
+            bad(n + f.length > inc.delivered + inc.window and f.kind == DATA, "beyond the window")
         elif f.kind == ACK:
-            _bad(not out.acked <= n <= out.high, f"ACK {n}: not in {out.acked} to {out.high}")
+            bad(not out.acked <= n <= out.high, f"ACK {n}: not in {out.acked} to {out.high}")
         elif f.kind == STOP:
             least = min(out.acked, out.total)
-            _bad(not least <= n <= out.high, f"STOP {n}: not in {least} to {out.high}")
-            _bad(out.stop not in (None, n), f"STOP {n} after STOP {out.stop}")
+            bad(not least <= n <= out.high, f"STOP {n}: not in {least} to {out.high}")
+            bad(out.stop not in (None, n), f"STOP {n} after STOP {out.stop}")
         elif f.kind == BYE:
-            _bad(self.state in ("new", "open"), f"BYE to an end that is {self.state}")
-            _bad(n != 0, "BYE with a number")
+            bad(self.state in ("new", "open"), f"BYE to an end that is {self.state}")
+            bad(n != 0, "BYE with a number")
         elif f.kind == RATE:
-            _bad(0 < n < 1024, f"RATE {n}")
+            bad(0 < n < 1024, f"RATE {n}")
         else:
-            _bad(f.kind in (CONFIRM, READY), "a greeting on an attached link")
+            bad(f.kind in (CONFIRM, READY), "a greeting on an attached link")
 
     def hear(self, link: Conn, now: float) -> None:
         """A frame was heard."""
@@ -385,9 +320,19 @@ class Session:
 
     def take(self, f: Frame, payload: bytes, link: Conn, now: float) -> None:
         """Do what a frame says."""
-        inc, out, n = self.inc, self.out, f.number
+        inc, out = self.inc, self.out
         before = inc.received, out.acked
         self.hear(link, now)
+        self.take_frame(f, payload, link, now)
+        if before != (inc.received, out.acked) or f.kind == PONG:
+            self.outage = None
+        if before != (inc.received, out.acked):
+            self.row = 0
+        self.see_done(now)
+
+    def take_frame(self, f: Frame, payload: bytes, link: Conn, now: float) -> None:
+        """The same, whatever follows from it."""
+        inc, out, n = self.inc, self.out, f.number
         out.rate = n if f.kind == RATE else out.rate
         if f.kind in (DATA, FIN):
             inc.how, inc.status = f.how, f.status
@@ -407,13 +352,9 @@ class Session:
             self.status = told if self.state in ("new", "open") else self.report()
             print(f"peer: ABORT {n}: {payload!r}", file=sys.stderr)
             self._enter("answering", now)
-        if before != (inc.received, out.acked) or f.kind == PONG:
-            self.outage = None
-        if before != (inc.received, out.acked):
-            self.row = 0
-        self.see_done(now)
 
-    def _due(self, link: Conn, now: float) -> bool:
+    def due(self, link: Conn, now: float) -> bool:
+        """Return whether an ACK is."""
         inc = self.inc
         if link.ack_said < 0 or (link.unanswered and now - link.unanswered >= 1):
             return True
@@ -431,7 +372,7 @@ class Session:
             f = Frame(RATE, number=self.allowed)
         elif self.inc.unwanted and not self.bye_heard and STOP not in link.said:
             f = Frame(STOP)
-        elif self._due(link, now):
+        elif self.due(link, now):
             link.ack_said, link.ack_by, link.unanswered = self.inc.delivered, None, None
             link.end_said = self.inc.ended
             f = Frame(ACK, number=link.ack_said)
@@ -446,10 +387,14 @@ class Session:
         elif self.state in ("done", "answering") and BYE not in link.said:
             f = Frame(BYE)
         elif self.state == "open":
-            return self.out.frame(self.window, now)
+            return self.stream(link, now)
         if f is not None:
             link.said.add(f.kind)
         return None if f is None else (f, payload)
+
+    def stream(self, link: Conn, now: float) -> tuple[Frame, bytes] | None:
+        """Return the next frame of the stream for this link."""
+        return self.out.frame(self.window, now)
 
     def see_done(self, now: float) -> bool:
         """Be done if that is so; return whether no more than the ACK of the end mark lacks."""
@@ -458,7 +403,7 @@ class Session:
             self._enter("done", now)
         return whole
 
-    def lost(self, why: LinkLost, now: float) -> None:
+    def lost(self, why: LinkLost, link: Conn, now: float) -> None:
         """An attached link is lost."""
         if self.outage is None:
             self.outage = now
@@ -468,14 +413,18 @@ class Session:
         elif self.row >= 3:
             self.abort(PROTOCOL, now)
 
+    def parted(self, link: Conn | None, now: float) -> bool:
+        """Return whether BYE is said, and that is all."""
+        written = link is not None and BYE in link.said and not link.out
+        return written and (self.state == "answering" or (self.state == "done" and self.bye_heard))
+
     def tick(self, link: Conn | None, now: float) -> None:
         """See what has come to its end, or has taken too long."""
         out = self.out
         if out.answer_by is not None and out.how is None and now >= out.answer_by:
             out.cut()
         whole = self.see_done(now)
-        written = link is not None and BYE in link.said and not link.out
-        if written and (self.state == "answering" or (self.state == "done" and self.bye_heard)):
+        if self.parted(link, now):
             self.leave = self.report()
         late = now - max(self.since, self.outage or now)
         if self.state == "aborting":

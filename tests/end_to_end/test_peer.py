@@ -97,6 +97,14 @@ def test_streams_go_both_ways_through_twenty_cuts(
 
 
 @ROLES
+@pytest.mark.parametrize("kind", ["plain", "sealed"])
+def test_so_they_do_over_three_links(start: Start, key: Path, kind: str, calls: bool) -> None:
+    ours = () if calls else ("--links", "3")
+    two = Two(start, key, kind, "--links", "3", calls=calls, cuts=cuts(2 + calls), ours=ours)
+    go_both_ways(two)
+
+
+@ROLES
 def test_so_they_do_in_records(start: Start, key: Path, calls: bool) -> None:
     said = "what it says on its stderr"
     more = "--records", "--errors", said
