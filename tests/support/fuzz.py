@@ -48,6 +48,7 @@ from bpipe.protocol.wire import (
     Verdict,
 )
 from tests.support.blocks import File, digests, put, total
+from tests.support.fuzz_slots import SLOTS, in_any_order, one_of_several, with_slots
 from tests.support.loopback import feed, write
 from tests.support.peer import join
 
@@ -72,9 +73,9 @@ class Outcome(NamedTuple):
 Target = tuple[Session, Driver]
 
 
-def answerer(secret: Secret | None = None) -> Target:
+def answerer(secret: Secret | None = None, links: int = 1) -> Target:
     """A listener's side, before anybody has said anything."""
-    session = Session(BUFFER, secret=secret)
+    session = Session(BUFFER, secret=secret, links=links)
     table = Sessions(lambda session: None, secret)
     table.add(session)
     return session, AnswererGreeting(table, NOW)
@@ -94,6 +95,11 @@ def attached(frames: Callable[[], Frames] = Frames) -> Target:
     channel = join(session, Position(0, 0, BUFFER), frames(), now=NOW)
     said(channel)
     return session, channel
+
+
+def beside_others(frames: Callable[[], Frames] = Frames) -> Target:
+    """A session with one of several links, and something to send."""
+    return one_of_several(frames, BUFFER, NOW)
 
 
 def sealing() -> SealedFrames:
@@ -212,12 +218,15 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "answerer": answerer,
     "caller": caller,
     "session": attached,
+    "one of several": beside_others,
+    "answerer of several": partial(answerer, links=SLOTS),
     "records": partial(consumer, Consumer),
     "sender": partial(consumer, Sender),
     "receiver": partial(consumer, Receiver),
     "sealed answerer": partial(answerer, SECRET),
     "sealed caller": partial(caller, SECRET),
     "sealed session": partial(attached, sealing),
+    "one of several, sealed": partial(beside_others, sealing),
 }
 
 
@@ -395,17 +404,19 @@ def some_stream(rng: random.Random, stream: bytes) -> Iterator[bytes]:
         yield frames.pack(Kind.FIN, at, b"", rng.choice((Ended.UNKNOWN, Ended.CUT)))
 
 
-def to_answerer(rng: random.Random, secret: Secret | None = None) -> Iterator[bytes]:
+def to_answerer(
+    rng: random.Random, secret: Secret | None = None, links: int = 1
+) -> Iterator[bytes]:
     """What a caller says."""
-    hello = a_hello(rng)
+    hello = a_hello(rng) if links == 1 else with_slots(rng, a_hello(rng))
     handshake = begin(secret)
     yield handshake.pack_hello(hello)
-    _, greeting = answerer(secret)
+    _, greeting = answerer(secret, links)
     feed(greeting, handshake.pack_hello(hello), NOW)
     handshake.unpack_verdict(said(greeting), b"")
     frames = handshake.frames(caller=True)
     yield frames.pack(Kind.CONFIRM, 0)
-    yield from some_frames(rng, frames)
+    yield from some_frames(rng, frames) if links == 1 else in_any_order(rng, frames, BUFFER)
 
 
 def to_caller(rng: random.Random, secret: Secret | None = None) -> Iterator[bytes]:
@@ -422,12 +433,15 @@ EXAMPLES: dict[str, Callable[[random.Random], Iterator[bytes]]] = {
     "answerer": to_answerer,
     "caller": to_caller,
     "session": lambda rng: some_frames(rng, Frames()),
+    "one of several": lambda rng: in_any_order(rng, Frames(), BUFFER),
+    "answerer of several": partial(to_answerer, links=SLOTS),
     "records": some_records,
     "sender": to_sender,
     "receiver": to_receiver,
     "sealed answerer": partial(to_answerer, secret=SECRET),
     "sealed caller": partial(to_caller, secret=SECRET),
     "sealed session": lambda rng: some_frames(rng, sealing()),
+    "one of several, sealed": lambda rng: in_any_order(rng, sealing(), BUFFER),
 }
 
 
