@@ -69,7 +69,7 @@ class SlotChannel(Channel):
         if not isinstance(cause, ProtocolError):
             self._slots.forgive()
         super().detach(cause, now)
-        self._slots.say_acks()
+        self._slots.say_again()
         self._consider_parting(now)
 
     @property
@@ -108,9 +108,11 @@ class SlotChannel(Channel):
             self._outflow.choose(now)
         return super().outgoing(now)
 
-    def say_ack(self) -> None:
-        """An ACK that was said elsewhere may be lost."""
+    def say_again(self) -> None:
+        """An ACK that was said elsewhere may be lost, and a RATE that is old may have come last."""
         self._ack_due = True
+        if self._session.rate.own is not None:
+            self._owed[Kind.RATE] = self._session.rate.own.rate
 
     def limit(self) -> None:
         """The session has a rate from now on."""
@@ -203,7 +205,7 @@ class SlotChannel(Channel):
         super().suspect(now, away=away)
         if not self._debt.doubted:
             self._debts.doubt(self._debt)
-            self._slots.say_acks()
+            self._slots.say_again()
 
     # --- time ---
 

@@ -23,8 +23,8 @@ PARTING: Final = 1.0  # seconds from the first BYE in answer to an ABORT, for th
 class OneOfSeveral(Driver, Protocol):
     """What speaks over one of several links."""
 
-    def say_ack(self) -> None:
-        """An ACK that was said elsewhere may be lost."""
+    def say_again(self) -> None:
+        """What was said elsewhere, and may be said once more, may be lost."""
 
     def limit(self) -> None:
         """The session has a rate from now on."""
@@ -134,10 +134,10 @@ class Slots:
         """Not every link was lost to a protocol error: that is counted anew."""
         self._fruitless.clear()
 
-    def say_acks(self) -> None:
+    def say_again(self) -> None:
         """A link is lost, and perhaps with it the last ACK."""
         for each in self._several.values():
-            each.say_ack()
+            each.say_again()
 
     def limit(self) -> None:
         """There is a rate from now on, for all."""

@@ -333,3 +333,11 @@ def test_a_rate_that_is_told_over_one_link_binds_the_others() -> None:
     for slot in (0, 1):
         both.lose(slot)
     assert both.session.rate.holds_up is None
+
+
+def test_a_lost_link_has_the_rate_said_again_on_the_others() -> None:
+    bucket = Bucket(SLOWEST)
+    both = two(bucket=bucket)
+    bucket.change(2 * SLOWEST)
+    both.lose(0)
+    assert both.said(1)[0] == RATE(2 * SLOWEST)
