@@ -41,6 +41,8 @@ def test_the_first_ack_is_followed_by_ready_and_a_question() -> None:
     assert both.said(0) == [ACK(0), READY(0), PING(1)]
     assert both.said(0) == []
     assert both.channels[0].round_trip == math.inf
+    both.hear(0, PONG(7), now=NOW + 0.1)  # nobody asked that
+    assert both.channels[0].round_trip == math.inf
     both.hear(0, PONG(1), now=NOW + 0.3)
     assert both.channels[0].round_trip == pytest.approx(0.3)
 
