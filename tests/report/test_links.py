@@ -278,11 +278,11 @@ def test_a_way_that_is_dark_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(("most", "told"), [(1, 1), (2, 1), (3, 0), (8, 0)])
 def test_who_asks_for_more_links_than_he_gets_is_told_once(most: int, told: int) -> None:
     async def check(watch: PipeWatch) -> None:
-        async with several([()] * 3, most) as at:
+        async with several([()] * 3, most, limits=CALM) as at:
             watch.begin(at.caller.engine, listens=False)
             at.listener.finish()
             await until(lambda: at.caller.status().peer_finished)
-            await until(lambda: at.caller.status().links == min(most, 3))
+            await until(lambda: at.caller.status().links >= min(most, 3))
 
     lines = said(check)
     allowed = [line for line in lines if "the far side allows" in line]
@@ -303,7 +303,7 @@ def test_what_the_command_of_one_of_several_says_is_for_who_asks(links: int, hea
         watch.tell_of_carrier("a banner")
         async with several([()] * links, limits=CALM) as at:
             watch.begin(at.caller.engine, listens=False)
-            await until(lambda: at.caller.status().links == links)
+            await until(lambda: at.caller.status().links >= links)
             watch.tell_of_carrier("closed by remote host")
 
     lines = said(check)

@@ -18,7 +18,7 @@ from bpipe.protocol.session import Session
 from tests.support.pipes import QUICK
 
 BUFFER: Final = 1 << 18
-CALM: Final = QUICK._replace(heartbeat=0.3)  # so that a busy machine loses no link that lives
+CALM: Final = QUICK._replace(heartbeat=0.5)  # so that a busy machine loses no link that lives
 
 
 class Both(NamedTuple):
