@@ -8,6 +8,7 @@ may be an outage: people are told that once, if it lasts, with the cause; and wh
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -23,6 +24,7 @@ AFTER: Final = 2.0  # seconds for which links are down before people hear of it
 EVERY: Final = 30.0  # seconds between two times that they do
 MOST: Final = 10  # losses in a minute of which each is told
 
+_ADDRESS: Final = re.compile(r"^[^ ]*:\d+: ")  # before a reason: where all of them go
 _GOING_ON: Final = (State.CONNECTING, State.CONNECTED, State.RECONNECTING)
 
 
@@ -73,7 +75,7 @@ class Links(NamedTuple):
             return f"{'both' if self.slots == 2 else f'all {self.slots}'} links are up"
         are = f"{down} of {self.slots} links are" if down > 1 else f"one of {self.slots} links is"
         others = f"{self.up} go on" if self.up > 1 else "one goes on"
-        why = f": {self.reason}" if self.reason else ""
+        why = f": {_ADDRESS.sub('', self.reason)}" if self.reason else ""
         return f"{are} down{self.where * (down == 1)}{why}; {others}"
 
 

@@ -229,6 +229,10 @@ def test_a_session_that_begins_anew_has_no_links_that_were_lost() -> None:
             "one of 2 links is down, from wlan0: no way; one goes on",
         ),
         (Links(1, 4, None, None, "reset", "reset"), "3 of 4 links are down: reset; one goes on"),
+        (
+            Links(1, 2, "far:7", None, "far:7: network is unreachable", "unreachable"),
+            "one of 2 links is down: network is unreachable; one goes on",
+        ),
         (Links(4, 4), "all 4 links are up"),
         (Links(2, 2), "both links are up"),
         (LinksLimited(1, 4), "the far side allows 1 link, not 4 (--max-links)"),
