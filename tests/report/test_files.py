@@ -20,7 +20,7 @@ from bpipe.errors import (
 from bpipe.report.files import Writing, told
 from bpipe.report.totals import Done, Totals, advice
 from bpipe.status import Status, Tally
-from tests.support.statuses import BEFORE, COMPARING, FILING, MIB
+from tests.support.statuses import BEFORE, COMPARING, FILING, MIB, over
 
 NAMED = FileOutcome(named=True, kept=False, file="a.tar", part="a.tar.part")
 KEPT = NAMED._replace(named=False, kept=True)
@@ -89,6 +89,13 @@ def test_the_last_line_of_a_success(
     done = Done(0, None, totals=totals)
     status = replace(FILING if filed else COMPARING, tally=tally)
     assert told(done, None, status, filed, "both ends").words() == said
+
+
+def test_over_how_many_links_is_told_at_both_ends() -> None:
+    status = over((1, 1))
+    for totals, filed in ((SENT, None), (GOT, NAMED)):
+        done = told(Done(0, None, totals=totals).over(status), None, status, filed, "it")
+        assert " (5.0 MiB/s) over 2 links" in done.words()
 
 
 def test_what_was_expected_is_compared_with_all_of_it() -> None:
