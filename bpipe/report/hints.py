@@ -14,6 +14,7 @@ from bpipe.status import State, Status
 AFTER: Final = 2.0  # seconds that somebody has waited
 LEAST_LEFT: Final = 1.0  # seconds, so that there is something to tell
 OVERDUE: Final = 0.1  # seconds that a timer is late if this process was stopped meanwhile
+UNANSWERED: Final = ("no answer yet", "silent")
 # What does not mend itself.
 AT_ONCE: Final = ("address", "no-such-name", "another-user", "secret", "stranger")
 
@@ -68,7 +69,7 @@ def trying(status: Status) -> Trying | None:
 
 def cause(status: Status) -> tuple[str, str]:
     """Why there is no connection, in words and in one word for programs."""
-    return status.cause or "no answer yet", status.cause_code or "silent"
+    return status.cause or UNANSWERED[0], status.cause_code or UNANSWERED[1]
 
 
 class StdinHint:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from bpipe.net.clock import clock
 from bpipe.report.events import Event
 from bpipe.report.flood import Flood
+from bpipe.report.hints import UNANSWERED
 from bpipe.report.reporter import Teller
 from bpipe.report.settings import Level
 from bpipe.report.totals import count
@@ -182,6 +183,8 @@ class LinkNarrator:
             slot = min(down, key=lambda slot: not now.slots[slot].cause)
             told, peer = now.slots[slot], self._peers.get(slot)
             way, why = (peer, told.via or None), (told.cause or None, told.cause_code or None)
+            if not told.cause and now.retry_in is not None:  # it is called
+                why = UNANSWERED
             self._teller.tell(Links(up, slots, *way, *why, self._where(told, peer)), self._level)
 
     def _where(self, link: SlotStatus, peer: str | None) -> str:

@@ -139,12 +139,13 @@ def test_which_link_is_down_is_told_if_its_way_is_known_or_its_peer_is_another()
     assert "down, from wlan0: cut 1" in seen(("near0:8", "near1:9"), "wlan0")
 
 
-def test_a_link_that_never_comes_up_is_down_too() -> None:
+@pytest.mark.parametrize(("calls", "why"), [(True, ": no answer yet"), (False, "")])
+def test_a_link_that_never_comes_up_is_down_too(calls: bool, why: str) -> None:
     async def check() -> None:
         told = Told()
-        told.see(over((1, 0)))
+        told.see(replace(over((1, 0)), retry_in=0.5 if calls else None))
         await until(lambda: told.normal)
-        assert told.normal == ["one of 2 links is down; one goes on"]
+        assert told.normal == [f"one of 2 links is down{why}; one goes on"]
 
     run(check)
 
