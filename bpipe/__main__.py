@@ -27,6 +27,7 @@ def main() -> NoReturn:
     for name in asking[as_ssh:]:
         if hasattr(_signal, name):  # not ignored: that would be inherited
             _signal.signal(getattr(_signal, name), _pass)
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # asyncio does without, and starts sooner
     gc.disable()  # collecting during the imports costs a tenth of the start-up
     begun = None
     try:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bpipe.net.ways import Links, links_of
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.rate import Bucket
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import MOST_LINKS
 
 if TYPE_CHECKING:
     from bpipe.net.address import Address
     from bpipe.net.connectors import Connector
+    from bpipe.net.source import LinkSource
+    from bpipe.net.ways import Links
+    from bpipe.protocol.secret import Secret
 
 BUFFER_SIZE: Final = 64 << 20  # bytes kept for each direction
 EARLY_CHECK: Final = 1.0  # seconds for a look-up before the first attempt
@@ -45,25 +46,51 @@ async def connect(
     to 8 (ValueError), if the listener allows so many; or ``Links``, which say more of them. Raises
     AddressError for an address, or a command, that cannot be used.
     """
-    from bpipe.net.dialing import check, connectors, dial_by
-
-    anywhere = insecure or secret is not None
-    calls = connectors(_place(address), links_of(links), anywhere=anywhere)
+    calls = _connectors(address, links, anywhere=insecure or secret is not None)
     session = Session(buffer_size, limits, secret, needs, bucket(rate), len(calls))
-    dialling = dial_by(session, calls, limits.retry_max)
-    await check(calls, min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
+    dialling = dial_by(session, calls)
+    await _check(calls, min(EARLY_CHECK, limits.connect_timeout or EARLY_CHECK))
     return BackedPipe(session, dialling)
 
 
-def _place(address: str | Address | Connector) -> Address | Connector:
-    """The same, if it can be called. Raises AddressError."""
+def _connectors(
+    address: str | Address | Connector, links: int | Links, *, anywhere: bool
+) -> list[Connector]:
+    """What connects there, for each link. Raises AddressError, ValueError."""
     from bpipe.net.address import Address, parse, require_callable
+    from bpipe.net.connectors import connector
 
     if isinstance(address, str):
         address = parse(address)
     if isinstance(address, Address):
         require_callable(address)
-    return address
+    if links != 1:
+        from bpipe.net.dialing import connectors  # which few need
+
+        return connectors(address, links, anywhere=anywhere)
+    return [connector(address, anywhere=anywhere) if isinstance(address, Address) else address]
+
+
+async def _check(connectors: list[Connector], timeout: float) -> None:
+    """Raise AddressError if it is known in so many seconds that one of them may not be used."""
+    if len(connectors) == 1:
+        await connectors[0].check(timeout)
+    else:
+        from bpipe.net.dialing import check
+
+        await check(connectors, timeout)
+
+
+def dial_by(session: Session, connectors: list[Connector]) -> LinkSource:
+    """What obtains the links of a session that calls: each of these has one at a time."""
+    retry_max = session.patience.limits.retry_max
+    if len(connectors) > 1:
+        from bpipe.net.dialers import Dialers  # which few need
+
+        return Dialers(session, connectors, retry_max)
+    from bpipe.net.dialer import Dialer
+
+    return Dialer(session, connectors[0], connectors[0].manners.backoff(retry_max))
 
 
 async def listen(
@@ -88,6 +115,7 @@ async def listen(
     from bpipe.net.address import to_listen_at
     from bpipe.net.bind import bind
     from bpipe.net.listener import Listener
+    from bpipe.net.ways import links_of
 
     allowed = links_of(links)
     allowed.require_congestion()

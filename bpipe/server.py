@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bpipe.api import bucket
 from bpipe.errors import SessionEnded
@@ -24,10 +24,12 @@ from bpipe.net.ways import Links
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.rate import Bucket
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import deserted
 from bpipe.protocol.wire import MOST_LINKS, Reason
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
 
 MAX_SESSIONS: Final = 64  # at once
 BUFFER_SIZE: Final = 4 << 20  # bytes kept for each direction of each session
@@ -46,7 +48,7 @@ class Terms(NamedTuple):
     limits: Limits = LIMITS
     needs: int = 0
     rate: Bucket | None = None  # which all of them share
-    links: Links = Links(MOST_LINKS)  # of each of them
+    links: Links = Links(MOST_LINKS)  # that each of them may have
 
     @property
     def anywhere(self) -> bool:

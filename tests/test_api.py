@@ -14,6 +14,8 @@ from bpipe.errors import (
     NotConnected,
 )
 from bpipe.net.congestion import allowed
+from bpipe.net.dialer import Dialer
+from bpipe.net.dialers import Dialers
 from bpipe.protocol.rate import Bucket
 from tests.support.pipes import (
     DATA,
@@ -185,5 +187,15 @@ def test_congestion_is_dealt_with_at_either_end_as_that_wants() -> None:
         await asyncio.gather(listener.connect(), caller.connect())
         assert (congestion(listener), congestion(caller)) == (["reno"], [allowed()[0]])
         await asyncio.gather(listener.close(), caller.close())
+
+    run(check)
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1, Dialer), (2, Dialers)])
+def test_one_link_is_dialled_as_ever(count: int, kind: type[object]) -> None:
+    async def check() -> None:
+        pipe = await bpipe.connect("localhost:1", links=count)
+        assert type(pipe.engine.source) is kind
+        await pipe.wait_closed()
 
     run(check)

@@ -31,3 +31,13 @@ def test_what_asks_for_something_ends_nobody_too_early_but_who_is_in_the_place_o
 ) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, *words], timeout=30)
     assert done.returncode == status
+
+
+def test_what_is_slow_to_load_and_never_used_is_not_loaded() -> None:
+    shows = "__import__('asyncio') and print(*sys.modules)"
+    program = PROGRAM.replace("os.kill(os.getpid(), signal.SIGUSR1)", shows)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "listen"], timeout=30, capture_output=True, text=True
+    )
+    assert "asyncio.sslproto" in done.stdout.split()
+    assert "_ssl" not in done.stdout.split()

@@ -18,12 +18,11 @@ import typer
 from bpipe.cli.complain import complain
 from bpipe.ends.streams import stderr_goes_with
 from bpipe.errors import SecretError, explain
-from bpipe.protocol import secret
-from bpipe.protocol.secret import Secret
 from bpipe.report.settings import Level, Settings
 
 if TYPE_CHECKING:
     from bpipe.cli.options import Trust
+    from bpipe.protocol.secret import Secret
 
 LARGEST: Final = 4096  # bytes of a secret's file
 
@@ -95,7 +94,9 @@ def load_secret(path: Path, name: str = "") -> Secret:
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        if secret.conceal(str(path)) != str(path):
+        from bpipe.protocol.secret import conceal
+
+        if conceal(str(path)) != str(path):
             raise SecretError(
                 "--secret takes the file of a secret, and not the secret itself, which others can"
                 " see on a command line"
@@ -132,6 +133,8 @@ def _read(descriptor: int) -> bytes:
 
 def _parse(data: bytes, name: str, where: str) -> Secret:
     """``where`` tells people which secret is meant."""
+    from bpipe.protocol.secret import Secret  # without one that is not needed
+
     if len(data) > LARGEST:
         raise SecretError(
             f"the secret {where} is longer than {LARGEST} bytes: bpipe keygen makes one"
@@ -160,6 +163,8 @@ def ask_secret(name: str = "") -> Secret:
 
 def write_key(path: Path, *, words: bool = False) -> None:
     """Write a new key to a file that is not there yet, for its owner's eyes. Raises OSError."""
+    from bpipe.protocol import secret
+
     line = (secret.generate_words() if words else secret.generate()) + "\n"
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

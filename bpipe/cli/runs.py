@@ -133,7 +133,9 @@ class Run:
         return run_service(self._with_links(plan), self._told)
 
     def _with_links(self, plan: Plan) -> Plan:
-        return plan._replace(links=self._links.total())
+        from bpipe.net.ways import links_of
+
+        return plan._replace(links=links_of(self._links).total())
 
     def _trusted(self) -> dict[str, Any]:
         """Who gets in; asks for the secret, if that is wanted."""

@@ -152,8 +152,10 @@ class Tuning(NamedTuple):
         except ValueError as error:
             raise typer.BadParameter(f"--rate: {error}") from None
 
-    def calling(self) -> Links:
+    def calling(self) -> int | Links:
         """The links of a session that calls."""
+        if not (self.bind or self.congestion):
+            return self.links or 1
         from bpipe.net.ways import Links
 
         links = Links(self.links, tuple(self.bind or ()), self.congestion or "")

@@ -28,7 +28,7 @@ from bpipe.ends.socket_streams import Incoming, Outgoing
 from bpipe.engine import Engine
 from bpipe.errors import AddressError, explain
 from bpipe.net.address import Address
-from bpipe.net.reach import dial
+from bpipe.net.dial import dial
 from bpipe.net.sockets import forget, prepare_end
 from bpipe.protocol.ending import MOVING
 from bpipe.protocol.wire import Reason

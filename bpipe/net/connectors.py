@@ -6,6 +6,8 @@ A carrier is a connected socket, whatever is behind it. A new one is a new conne
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -14,13 +16,15 @@ from bpipe.errors import AddressError, NotConnected
 from bpipe.net.address import Address, require_text
 from bpipe.net.clock import clock
 from bpipe.net.peer import require_same_user
-from bpipe.net.reach import Prepare, reach
 from bpipe.net.resolve import Endpoint, require_local, resolve
 from bpipe.net.schedule import TCP, Manners
+from bpipe.net.sockets import forget
 
 if TYPE_CHECKING:
     from bpipe.net.carrier import Fate
     from bpipe.net.origin import Origin
+
+Prepare = Callable[[socket.socket], None]
 
 LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good is tried without it
 
@@ -236,22 +240,9 @@ class Tcp:
             use_congestion(self._congestion, [sock])
 
 
-def connector(
-    address: Address,
-    *,
-    anywhere: bool = False,
-    origin: Origin | None = None,
-    congestion: str = "",
-) -> Tcp | Unix:
-    """What connects to this address; the rest is as for ``Tcp``, and nothing to a Unix socket.
-
-    AddressError for a Unix socket that was to be called from somewhere.
-    """
-    if address.path is None:
-        return Tcp(address, anywhere=anywhere, origin=origin, congestion=congestion)
-    if origin is not None or congestion:
-        raise AddressError(f"{address}: only TCP has an address to begin at, and congestion")
-    return Unix(address.path)
+def connector(address: Address, *, anywhere: bool = False) -> Tcp | Unix:
+    """What connects to this address; ``anywhere`` is as for ``Tcp``."""
+    return Tcp(address, anywhere=anywhere) if address.path is None else Unix(address.path)
 
 
 async def _connect(
@@ -269,3 +260,33 @@ async def _connect(
         sock.close()
         raise
     return sock
+
+
+async def reach(endpoint: Endpoint, prepare: Prepare | None = None) -> socket.socket:
+    """A connection to whoever is at this endpoint; OSError if that cannot be.
+
+    ``prepare`` is called with the socket before it connects, and may raise what it likes.
+    """
+    sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        if prepare is not None:
+            prepare(sock)
+        await asyncio.get_running_loop().sock_connect(sock, endpoint.sockaddr)
+        if endpoint.family == socket.AF_UNIX:
+            _require_place(sock)
+        elif sock.getsockname() == sock.getpeername():
+            forget(sock)  # else the kernel would keep the port for a minute, and from the listener
+            raise OSError(errno.ECONNREFUSED, "connection refused")  # by itself
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _require_place(sock: socket.socket) -> None:
+    """BlockingIOError if the queue is full: asyncio takes that for a connection that is made."""
+    try:
+        sock.getpeername()
+    except OSError:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None

@@ -6,7 +6,7 @@ import random
 import resource
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bpipe.errors import Forged, LinkLost, ProtocolError
 from bpipe.net.accepted import AcceptedLinks
@@ -16,9 +16,11 @@ from bpipe.net.clock import clock as system_clock
 from bpipe.net.link import Link
 from bpipe.net.sockets import prepare
 from bpipe.protocol.greeting import AnswererGreeting
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
 
 PENDING: Final = 64  # greetings under way at once, beside one for each link of each session
 _SPARE: Final = 16  # descriptors that are left for the session, where few are allowed

@@ -8,7 +8,7 @@ One caller calls for all links of a session: the attempts are counted over all s
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -49,7 +49,7 @@ class Caller:
     """Calls for one session, whose id ``new_id`` makes."""
 
     def __init__(
-        self, session: Session, new_id: Callable[[], bytes] = lambda: secrets.token_bytes(16)
+        self, session: Session, new_id: Callable[[], bytes] = lambda: os.urandom(16)
     ) -> None:
         self.session = session
         self._new_id = new_id

@@ -22,9 +22,7 @@ from bpipe.protocol.channel import Channel
 from bpipe.protocol.frames import Frames
 from bpipe.protocol.handshake import Handshake
 from bpipe.protocol.ring import Views
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
-from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.wire import (
     NOWHERE,
     Admission,
@@ -37,8 +35,10 @@ from bpipe.protocol.wire import (
     pack_verdict,
 )
 
-if TYPE_CHECKING:  # one side does without
+if TYPE_CHECKING:  # one side, or both, do without
     from bpipe.protocol.caller import Caller
+    from bpipe.protocol.secret import Secret
+    from bpipe.protocol.sessions import Sessions
 
 GREETING_TIMEOUT: Final = 5.0  # seconds for all four messages
 

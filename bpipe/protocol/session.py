@@ -13,7 +13,7 @@ they may touch is said in ``writer.py`` and ``reader.py``.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import BpipeError, ProtocolError, SessionEnded, SessionLost
 from bpipe.protocol.driver import Driver
@@ -22,12 +22,14 @@ from bpipe.protocol.history import History, Loss
 from bpipe.protocol.patience import Limits, Patience
 from bpipe.protocol.rate import Bucket, Rate
 from bpipe.protocol.reader import BackedReader
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.slots import Slots
 from bpipe.protocol.terms import Terms
 from bpipe.protocol.trace import Traced
 from bpipe.protocol.wire import UNTOLD, Finish, Position, Reason, Stop
 from bpipe.protocol.writer import BackedWriter
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
 
 FRUITLESS_LINKS: Final = 3  # lost to protocol errors without progress: they end a session
 

@@ -12,14 +12,16 @@ joined: the old session ends with the CONFIRM of the new sender, who has to call
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import Forged, LinkLost, SessionLost
 from bpipe.protocol.ending import MOVING, Phase
 from bpipe.protocol.patience import DESERTED
-from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import FILE, MOST_LINKS, NEEDS, Admission, Hello, Opening
+
+if TYPE_CHECKING:
+    from bpipe.protocol.secret import Secret
 
 REMEMBERED: Final = 4096  # sealed M1s: the last ones that were right
 SURE: Final = 1.5  # heartbeats in which a sender was heard that is there

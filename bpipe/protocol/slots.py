@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from bpipe.protocol.driver import Driver
 from bpipe.protocol.reader import BackedReader
@@ -16,18 +16,9 @@ from bpipe.protocol.reader import BackedReader
 if TYPE_CHECKING:  # loaded where there are several
     from bpipe.protocol.owed import Owed
     from bpipe.protocol.reassembly import Reassembly
+    from bpipe.protocol.slot_channel import SlotChannel
 
 PARTING: Final = 1.0  # seconds from the first BYE in answer to an ABORT, for those of other links
-
-
-class OneOfSeveral(Driver, Protocol):
-    """What speaks over one of several links."""
-
-    def say_again(self) -> None:
-        """What was said elsewhere, and may be said once more, may be lost."""
-
-    def limit(self) -> None:
-        """The session has a rate from now on."""
 
 
 class Slots:
@@ -36,7 +27,7 @@ class Slots:
     def __init__(self, reader: BackedReader) -> None:
         self._reader = reader
         self._channels: dict[int, Driver] = {}
-        self._several: dict[int, OneOfSeveral] = {}  # the same, where there may be more than one
+        self._several: dict[int, SlotChannel] = {}  # the same, where there may be more than one
         self._epochs: dict[int, int] = {}  # of the last link that was attached in each
         self._fruitless: Counter[int] = Counter()  # links in a row, by slot: see below
         self._wrote: set[int] = set()  # this end's BYE is on the link
@@ -82,7 +73,7 @@ class Slots:
         if slot in self._several:
             self.owed.drop_below(received)
 
-    def join(self, slot: int, channel: OneOfSeveral) -> None:
+    def join(self, slot: int, channel: SlotChannel) -> None:
         """It is going to be attached, and may have others beside it."""
         self._several[slot] = channel
 

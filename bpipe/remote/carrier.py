@@ -16,11 +16,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
+from bpipe.api import dial_by
 from bpipe.errors import LinkLost, NotConnected, SessionLost, explain
 from bpipe.net.carrier import Fate
 from bpipe.net.command import Command
 from bpipe.net.connectors import Connection
-from bpipe.net.dialing import dial_by
 from bpipe.net.launch import Launched
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.caller import FORGOTTEN

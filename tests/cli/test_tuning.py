@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from bpipe.cli.tuning import Tuning
-from bpipe.net.ways import Links
+from bpipe.net.ways import Links, links_of
 from bpipe.protocol.patience import Limits
 
 
@@ -24,15 +24,15 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("tuning", "links", "total"),
     [
-        (Tuning(), Links(), 1),
-        (Tuning(links=4), Links(4), 4),
+        (Tuning(), 1, 1),
+        (Tuning(links=4), 4, 4),
         (Tuning(bind=["lo", "::1"], congestion="reno"), Links(None, ("lo", "::1"), "reno"), 2),
         (Tuning(bind=["lo"], links=3), Links(3, ("lo",)), 3),
     ],
 )
-def test_links_of_who_calls(tuning: Tuning, links: Links, total: int) -> None:
+def test_links_of_who_calls(tuning: Tuning, links: int | Links, total: int) -> None:
     assert tuning.calling() == links
-    assert links.total() == total
+    assert links_of(links).total() == total
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import errno
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -356,7 +355,7 @@ def test_a_connection_begins_where_it_is_to_and_deals_with_congestion_as_it_is_t
 
             resolve_with(monkeypatch, resolve)
             origin = parse_origin("127.0.0.9")
-            calls = connector(Address("both", port), origin=origin, congestion="reno")
+            calls = Tcp(Address("both", port), origin=origin, congestion="reno")
             await calls.check(1)
             assert calls.via == "127.0.0.9"
             tried = observed()
@@ -381,19 +380,13 @@ def test_nowhere_to_begin_is_told_by_the_check_and_later_fails_an_attempt(
     text: str, why: str
 ) -> None:
     async def check() -> None:
-        calls = connector(parse("127.0.0.1:1"), origin=parse_origin(text))
+        calls = Tcp(parse("127.0.0.1:1"), origin=parse_origin(text))
         with pytest.raises(AddressError, match=why):
             await calls.check(1)
         with pytest.raises((LinkLost, AddressError), match=text):
             await calls.connect(0)
 
     run(check)
-
-
-@pytest.mark.parametrize("options", [{"origin": parse_origin("lo")}, {"congestion": "reno"}])
-def test_a_unix_socket_has_no_way_to_choose(options: dict[str, Any]) -> None:
-    with pytest.raises(AddressError, match="unix:/run/s: only TCP has"):
-        connector(parse("unix:/run/s"), **options)
 
 
 # --- Unix sockets ---

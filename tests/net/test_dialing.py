@@ -1,4 +1,4 @@
-"""What obtains the links of a session that calls, one or several, and which way each takes."""
+"""What connects for each of several links, and which way it takes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import asyncio
 import pytest
 
 from bpipe.errors import AddressError
-from bpipe.net.address import Address
+from bpipe.net.address import Address, parse
 from bpipe.net.command import Command
-from bpipe.net.dialer import Dialer
-from bpipe.net.dialers import Dialers
-from bpipe.net.dialing import check, connectors, dial_by
+from bpipe.net.dialing import check, connectors
 from bpipe.net.ways import Links
-from bpipe.protocol.session import Session
 
 HERE = Address("127.0.0.1", 1)
 
@@ -23,12 +20,13 @@ HERE = Address("127.0.0.1", 1)
     [
         (Links(), [""]),
         (Links(3), ["", "", ""]),
+        (2, ["", ""]),
         (Links(bind=("lo", "127.0.0.9")), ["lo", "127.0.0.9"]),
         (Links(5, ("lo", "127.0.0.9")), ["lo", "127.0.0.9", "lo", "127.0.0.9", "lo"]),
         (Links(2, ("lo",), "reno"), ["lo", "lo"]),
     ],
 )
-def test_links_take_their_ways_in_turn(links: Links, ways: list[str]) -> None:
+def test_links_take_their_ways_in_turn(links: int | Links, ways: list[str]) -> None:
     found = connectors(HERE, links)
     assert [each.via for each in found] == ways
     assert len({id(each) for each in found}) == len(ways)  # each remembers what was good
@@ -51,18 +49,15 @@ def test_what_cannot_be_is_told() -> None:
         connectors(HERE, Links(bind=("a b",)))
 
 
+def test_a_unix_socket_has_no_way_to_choose() -> None:
+    there = parse("unix:/run/s")
+    assert [each.name for each in connectors(there, 2)] == ["unix:/run/s"] * 2
+    for links in (Links(bind=("lo",)), Links(congestion="reno")):
+        with pytest.raises(AddressError, match="unix:/run/s: only TCP has"):
+            connectors(there, links)
+
+
 def test_each_way_is_checked() -> None:
     asyncio.run(check(connectors(HERE, Links(4, ("lo", "127.0.0.9"))), 1))
     with pytest.raises(AddressError, match=r"192\.0\.2\.77 is not an address of this machine"):
         asyncio.run(check(connectors(HERE, Links(bind=("lo", "192.0.2.77"))), 1))
-
-
-@pytest.mark.parametrize(("count", "kind"), [(1, Dialer), (2, Dialers)])
-def test_one_link_is_dialled_as_ever(count: int, kind: type[object]) -> None:
-    async def check() -> None:
-        calls = connectors(HERE, Links(count))
-        dialling = dial_by(Session(1 << 10, links=count), calls, 0.5)
-        assert type(dialling) is kind
-        await dialling.close()
-
-    asyncio.run(check())

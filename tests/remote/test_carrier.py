@@ -243,4 +243,4 @@ async def test_another_machine_of_that_name_is_not_asked(tmp_path: Path) -> None
 def test_an_errand_says_what_is_to_be_done(what: str | list[str]) -> None:
     words = Errand(what, heartbeat=3.0).words
     assert words.pop("command" if isinstance(what, str) else "argv") == what
-    assert words == {"heartbeat": 3.0, "give_up_after": 3600.0, "buffer_size": 4 << 20}
+    assert words == {"heartbeat": 3.0, "give_up_after": 3600.0, "buffer_size": 4 << 20, "links": 1}

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from bpipe.errors import AddressError
-from bpipe.net import reach
+from bpipe.net import dial as dialling
 from bpipe.net.address import Address
 from bpipe.net.connectors import Unix
-from bpipe.net.reach import dial
+from bpipe.net.dial import dial
 from bpipe.net.resolve import Endpoint
 
 
@@ -31,7 +31,7 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, hosts: Iterable[str], port: int)
     async def resolve(address: Address) -> list[Endpoint]:
         return [Endpoint(socket.AF_INET, (host, port)) for host in hosts]
 
-    monkeypatch.setattr(reach, "resolve", resolve)
+    monkeypatch.setattr(dialling, "resolve", resolve)
 
 
 def silence(hosts: Iterable[str]) -> None:
