@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # that takes long, and is not used
     from importlib.abc import InspectLoader
 
 LONGEST: Final = 60 << 10  # bytes of a line: each of them is sent for every session,
-LONGEST_OF_SEVERAL: Final = 64 << 10  # and that has several links, and a stream to a file
+LONGEST_OF_SEVERAL: Final = 68 << 10  # and that has several links, and a stream to a file
 RELAY: Final = ("bpipe.remote.relay",)
 HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
 COMPARING: Final = ("bpipe.comparison",)  # for a holder whose stream goes to a file

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from bpipe.cli.completion import complete_host, complete_path, complete_when
+from bpipe.cli.completion import (
+    complete_congestion,
+    complete_host,
+    complete_interface,
+    complete_path,
+    complete_when,
+)
 
 
 @pytest.fixture
@@ -63,6 +69,13 @@ def test_a_home_directory_is_known(folder: Path, monkeypatch: pytest.MonkeyPatch
 )
 def test_the_words_of_the_status_line(typed: str, offered: list[str]) -> None:
     assert complete_when(typed) == offered
+
+
+def test_interfaces_and_names_for_congestion_are_those_of_the_system() -> None:
+    assert "lo" in complete_interface("")
+    assert complete_interface("no such") == []
+    assert complete_congestion("ren") == ["reno"]
+    assert "reno" in complete_congestion("")
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from bpipe.cli import values
 from bpipe.cli.values import buffer, duration, heartbeat, interval, log, name, pause, size, when
+from bpipe.errors import AddressError
 from bpipe.report.settings import When
 
 
@@ -135,3 +137,23 @@ def test_when() -> None:
 def test_a_log_may_be_in_the_home_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert [log(text) for text in ("~/a", "-", "~a", "a/~/b")] == ["/home/me/a", "-", "~a", "a/~/b"]
+
+
+@pytest.mark.parametrize(("text", "number"), [("1", 1), (" 8 ", 8)])
+def test_links(text: str, number: int) -> None:
+    assert values.links(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "9", "10", "-1", "1.0", "x", "²"])
+def test_no_number_of_links(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a number of connections, from 1 to 8"):
+        values.links(text)
+
+
+def test_what_connections_go_out_from_and_how_they_deal_with_congestion() -> None:
+    assert values.origin("lo") == "lo"
+    with pytest.raises(AddressError, match="neither an address nor an interface"):
+        values.origin("nowhere")
+    assert values.congestion("reno") == "reno"
+    with pytest.raises(ValueError, match="is not known here"):
+        values.congestion("none")
