@@ -97,12 +97,13 @@ def test_it_holds_over_all_links_together(start: Start) -> None:
     caller = start.bpipe("connect", proxy.address, *options, stdin=PIPE)
     consumer = listener.drain()
     caller.wait_line("link 3 is up")
+    gauge.seen.clear()
     caller.feed(2 * AMOUNT)
     assert consumer.wait_end() == 2 * AMOUNT
     assert finish(caller, listener) == [0, 0]
     assert len(proxy.faults.made) == len(cuts)
     gauge.check("up")
-    assert gauge.average("up") >= 0.8 * RATE
+    assert gauge.average("up") >= 0.5 * RATE  # and not a quarter of it, for each link
 
 
 def test_the_second_implementation_is_told_and_tells(start: Start) -> None:
