@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bpipe.errors import LinkLost
 from bpipe.net.link import Link
+from bpipe.net.sockets import leaves
 from bpipe.protocol.session import Session
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class AcceptedLinks:
         slot = link.greeting.slot
         self._links[slot] = link
         link.watch(self._drive)
-        if link.sock.family != socket.AF_UNIX:
+        if link.sock.family != socket.AF_UNIX and leaves(link.sock):
             from bpipe.net.lookout import look_out
 
             look_out(link)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from bpipe.errors import LinkLost
+from bpipe.errors import LinkLost, NobodyListens, code_of, explain
 from bpipe.net.connectors import Connection, Connector
 from bpipe.net.link import Link
 from bpipe.net.schedule import ATTEMPT_TIMEOUT
@@ -23,6 +24,7 @@ _ADVICE: Final = {  # for a first greeting that nobody answers, by whether it is
     False: ("is it bpipe, and without a secret?", "stranger"),
 }
 _AGAIN: Final = 3  # greetings that nobody has answered; a sealed one is not told of another version
+_NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
 _VERSION: Final = " And of the same version?"
 
 
@@ -114,6 +116,12 @@ class Attempts:
         if sealed and self._unheard >= _AGAIN:
             advice += _VERSION
         return LinkLost(f"{self._connector.name}: {error}; {advice}", code)
+
+
+def in_vain(error: OSError, name: str) -> LinkLost:
+    """What has become of an attempt to call there."""
+    kind = NobodyListens if error.errno in _NOBODY else LinkLost
+    return kind(f"{name}: {explain(error)}", code_of(error))
 
 
 def let_go(attempt: asyncio.Task[Link]) -> None:

@@ -14,33 +14,26 @@ is heard, they are void; the first verdict takes its place.
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bpipe.errors import (
-    AddressError,
-    BpipeError,
-    LinkLost,
-    NobodyListens,
-    SessionEnded,
-    code_of,
-    explain,
-)
-from bpipe.net.attempt import Attempts, Heard, let_go
+from bpipe.errors import AddressError, BpipeError, LinkLost, SessionEnded
+from bpipe.net.attempt import Attempts, Heard, in_vain, let_go
 from bpipe.net.backoff import Backoff
 from bpipe.net.clock import clock as system_clock
 from bpipe.net.connectors import Connector, Unresolved
 from bpipe.net.link import Link
-from bpipe.net.lookout import Lookout
 from bpipe.net.schedule import Schedule
+from bpipe.net.sockets import leaves
 from bpipe.protocol.caller import Caller
 from bpipe.protocol.session import Session
 
+if TYPE_CHECKING:
+    from bpipe.net.lookout import Lookout
+
 _RESOLUTION: Final = 0.01  # seconds; a clock may be a little behind a timer
-_NOBODY: Final = (errno.ECONNREFUSED, errno.ENOENT)
 
 
 class Dialer:
@@ -80,7 +73,7 @@ class Dialer:
         self._answered: int | None = None  # the one that goes on alone
         self._link: Link | None = None  # the one that was found last
         self._watch: asyncio.Task[None] | None = None  # over it
-        self._lookout = Lookout(self._told)
+        self._lookout: Lookout | None = None  # once a link has left this machine
         session.patience.calling(clock())
 
     @property
@@ -127,7 +120,8 @@ class Dialer:
         Waits until nothing is left behind any connection, a second at most.
         """
         self._stop_watching()
-        self._lookout.end()
+        if self._lookout is not None:
+            self._lookout.end()
         self._hang_up()
         await self._connector.close()
 
@@ -139,7 +133,7 @@ class Dialer:
         """A link that is greeted and attached to the session. Waits as long as it takes."""
         assert slot == self._slot
         self._stop_watching()
-        self._lookout.search()
+        self._look_out(None)
         self.schedule.begin(self._clock(), fresh=self._fresh())
         self._drive()
         try:
@@ -248,8 +242,7 @@ class Dialer:
             self._drive()
             cause = error
         except OSError as error:
-            kind = NobodyListens if error.errno in _NOBODY else LinkLost
-            cause = kind(f"{self.name}: {explain(error)}", code_of(error))
+            cause = in_vain(error, self.name)
         self.schedule.failed(number, self._clock())
         self._failed(cause)
         return None
@@ -278,7 +271,7 @@ class Dialer:
 
     async def _watch_over(self, link: Link) -> None:
         """Attempt to find another whenever this link is in doubt."""
-        self._lookout.over(link)
+        self._look_out(link)
         while (liveness := link.liveness) is not None:
             now = self._clock()
             if (trust := liveness.doubted_at(now) - now) > 0:
@@ -287,6 +280,15 @@ class Dialer:
                 self.schedule.begin(self._clock(), fresh=True)
             else:
                 await self._step()
+
+    def _look_out(self, link: Link | None) -> None:
+        """For what the system says of the path of this link; None: of where the last one went."""
+        if self._lookout is None and link is not None and leaves(link.sock):
+            from bpipe.net.lookout import Lookout
+
+            self._lookout = Lookout(self._told)
+        if self._lookout is not None:
+            self._lookout.over(link)
 
     def _stop_watching(self) -> None:
         self._link = None

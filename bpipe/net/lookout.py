@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bpipe.errors import LinkLost
 from bpipe.net.link import Link
-from bpipe.net.sockets import forget
+from bpipe.net.sockets import forget, leaves
 
 if TYPE_CHECKING:
     from bpipe.net.paths import Watched
@@ -28,15 +28,7 @@ SETTLED: Final = 0.2  # seconds that a link has to live before its path is watch
 PROOF: Final = 0.03  # seconds that the peer has to say something over a path that is back, or
 ROUND_TRIPS: Final = 3  # round trips, if that is longer
 
-_ANYWHERE: Final = (
-    "192.0.2.1",
-    "2001:db8::1",
-)  # for documentation, so nowhere near: RFC 5737, 3849
-_LOOPBACK: Final = (
-    "127.",
-    "::1",
-    "::ffff:127.",
-)  # and ::1 is no beginning of another that is in use
+_ANYWHERE: Final = "192.0.2.1", "2001:db8::1"  # nobody has them: see RFC 5737 and RFC 3849
 _INFO: Final = struct.Struct("=8B16I")  # the beginning of tcp_info: see linux/tcp.h
 _RETRIES, _UNANSWERED, _ROUND_TRIP = 2, 12, 23  # in that; microseconds
 
@@ -53,20 +45,19 @@ class Lookout:
         self._watched: list[Watched] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def over(self, link: Link) -> None:
-        """Soon it is the path of this link, if that leaves the machine.
+    def over(self, link: Link | None) -> None:
+        """Soon it is the path of this link, if that leaves the machine; None: it is lost.
 
-        Not at once: what does not take long is not to wait for it.
+        Not at once: what does not take long is not to wait for it. Of one that is lost it is at
+        once where that went, and from wherever one can go there now.
         """
         self._wait()
+        if link is None:
+            self._watch(self._paths)
+            return
         self._paths = _paths(link.sock)
         known = self._paths[:1] if self._paths and self._paths[0][1] else []
         self._timer = asyncio.get_running_loop().call_later(SETTLED, self._watch, known)
-
-    def search(self) -> None:
-        """The link is lost: it is where that went, and from wherever one can go there now."""
-        self._wait()
-        self._watch(self._paths)
 
     def end(self) -> None:
         """Nobody needs to be told any more. Again: no effect."""
@@ -135,17 +126,12 @@ def _ask(sock: socket.socket) -> tuple[bool, float]:
 
 def _paths(sock: socket.socket) -> list[tuple[Any, Any]]:
     """The path of this socket, and then where else a link could go; empty: not off this machine."""
+    if not leaves(sock):
+        return []
     try:
-        peer = sock.getpeername()
-        if not peer:  # there is a command behind it: where that goes, nobody knows
-            return [((host, 0), None) for host in _ANYWHERE]
-        if not isinstance(peer, tuple) or _loops_back(peer[0]):
-            return []
-        local = sock.getsockname()
+        peer, local = sock.getpeername(), sock.getsockname()
     except OSError:
         return []
+    if not peer:  # where a command goes, nobody knows
+        return [((host, 0), None) for host in _ANYWHERE]
     return [] if local[0] == peer[0] else [(peer, local), (peer, None)]
-
-
-def _loops_back(host: str) -> bool:
-    return host == "::1" or host.startswith(("127.", "::ffff:127."))

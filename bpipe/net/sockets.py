@@ -42,3 +42,15 @@ def forget(sock: socket.socket) -> None:
     """Have the kernel forget this connection as soon as it is closed."""
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def leaves(sock: socket.socket) -> bool:
+    """Whether a connection that was made may leave this machine; a command may go anywhere."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        return False
+    if not isinstance(peer, tuple):
+        return not peer
+    host: str = peer[0]
+    return host != "::1" and not host.startswith(("127.", "::ffff:127."))

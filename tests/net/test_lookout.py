@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -334,7 +335,7 @@ def test_only_what_leaves_the_machine_is_watched(
         lookout.over(cast(Link, Linked(Name(peer, local))))
         await asyncio.sleep(SETTLED + 0.05)
         assert machine.take_asked() == over
-        lookout.search()
+        lookout.over(None)
         assert machine.take_asked() == searched
         for _ in range(2):
             lookout.end()
@@ -346,7 +347,7 @@ def test_only_what_leaves_the_machine_is_watched(
 def test_a_link_that_does_not_live_long_is_not_watched() -> None:
     async def check() -> None:
         machine, lookout = Machine(), Lookout(lambda there: None)
-        for stop in (lookout.end, lookout.search):
+        for stop in (lookout.end, partial(lookout.over, None)):
             lookout.over(cast(Link, Linked(Name((PEER, 7), (OURS, 8)))))
             stop()
             asked = machine.take_asked()

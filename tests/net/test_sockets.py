@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+from typing import cast
 
 import pytest
 
-from bpipe.net.sockets import LOCAL_BUFFER, UNSENT, forget, prepare, prepare_end
+from bpipe.net.sockets import LOCAL_BUFFER, UNSENT, forget, leaves, prepare, prepare_end
 
 
 def option(sock: socket.socket, name: str) -> int | None:
@@ -73,3 +75,33 @@ def test_what_cannot_be_forgotten_is_let_go_anyway() -> None:
     sock = socket.socket()
     sock.close()
     forget(sock)
+
+
+class Named:
+    """A socket of this peer."""
+
+    def __init__(self, peer: object) -> None:
+        self._peer = peer
+
+    def getpeername(self) -> object:
+        if self._peer is None:
+            raise OSError(errno.ENOTCONN, "not connected")
+        return self._peer
+
+
+@pytest.mark.parametrize(
+    ("peer", "there"),
+    [
+        (("192.0.2.1", 7), True),
+        (("2001:db8::1", 7, 0, 0), True),
+        ("", True),
+        ("/run/bpipe", False),
+        (b"\0bpipe", False),
+        (("127.0.0.2", 7), False),
+        (("::1", 7, 0, 0), False),
+        (("::ffff:127.0.0.1", 7, 0, 0), False),
+        (None, False),
+    ],
+)
+def test_what_leaves_this_machine(peer: object, there: bool) -> None:
+    assert leaves(cast(socket.socket, Named(peer))) is there
