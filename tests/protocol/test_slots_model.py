@@ -16,7 +16,7 @@ from bpipe.protocol.ranges import Ranges
 from bpipe.protocol.secret import Secret
 from tests.protocol.test_model import ROUNDS, Model, pieces, sides, sizes
 from tests.support.loopback import CALLER, EVERYTHING, SECRET, SIDES, Link
-from tests.support.several import Several, several
+from tests.support.several import Line, Several, several
 from tests.support.walk import Walk
 
 pytestmark = pytest.mark.slow
@@ -69,6 +69,13 @@ class SlotsModel(Model):
                 link.ends[side].lose(LinkLost("cut"), self.pair.now)
             else:
                 link.ends[side].inbox = b""
+
+    @rule(index=indices)
+    def darken(self, index: int) -> None:
+        """Nothing comes over it any more, and nobody notices before it was silent for long."""
+        link = self.pick(index)
+        assert isinstance(link, Line)
+        link.darken()
 
     @precondition(lambda self: not self.sessions[CALLER].over)
     @rule(slot=st.integers(0, MOST - 1), greeted=st.integers(0, 200) | st.just(EVERYTHING))

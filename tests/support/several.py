@@ -9,9 +9,30 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
 from bpipe.protocol.slot_channel import SlotChannel
-from tests.support.loopback import CALLER, LISTENER, SIDES, End, Link, Pair
+from tests.support.loopback import CALLER, EVERYTHING, LISTENER, SIDES, End, Link, Pair
 
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
+
+
+class Line(Link):
+    """A link over which nothing may come any more, and nobody notices."""
+
+    dark = False
+
+    def darken(self) -> None:
+        """From now on all that is sent is lost, and so is what is under way."""
+        self.dark = True
+        for end in self.ends:
+            end.inbox = b""
+
+    def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
+        sent = super().send(side, now, limit)
+        if self.dark:
+            self.darken()
+        return sent
+
+    def arrive(self, side: int, now: float, limit: int = EVERYTHING) -> int:
+        return 0 if self.dark else super().arrive(side, now, limit)
 
 
 class Several(Pair):
@@ -31,7 +52,7 @@ class Several(Pair):
                 if other is not link and (accepted or not other.ends[CALLER].greeting.done):
                     other.ends[CALLER].lose(LinkLost("another one is answered"), self.now)
 
-        link = Link(self.caller, self.table, self.now, answered, slot)
+        link = Line(self.caller, self.table, self.now, answered, slot)
         self.slots[link] = slot
         self.links.append(link)
         return link

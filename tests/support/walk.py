@@ -35,6 +35,7 @@ class Walk:
             self._deliver: 10,
             self._advance: self._rng.choice([3, 15]),
             self._cut: self._rng.choice([0.0, 0.5, 3]),
+            self._darken: self._rng.choice([0.0, 0.3, 2]),
             self._reconnect: self._rng.choice([0.1, 1, 6]),
             self._end: self._rng.choice([0.0, 0.1]),
         }
@@ -85,6 +86,9 @@ class Walk:
 
     def _cut(self) -> None:
         self.model.cut(self._index(), self._rng.choice([(0, 1), (0,), (1,)]))
+
+    def _darken(self) -> None:
+        self.model.darken(self._index())
 
     def _reconnect(self) -> None:
         if not self.model.sessions[0].over:
