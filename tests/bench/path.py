@@ -239,7 +239,7 @@ def _dark() -> Scene:
     paths = path(50, 0.02), path(30, 0.1)
     both = linked(2, 0, 1)
     rows = [
-        Row(f"{both.name}, the {name} goes dark", both, deaths=(Death(each, 2.0, DEATH),))
+        Row(f"{both.name}, the {name} goes dark", both, deaths=(Death(each, DEATH / 2, DEATH),))
         for each, name in enumerate(ORDINALS)
     ]
     title = f"50 Mbit/s at 20 ms and 30 Mbit/s at 100 ms, one dark for {format_duration(DEATH)}"
