@@ -30,9 +30,10 @@ def one_of_several(
 
 def in_any_order(rng: random.Random, frames: Frames, buffer: int) -> Iterator[bytes]:
     """Frames that overlap and leave gaps, most of which may be said."""
-    end = rng.randrange(buffer)
-    for _ in range(rng.randrange(12)):
-        wrong = rng.random() < 0.03
+    end = rng.randrange(rng.choice((5, 60, buffer)))
+    reached = 0
+    for _ in range(rng.randrange(25)):
+        wrong = rng.random() < 0.02
         match rng.randrange(6):
             case 0:
                 yield frames.pack(Kind.ACK, rng.randrange(1003 if wrong else 1001))
@@ -43,9 +44,12 @@ def in_any_order(rng: random.Random, frames: Frames, buffer: int) -> Iterator[by
                 how = rng.choice(list(Ended)) if wrong else Ended.UNKNOWN
                 yield frames.pack(Kind.FIN, end, b"", how if how is not Ended.KILLED else 0)
             case _:
-                start = rng.randrange(buffer if wrong else max(1, end))
-                size = min(rng.choice((1, 20, 300)), (buffer if wrong else max(1, end)) - start)
-                yield b"".join(frames.pack_data(start, memoryview(rng.randbytes(size))))
+                most = buffer if wrong else end
+                start = min(most, rng.choice((0, reached, rng.randrange(most + 1))))
+                payload = rng.randbytes(min(rng.choice((1, 20, 300)), most - start))
+                reached = start + len(payload)
+                if payload:
+                    yield b"".join(frames.pack_data(start, memoryview(payload)))
 
 
 def with_slots(rng: random.Random, hello: Hello) -> Hello:
