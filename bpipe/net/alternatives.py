@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
-from bpipe.errors import LinkLost
+from bpipe.errors import AddressError, LinkLost
 from bpipe.net.connectors import Connection, Connector, Unresolved
 from bpipe.net.schedule import Manners
 from bpipe.protocol.session import Session
@@ -79,7 +79,7 @@ class Alternatives:
         for left, maker in enumerate(candidates, 1 - len(candidates)):
             try:
                 connection = await maker.connect(turn)
-            except (OSError, LinkLost, Unresolved):
+            except (OSError, LinkLost, AddressError, Unresolved):
                 if not left:
                     raise
             else:

@@ -50,6 +50,13 @@ def _origins(links: Links, count: int) -> list[Origin | None]:
 
 
 async def check(connectors: Sequence[Connector], timeout: float) -> None:
-    """Raise AddressError if it is known in so many seconds that one of them may not be used."""
+    """Raise AddressError if it is known in so many seconds that none of them may be used.
+
+    One of several ways may be missing at the beginning, as later: the others do without it.
+    """
     different = {each.via: each for each in connectors}.values()
-    await asyncio.gather(*(each.check(timeout) for each in different))
+    checks = [each.check(timeout) for each in different]
+    errors = [each for each in await asyncio.gather(*checks, return_exceptions=True) if each]
+    for error in errors:
+        if len(errors) == len(checks) or not isinstance(error, AddressError):
+            raise error

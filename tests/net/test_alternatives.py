@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from bpipe.errors import LinkLost
+from bpipe.errors import AddressError, LinkLost
 from bpipe.net.address import Address
 from bpipe.net.alternatives import Alternatives, Ways
 from bpipe.net.connectors import Connection, Tcp, Unresolved
@@ -104,7 +104,10 @@ def test_a_way_by_which_another_slot_has_a_link_stays_with_that() -> None:
     assert ways.names == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [OSError(101, "unreachable"), LinkLost("gone"), Unresolved("no")])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(101, "unreachable"), LinkLost("gone"), Unresolved("no"), AddressError("no IPv6")],
+)
 def test_a_way_that_leads_nowhere_is_passed_over_at_once(error: Exception) -> None:
     async def check() -> None:
         found = [Named(name) for name in "abc"]

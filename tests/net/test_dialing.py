@@ -59,5 +59,19 @@ def test_a_unix_socket_has_no_way_to_choose() -> None:
 
 def test_each_way_is_checked() -> None:
     asyncio.run(check(connectors(HERE, Links(4, ("lo", "127.0.0.9"))), 1))
+    asyncio.run(check(connectors(HERE, Links(bind=("lo", "192.0.2.77"))), 1))
     with pytest.raises(AddressError, match=r"192\.0\.2\.77 is not an address of this machine"):
-        asyncio.run(check(connectors(HERE, Links(bind=("lo", "192.0.2.77"))), 1))
+        asyncio.run(check(connectors(HERE, Links(bind=("192.0.2.77", "192.0.2.78"))), 1))
+
+
+def test_a_mistake_in_a_check_is_not_hidden_by_a_way_that_is_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good, bad = connectors(HERE, Links(bind=("lo", "127.0.0.9")))
+
+    async def fail(timeout: float) -> None:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(bad, "check", fail)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        asyncio.run(check([good, bad], 1))
