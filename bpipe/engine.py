@@ -71,8 +71,8 @@ class Engine:
     def start(self) -> None:
         """Look for the first link, if that was not begun before."""
         if self._supervisor is None:
-            self.source.start(self.drive)
             supervisor = Supervisor(self.session, self.source, self._over, self._take, self.drive)
+            self.source.start(supervisor.happened)
             self._supervisor = self._loop.create_task(supervisor.run())
             self._supervisor.add_done_callback(self._crashed)
 

@@ -16,7 +16,8 @@ class Supervisor:
 
     That is done for each slot: for the first one until there is a link, then for all at once.
     ``take`` is called with a slot and each of its links, and with None when it is lost; ``drive``,
-    when the source has begun to look for one. ``over`` is done when the session is.
+    when the source has begun to look for one, or something has ``happened`` there. ``over`` is done
+    when the session is.
     """
 
     def __init__(
@@ -38,12 +39,26 @@ class Supervisor:
     async def run(self) -> None:
         """Until the session is over, and its links and the source are closed."""
         self._look_after(0)
+        self._look_after_links()  # one may have come already
         try:
             await self._end
         finally:
             for task in self._slots:
                 task.cancel()
             await self._source.close()
+
+    def happened(self) -> None:
+        """Something has, at the source. It may be a link in a slot that nobody looks after.
+
+        So it is where one is called, and the first link was lost as soon as it was there.
+        """
+        self._look_after_links()
+        self._drive()
+
+    def _look_after_links(self) -> None:
+        """Those that are there; other slots have time until there is a first link."""
+        while self._slots and self._session.slots.live >> len(self._slots):
+            self._look_after(len(self._slots))
 
     def _look_after(self, slot: int) -> None:
         task = asyncio.create_task(self._supervise(slot))

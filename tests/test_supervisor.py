@@ -8,6 +8,8 @@ import pytest
 
 from bpipe.errors import LinkLost
 from bpipe.net.link import Link
+from bpipe.protocol.channel import Channel
+from bpipe.protocol.frames import Frames
 from bpipe.protocol.session import Session
 from bpipe.supervisor import Supervisor
 from tests.support.pairs import run, until
@@ -130,6 +132,36 @@ def test_each_slot_has_its_links_once_there_is_one() -> None:
         await running
         assert source.asked == ["next link", "close"]
         assert [links[slot].closed for slot in range(4)] == [True, False, True, False]
+
+    run(check)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_link_is_looked_after_also_where_the_first_was_lost_at_once(early: bool) -> None:
+    async def check() -> None:
+        link = LostLink()
+        source, session = BySlot({1: link}), several()
+        over = asyncio.get_running_loop().create_future()
+        taken: list[tuple[int, object]] = []
+        drives: list[None] = []
+        supervisor = Supervisor(
+            session, source, over, lambda *each: taken.append(each), lambda: drives.append(None)
+        )
+        if early:
+            session.slots.attach(1, Channel(session, Frames(), 0.0), 0)
+        running = asyncio.ensure_future(supervisor.run())
+        await until(lambda: source.asked[:1] == ["next link"])
+        if not early:
+            assert not taken
+            session.slots.attach(1, Channel(session, Frames(), 0.0), 0)
+            supervisor.happened()
+            assert drives
+        await until(lambda: taken == [(1, link)])
+        link.lose()
+        await until(lambda: taken == [(1, link), (1, None)])
+        session.leave(None)
+        over.set_result(None)
+        await running
 
     run(check)
 
