@@ -169,7 +169,7 @@ class LinkNarrator:
         if up == slots and self._told is not None:
             self._told = None
             self._teller.tell(Links(up, slots), self._level)
-        elif 0 < up < slots and self._timer is None and up < (self._told or slots):
+        elif 0 < up < slots and self._timer is None:
             delay = max(AFTER, self._due - clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._later)
 
