@@ -28,7 +28,7 @@ class Reassembly:
         self._reader = reader
         self.beyond = Ranges()  # what is there already, behind what is missing
         self._high = 0  # the end of the furthest frame that has begun
-        self._mark: tuple[int, Finish] | None = None  # which may be here before what it ends
+        self.mark: tuple[int, Finish] | None = None  # which may be here before what it ends
         self._scratch: memoryview | None = None
 
     def inflow(self) -> Inflow:
@@ -40,7 +40,7 @@ class Reassembly:
         reader, end = self._reader, number + count
         if end > reader.delivered + reader.capacity:
             raise ProtocolError("more data than the window allows")
-        if self._mark is not None and end > self._mark[0]:
+        if self.mark is not None and end > self.mark[0]:
             raise ProtocolError("data after the end mark")
         self._high = max(self._high, end)
 
@@ -84,19 +84,19 @@ class Reassembly:
     def receive_mark(self, number: int, ended: Finish = UNTOLD) -> bool:
         """A FIN came; returns whether it is new. ProtocolError if the end cannot be there."""
         reader = self._reader
-        if self._mark is not None:
-            if self._mark != (number, ended):
+        if self.mark is not None:
+            if self.mark != (number, ended):
                 raise ProtocolError("another end mark")
             return False
         if not self._high <= number <= reader.delivered + reader.capacity:
             raise ProtocolError("an end mark where the end cannot be")
-        self._mark = number, ended
+        self.mark = number, ended
         self._deliver_mark()
         return True
 
     def _deliver_mark(self) -> None:
-        if self._mark is not None and self._mark[0] == self._reader.received:
-            self._reader.receive_mark(*self._mark)
+        if self.mark is not None and self.mark[0] == self._reader.received:
+            self._reader.receive_mark(*self.mark)
 
 
 class Inflow:

@@ -103,7 +103,10 @@ class SlotsModel(Model):
             missing = Ranges()
             if far.reader.received < near.writer.high:
                 missing.add(far.reader.received, near.writer.high)
-            missing.remove_all(far.slots.reassembly.beyond)
+            there = far.slots.reassembly
+            missing.remove_all(there.beyond)
+            if there.mark is not None:
+                missing.remove(there.mark[0], there.mark[0] + 1)
             missing.remove_all(near.slots.owed.given)
             for slot, debt in near.slots.owed.debts.items():
                 assert near.slots.live >> slot & 1
