@@ -3,8 +3,9 @@
 The listener is a process, and so is each program; the callers share this one, by the Python
 interface. Each has a proxy of its own that breaks its connections at random bytes, and goes on
 sending until that has happened so often. The program makes a digest of what came, and ends with
-the status that it was told. Some callers more than may be served at once wait for a place
-meanwhile, so that every one who comes back does so while there is none.
+the status that it was told. With ``--links N`` each caller has so many connections at once. Some
+callers more than may be served at once wait for a place meanwhile, so that every one who comes back
+does so while there is none.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Size(NamedTuple):
     cuts: int = 5  # of each
     sealed: bool = False
     seed: int = 0
+    links: int = 1  # of each
 
     @property
     def most(self) -> int:
@@ -91,6 +93,7 @@ class Caller:
         self._rng = random.Random(size.seed * 10**6 + number)
         self._number = number
         self._cuts = size.cuts
+        self._links = size.links
         self._status = self._rng.choice((0, self._rng.randrange(256)))
 
     async def run(
@@ -104,7 +107,11 @@ class Caller:
             address = "{}:{}".format(*proxy.start())
             async with turns:
                 pipe = await bpipe.connect(
-                    address, secret=secret, buffer_size=BUFFER, limits=limits
+                    address,
+                    secret=secret,
+                    buffer_size=BUFFER,
+                    limits=limits,
+                    links=self._links,
                 )
                 await pipe.connect()
             async with pipe:
@@ -191,7 +198,7 @@ def crowd(size: Size, folder: Path) -> Outcome:
         )
         listener.wait_line("^bpipe: listening")
         fresh = has(listener.pid)
-        asyncio.run(call(Size(1, 0, size.sealed, size.seed), listener, secret))
+        asyncio.run(call(size._replace(callers=1, cuts=0), listener, secret))
         until(lambda: has(listener.pid).besides(fresh) == GUARD, "the first session to be gone")
         before = has(listener.pid)
         outcome = asyncio.run(call(size, listener, secret))
@@ -213,6 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.end_to_end.crowd")
     parser.add_argument("--callers", type=int, default=Size().callers)
     parser.add_argument("--cuts", type=int, default=Size().cuts, help="of each")
+    parser.add_argument("--links", type=int, default=Size().links, help="of each")
     parser.add_argument("--sealed", action="store_true")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     size = Size(**vars(parser.parse_args()))
@@ -221,7 +229,7 @@ def main() -> int:
         outcome = crowd(size, Path(folder))
     kinds = ", ".join(f"{count} {fault}" for fault, count in outcome.cuts.most_common())
     print(f"seed           {size.seed}, {'sealed' if size.sealed else 'plain'}")
-    print(f"callers        {size.callers}, {size.most} at once")
+    print(f"callers        {size.callers} with {size.links} links, {size.most} at once")
     print(f"cuts           {outcome.cuts.total()} ({kinds})")
     print(f"bytes          {format_size(outcome.moved)}, by their digests")
     refused = ", ".join(f"{count} {why}" for why, count in outcome.refused.items()) or "none"

@@ -3,8 +3,9 @@
 Each session is two processes, with verified bytes both ways, plain or sealed, over TCP or a Unix
 socket. All of its links go through one proxy that breaks each at a random byte, also of a greeting;
 now and then several at once, or all, and where there is a secret it spoils a byte, too. Some
-sessions are short, so that their ends are cut; the others end when so many cuts were made. At both
-ends every byte and the exit status are right, and memory and descriptors stay within a bound.
+sessions are short, so that their ends are cut; in some a stream ends soon, or is not wanted, and
+the other goes on. These end when so many cuts were made. At both ends every byte and the exit
+status are right, and memory and descriptors stay within a bound.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from bpipe.report.format import format_size
 from tests.end_to_end.data import MIB, Consumer
 from tests.end_to_end.helpers import Bpipe, Proxy, Start
 
-OPTIONS: Final = "--heartbeat", "100ms", "--buffer", "1M"
+OPTIONS: Final = "--heartbeat", "100ms", "--buffer", "1M", "--give-up-after", "30s"
 BOUND: Final = 42 * MIB  # of memory: the program, and a buffer for each direction
 SEALING: Final = 14 * MIB  # what encryption takes beside that
 DESCRIPTORS: Final = 24, 4  # of a process at most; and for each link: one, and for who calls anew
@@ -50,22 +51,35 @@ class Plan(NamedTuple):
     links: int
     sealed: bool
     unix: bool
-    totals: tuple[int | None, int | None]  # bytes of each stream; None: until there were the cuts
+    totals: tuple[int | None, int | None]  # bytes that each sends, the listener and the caller;
+    # None: until there were the cuts
     cuts: int
     retry_max: str
+    half: bool = False  # nothing of the shorter one is wanted at either end
 
     @property
     def short(self) -> bool:
         """Whether its end is soon there."""
-        return self.totals[0] is not None
+        return None not in self.totals
+
+    @property
+    def directions(self) -> tuple[list[str], list[str]]:
+        """What the listener is told of that, and the caller."""
+        if not self.half:
+            return [], []
+        one, other = ["--send-only"], ["--recv-only"]
+        return (one, other) if self.totals[0] is None else (other, one)
 
 
 def draw(rng: random.Random, links: int, retry_max: str, most: int) -> Plan:
     """One of the sessions."""
-    short = rng.random() < 0.25
-    totals = (rng.choice(SHORT), rng.choice(SHORT)) if short else (None, None)
-    cuts = rng.randint(1, 10) if short else rng.randint(most // 3, most)
-    return Plan(links, rng.random() < 0.5, rng.random() < 0.3, totals, cuts, retry_max)
+    kind = rng.choices(("both", "one", "half", "short"), weights=(9, 2, 2, 4))[0]
+    few, many = rng.choice(SHORT), rng.choice(SHORT) if kind == "short" else None
+    few = 0 if kind == "half" else few
+    totals = (None, None) if kind == "both" else rng.choice(((few, many), (many, few)))
+    cuts = rng.randint(1, 10) if kind == "short" else rng.randint(most // 3, most)
+    sealed, unix = rng.random() < 0.5, rng.random() < 0.3
+    return Plan(links, sealed, unix, totals, cuts, retry_max, kind == "half")
 
 
 class Weather:
@@ -149,7 +163,10 @@ class Trial:
         options = [*OPTIONS, *(["--secret", str(key)] if plan.sealed else [])]
         where = f"unix:{folder / 'l'}" if plan.unix else "127.0.0.1:0"
         self._logs = [folder / name for name in LOGS]
-        listening, calling = (("--log-json", str(log)) for log in self._logs)
+        listening, calling = (
+            ["--log-json", str(log), *direction]
+            for log, direction in zip(self._logs, plan.directions, strict=True)
+        )
         self.listener = start.bpipe("listen", where, *options, *listening, stdin=PIPE, stdout=PIPE)
         self.weather = Weather(rng, plan)
         reach = SHORT_REACH if plan.short else REACH
@@ -189,8 +206,9 @@ class Trial:
         wrong = []
         if not self._watch(over):
             wrong.append(f"stuck after {self.made} cuts, {[c.count for c in self.consumers]}")
-        for producer in self.producers if not self._plan.short else ():
-            producer.finish()
+        for producer, total in zip(self.producers, self._plan.totals, strict=True):
+            if total is None:
+                producer.finish()
         wrong += self._judge()
         done = [json.loads(log.read_text().splitlines()[-1]) for log in self._logs if log.exists()]
         memory = max(self._most.values())
