@@ -136,8 +136,9 @@ class Remote(Command):
         return connection
 
     def _tell_of_agent(self) -> None:
-        """The first connection is lost: what was forwarded with it is, too."""
-        if self.quiet and self._answer is not None and self._answer.agent and not self._agent_told:
+        """The first connection is lost, where there is one at a time: what came with it is, too."""
+        agent = self.links == 1 and self._answer is not None and self._answer.agent
+        if self.quiet and agent and not self._agent_told:
             self._agent_told = True
             self._say(
                 f"the agent that was forwarded to {self.name} ended with the first connection"
