@@ -49,6 +49,7 @@ class Network:
         self._elsewhere: ListeningSocket | None = None  # where calls are led that go astray
         self._astray_until = 0.0
         self.narrow = Narrow(world, weather)
+        self.kind: type[Socket] | None = None  # of sockets; None: those that are here
 
     def listen(self, loop: Loop) -> ListeningSocket:
         """The listening socket of this process."""
@@ -153,8 +154,9 @@ class Connection:
         rng = weather.rng
         self.number = network.connections + 1
         self.network = network
-        self.caller = Socket(self, caller)
-        self.callee = Socket(self, callee)
+        kind = network.kind or Socket
+        self.caller, self.callee = kind(self, caller), kind(self, callee)
+        self.began = network.world.now
         self.struck = False
         self._recorded: bytearray | None = None
         late = rng.uniform(0, 8) if rng.random() < weather.stragglers else 0.0
@@ -283,7 +285,7 @@ class Channel:
     def _pass(self) -> None:
         """The next thing arrives: now, or when the path is back."""
         world = self._network.world
-        back = self._weather.back_at(world.now)
+        back = self._weather.resumes_at(world.now, self._connection.began)
         if back > world.now:
             world.at(back, self._pass)
             return

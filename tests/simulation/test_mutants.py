@@ -11,6 +11,12 @@ from tests.simulation.worlds import run_seed
 SEEDS = 2000  # that a mutant may survive, at most
 MISTAKES = ("TypeError", "AttributeError", "NameError")  # of a mutant that does not fit any more
 FIRST = {  # else 0; chosen where that would take long: more than a quarter of a second
+    "a way that is back, and makes no attempt": 1421,
+    "a way that is not looked out for where there is no link": 1001,
+    "one that is called keeps a link over which nothing comes, although the way is back": 1601,
+    "one that is called ends such a link, and its peer does not hear of it": 1601,
+    "a link whose way is gone trusted until an answer is late": 281,
+    "a link whose way is back left in doubt": 641,
     "a refusal believed although the session has moved on since the greeting was begun": (
         170_111_613
     ),

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.simulation import far, files, limited, several, turns
+from tests.simulation import far, files, limited, several, told, turns
 from tests.simulation.crowd import PERIOD, PLACE
 from tests.simulation.worlds import run_seed
 
@@ -66,6 +66,11 @@ def test_processes_with_a_rate() -> None:
 def test_several_links_at_once() -> None:
     for number in range(5, 25):
         run_seed(several.PLACE + number * several.PERIOD)
+
+
+def test_machines_that_are_told_of_their_paths() -> None:
+    for number in range(1, 6):
+        run_seed(told.PLACE + number * told.PERIOD)
 
 
 @pytest.mark.slow

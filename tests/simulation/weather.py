@@ -6,6 +6,8 @@ import enum
 import random
 from dataclasses import dataclass, field
 
+RETRANSMIT = 0.2  # seconds until TCP sends again; they double
+
 
 class Fate(enum.Enum):
     """What happens to a connection when its fault strikes."""
@@ -40,6 +42,7 @@ class Weather:
     stragglers: float = 0.0  # the share of connections that are slower, by some seconds
     hiccups: float = 0.0  # the share of messages that take some seconds longer
     purging: bool = False  # a reset throws away what has arrived and was not read
+    patient: bool = False  # connections wait longer than the path is away, as TCP does
     longest: float = 100.0  # the most that any connection's latency counts, in seconds
     away: list[tuple[float, float]] = field(default_factory=list)  # when the path is
 
@@ -64,6 +67,16 @@ class Weather:
         self.latency = (0.0, 0.02)
         self.longest = 0.02
         self.away = [(since, min(until, now)) for since, until in self.away]
+
+    def resumes_at(self, now: float, began: float) -> float:
+        """When a connection that began then goes on: now, or when TCP sends again."""
+        for since, until in self.away if self.patient else ():
+            again, pause = since, RETRANSMIT
+            while again < until:
+                again, pause = again + pause, pause * 2
+            if began < until and since <= now < again:
+                return again
+        return self.back_at(now)
 
     def back_at(self, now: float) -> float:
         """When the path is there: now, or later."""

@@ -13,9 +13,10 @@ from tests.simulation.judge import Wrong
 from tests.simulation.limited import Limited, has_a_rate
 from tests.simulation.scenario import Scenario
 from tests.simulation.several import PERIOD, Several, has_several_links
+from tests.simulation.told import Told, is_told
 from tests.simulation.turns import Turns, is_in_turn
 
-AnyWorld = Scenario | Crowd | Dark | Far | Files | Limited | Turns
+AnyWorld = Scenario | Crowd | Dark | Far | Files | Limited | Told | Turns
 KINDS: tuple[type[Several | Dark], ...] = (*[Several] * 4, Dark)
 
 
@@ -29,6 +30,8 @@ def make_world(seed: int, log: Log | None = None) -> AnyWorld:
         return Files(seed, log)
     if has_a_rate(seed):
         return Limited(seed, log)
+    if is_told(seed):
+        return Told(seed, log)
     if has_several_links(seed):
         return make_several(seed, log)
     return Crowd(seed, log) if is_crowded(seed) else Scenario(seed, log)

@@ -14,6 +14,7 @@ from tests.simulation.mutants import (
     rates,
     records,
     streams,
+    told,
     turns,
     waiting,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "rates",
     "records",
     "streams",
+    "told",
     "turns",
     "waiting",
 ]
