@@ -20,13 +20,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE
 from typing import Final, NamedTuple
 
 from bpipe.cli.keys import write_key
-from bpipe.demo.faults import GREETING_SIZE, Fault, random_cuts
+from bpipe.demo.faults import GREETING_SIZE, Cut, Fault, random_cuts
 from bpipe.report.format import format_size
 from tests.end_to_end.data import MIB, Consumer
 from tests.end_to_end.helpers import Bpipe, Proxy, Start
@@ -36,7 +37,7 @@ BOUND: Final = 42 * MIB  # of memory: the program, and a buffer for each directi
 SEALING: Final = 14 * MIB  # what encryption takes beside that
 DESCRIPTORS: Final = 24, 4  # of a process at most; and for each link: one, and for who calls anew
 MOST: Final = 240  # cuts of one session
-REACH: Final = 1 << 19  # bytes into a connection: the furthest cut
+REACH: Final = 1 << 18  # bytes into a connection: the furthest cut
 LOGS: Final = "listener.log", "caller.log"
 SHORT: Final = 0, 1, 5_000, 300_000  # bytes: lengths of a stream in a short session
 SHORT_REACH: Final = 4_000
@@ -69,6 +70,14 @@ class Plan(NamedTuple):
             return [], []
         one, other = ["--send-only"], ["--recv-only"]
         return (one, other) if self.totals[0] is None else (other, one)
+
+    def fates(self, rng: random.Random) -> Iterator[Cut]:
+        """The cuts, in the direction in which bytes go: both, or that of the longer stream."""
+        most, reach = (self.cuts, SHORT_REACH) if self.short else (10**9, REACH)
+        busy = [upward for upward in (False, True) if self.short or self.totals[upward] is None]
+        for cut in random_cuts(rng, most, reach):
+            early = cut.offset < GREETING_SIZE
+            yield cut if early else cut._replace(upward=rng.choice(busy))
 
 
 def draw(rng: random.Random, links: int, retry_max: str, most: int) -> Plan:
@@ -169,8 +178,7 @@ class Trial:
         )
         self.listener = start.bpipe("listen", where, *options, *listening, stdin=PIPE, stdout=PIPE)
         self.weather = Weather(rng, plan)
-        reach = SHORT_REACH if plan.short else REACH
-        cuts = random_cuts(random.Random(seed + 1), plan.cuts if plan.short else 10**9, reach)
+        cuts = plan.fates(random.Random(seed + 1))
         path = folder / "p" if plan.unix else None
         self.proxy = start.proxy(self.listener.address, cuts, path, self.weather)
         self.weather.proxy = self.proxy
