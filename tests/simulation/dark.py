@@ -72,8 +72,10 @@ class Dark:
             task = task._replace(piece=piece, pause=pause, length=min(length, 200 * piece))
         back = task._replace(length=rng.choice((0, 0, task.length // 3)))
         tasks = (task, back) if rng.random() < 0.5 else (back, task)
-        buffer = int(rng.choice((1, 2)) * max(1 << 18, 2 * rate * slowest))
-        return Plan(paths, tasks, buffer, SECRET if rng.random() < 0.15 else None)
+        buffer = int(rng.choice((2 * rate * slowest, 4 * rate * slowest, 4 * length)))
+        if self._run == self._be_slow and rng.random() < 0.5:
+            buffer = int(2 * paths[0].rate * paths[0].queue)
+        return Plan(paths, tasks, max(1 << 18, buffer), SECRET if rng.random() < 0.15 else None)
 
     # --- what is expected of it ---
 

@@ -13,6 +13,7 @@ from bpipe.protocol.ending import MOVING
 from bpipe.protocol.owed import Debt
 from bpipe.protocol.ranges import Ranges
 from bpipe.protocol.session import Session
+from bpipe.protocol.slot_channel import SlotChannel
 from bpipe.protocol.wire import UNTOLD, Finish
 from tests.simulation.network import Network, Socket
 
@@ -26,7 +27,12 @@ class Account:
         self.session = session
         self.debts: dict[int, Debt] = {}  # by their slots
         self.there = Ranges()  # has arrived, in whatever order
+        self._channels: dict[int, SlotChannel] = {}
+        self._doubts: dict[int, tuple[float, int]] = {}  # when it was heard last, what had begun
+        self._cursors = (0, 0)  # of what is sent, and acknowledged
+        self._better = False  # there was a link that was not in doubt
         self._watch_debts(session.slots.owed)
+        self._watch_channels(session.slots)
         self._watch_arrivals(session.slots.reassembly)
 
     def _watch_debts(self, owed: Any) -> None:
@@ -42,6 +48,15 @@ class Account:
             del self.debts[slot]
 
         owed.join, owed.leave = joined, left
+
+    def _watch_channels(self, slots: Any) -> None:
+        join = slots.join
+
+        def joined(slot: int, channel: SlotChannel) -> None:
+            join(slot, channel)
+            self._channels[slot] = channel
+
+        slots.join = joined
 
     def _watch_arrivals(self, reassembly: Any) -> None:
         receive, receive_mark = reassembly.receive, reassembly.receive_mark
@@ -83,11 +98,43 @@ class Account:
         reader = far.session.reader
         if far.there.end > reader.delivered + reader.capacity + 1:
             return f"{far.there.end} bytes are kept, and {reader.delivered} delivered"
+        writer, before = self.session.writer, self._cursors
+        self._cursors = writer.sent, writer.acked
+        if writer.sent < before[0] or writer.acked < before[1]:
+            return f"sent and acked are {self._cursors} after {before}"
         slots = self.session.slots.live
         if slots != sum(1 << slot for slot in self.debts):
             return f"links in the slots {slots:b}, and debts in {sorted(self.debts)}"
         missing = list(self.missing(far))
         return f"nobody owes {missing} of what was begun" if missing else None
+
+    def _kept(self, debt: Debt) -> Ranges:
+        """What a link in doubt owes, and no better one, which was not given back."""
+        kept = debt.all.copy()
+        kept.remove_all(self.session.slots.owed.given)
+        for other in self.debts.values():
+            if not other.doubted:
+                kept.remove_all(other.all)
+        return kept
+
+    def look_at_doubts(self) -> str | None:
+        """A link in doubt begins nothing beside one that is not, and is not when it was heard."""
+        better = any(not debt.doubted for debt in self.debts.values())
+        for slot, debt in self.debts.items():
+            if not debt.doubted:
+                self._doubts.pop(slot, None)
+                continue
+            heard_at = self._channels[slot].liveness.heard_at
+            if better and slot not in self._doubts and len(self._kept(debt)):
+                return f"link {slot} is in doubt, and keeps {list(self._kept(debt))}"
+            was, sent = self._doubts.get(slot, (heard_at, debt.sent))
+            self._doubts[slot] = was, debt.sent
+            if heard_at > was:
+                return f"link {slot} was heard, and is still in doubt"
+            if better and self._better and debt.sent > sent:
+                return f"a frame was begun on link {slot}, which is in doubt"
+        self._better = better
+        return None
 
 
 class Books:
@@ -105,7 +152,8 @@ class Books:
         """What is wrong; None if nothing is."""
         near, far = self._accounts
         if self._wrong is None and near.session.id == far.session.id and near.moves and far.moves:
-            return near.look(far) or far.look(near)
+            wrong = near.look(far) or far.look(near)
+            return wrong or near.look_at_doubts() or far.look_at_doubts()
         return self._wrong
 
     def _watch_drops(self, session: Any) -> None:

@@ -10,6 +10,7 @@ from bpipe.net.bound import Bound
 from bpipe.net.dialers import Dialers
 from bpipe.net.listener import Listener
 from bpipe.net.source import LinkSource
+from bpipe.protocol.ending import Phase
 from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -83,6 +84,7 @@ class Flow(Course):
         self.taken_at = [self.began, self.began]  # when each end has taken something
         self.longest = [0.0, 0.0]  # seconds between two of these
         self._taken = [0, 0]
+        self._dark = False  # some path is, or was
         self._cues: list[tuple[int, int, Callable[[], None]]] = []
         caller, callee = self.ends
         caller.peer, callee.peer = callee, caller
@@ -124,6 +126,7 @@ class Flow(Course):
     def darken(self, number: int, seconds: float) -> None:
         """From now on nothing moves on this path, for so long."""
         self.note("!", f"path {number} is dark for {seconds:.1f} s")
+        self._dark = True
         now = self.world.now
         self.networks[number].weather.away.append((now, now + seconds))
 
@@ -142,6 +145,9 @@ class Flow(Course):
         for number, end in enumerate(self.ends):
             if end.wrong or end.process.loop.errors:
                 raise Wrong(end.wrong or repr(end.process.loop.errors[0]))
+            cause = end.session.history.last_cause
+            if cause is not None and end.session.phase is Phase.UP and not self._dark:
+                raise Wrong(f"{end.name}: {cause}, although nothing fails")
             if end.taken != self._taken[number]:
                 if self._taken[number]:
                     gap = now - self.taken_at[number]

@@ -56,7 +56,7 @@ class SeededManners(Manners):
 class Several(Scenario):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
-    STEPS = 300_000
+    STEPS = 100_000
 
     def __init__(self, seed: int, log: Log | None = None) -> None:
         self._books: list[Books] = []

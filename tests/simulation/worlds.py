@@ -17,7 +17,7 @@ from tests.simulation.told import Told, is_told
 from tests.simulation.turns import Turns, is_in_turn
 
 AnyWorld = Scenario | Crowd | Dark | Far | Files | Limited | Told | Turns
-KINDS: tuple[type[Several | Dark], ...] = (*[Several] * 4, Dark)
+KINDS: tuple[type[Several | Dark], ...] = (*[Several] * 4, Dark, Several)
 
 
 def make_world(seed: int, log: Log | None = None) -> AnyWorld:
