@@ -108,7 +108,7 @@ def _greet_beside_the_old_link(patch: Patch) -> None:
         if self.cause is not None or channel is None:
             fail(self, cause, politely=politely)
             return
-        close, sock = self._sock.close, self._sock
+        close, sock = self.sock.close, self.sock
         sock.close = lambda: None
         fail(self, cause, politely=politely)
         sock.close = close
