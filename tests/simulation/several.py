@@ -82,7 +82,7 @@ class Several(Scenario):
         weathers = [each.weather for each in networks]
         for weather in weathers:
             weather.rate = rng.choice((0.0, 0.0, 0.0, 20_000.0, 200_000.0))
-        if rng.random() < 0.4 and not self.kind.slow:  # all but one are bad
+        if rng.random() < 0.4 and not (self.kind.slow or self.kind.doubtful):  # all but one are bad
             best = rng.choice(weathers)
             best.faulty = best.hiccups = best.stragglers = best.rate = 0.0
             best.latency, best.away, best.capacity = (0.001, 0.05), [], 65536

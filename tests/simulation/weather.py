@@ -26,6 +26,9 @@ class Fate(enum.Enum):
 SEALED_ONLY = (Fate.CORRUPT, Fate.TRICKLE)
 
 
+FULL = 10  # of this part of a second there may be something on its way over a path that is quick
+
+
 @dataclass
 class Weather:
     """How the network behaves; everything random comes from ``rng``."""
@@ -53,8 +56,9 @@ class Weather:
 
     @property
     def quick(self) -> bool:
-        """Whether the path is not slow."""
-        return self.latency[1] <= 0.1 and not self.stragglers
+        """Whether the path is not slow, nor may be full of what others send."""
+        narrow = self.rate and FULL * self.capacity > self.rate
+        return self.latency[1] <= 0.1 and not self.stragglers and not narrow
 
     @property
     def smooth(self) -> bool:
