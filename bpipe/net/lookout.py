@@ -12,6 +12,7 @@ of that at once, and calls.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -29,8 +30,11 @@ PROOF: Final = 0.03  # seconds that the peer has to say something over a path th
 ROUND_TRIPS: Final = 3  # round trips, if that is longer
 
 _ANYWHERE: Final = "192.0.2.1", "2001:db8::1"  # nobody has them: see RFC 5737 and RFC 3849
+_LONGEST: Final = 16  # bytes of an interface's name, and one
 _INFO: Final = struct.Struct("=8B16I")  # the beginning of tcp_info: see linux/tcp.h
 _RETRIES, _UNANSWERED, _ROUND_TRIP = 2, 12, 23  # in that; microseconds
+
+Where = tuple[Any, Any, str]  # peer and local address, as sockets have them; an interface's name
 
 
 class Lookout:
@@ -41,7 +45,7 @@ class Lookout:
 
     def __init__(self, tell: Callable[[bool], None]) -> None:
         self._tell = tell
-        self._paths: list[tuple[Any, Any]] = []  # peer and local address, as sockets have them
+        self._paths: list[Where] = []
         self._watched: list[Watched] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -69,7 +73,7 @@ class Lookout:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _watch(self, paths: list[tuple[Any, Any]]) -> None:
+    def _watch(self, paths: list[Where]) -> None:
         """From now on these, and no others."""
         if not paths and not self._watched:
             return
@@ -124,7 +128,7 @@ def _ask(sock: socket.socket) -> tuple[bool, float]:
     return found[_RETRIES] > 0 and found[_UNANSWERED] > 0, found[_ROUND_TRIP] / 1e6
 
 
-def _paths(sock: socket.socket) -> list[tuple[Any, Any]]:
+def _paths(sock: socket.socket) -> list[Where]:
     """The path of this socket, and then where else a link could go; empty: not off this machine."""
     if not leaves(sock):
         return []
@@ -133,5 +137,15 @@ def _paths(sock: socket.socket) -> list[tuple[Any, Any]]:
     except OSError:
         return []
     if not peer:  # where a command goes, nobody knows
-        return [((host, 0), None) for host in _ANYWHERE]
-    return [] if local[0] == peer[0] else [(peer, local), (peer, None)]
+        return [((host, 0), None, "") for host in _ANYWHERE]
+    interface = _interface(sock)
+    return [] if local[0] == peer[0] else [(peer, local, interface), (peer, None, interface)]
+
+
+def _interface(sock: socket.socket) -> str:
+    """The name of that by which this socket goes out, if it was chosen."""
+    try:
+        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _LONGEST)
+    except (AttributeError, OSError):
+        return ""
+    return os.fsdecode(found.partition(b"\0")[0])

@@ -33,6 +33,7 @@ class Path(NamedTuple):
     peer: bytes
     local: bytes = b""  # empty: whichever the kernel takes
     device: int = 0  # its number; 0: whichever the kernel takes
+    interface: str = ""  # the device's name, if that was chosen: its number may change
 
     @property
     def family(self) -> socket.AddressFamily:

@@ -72,6 +72,8 @@ class Linux:
         be one of ours, which they do not tell of IPv6.
         """
         try:
+            if path.interface:
+                path = path._replace(device=socket.if_nametoindex(path.interface))
             if path.local:
                 _require_ours(path)
             self._asked.send(question(path))
@@ -198,10 +200,10 @@ def use(connect: Callable[[], Kernel]) -> None:
     _LOOPS[asyncio.get_running_loop()] = Routes(connect)
 
 
-def path_to(peer: Any, local: Any = None) -> Path:
-    """The path to this address of a socket, from that one of ours, if it is given."""
+def path_to(peer: Any, local: Any = None, interface: str = "") -> Path:
+    """The path to this address of a socket, from that one of ours, and by that, if it is given."""
     device = peer[3] if len(peer) > 3 else 0
-    return Path(_packed(peer[0]), b"" if local is None else _packed(local[0]), device)
+    return Path(_packed(peer[0]), b"" if local is None else _packed(local[0]), device, interface)
 
 
 def _packed(host: str) -> bytes:

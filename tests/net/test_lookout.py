@@ -301,6 +301,14 @@ class Name(NamedTuple):
         return self.local
 
 
+class Bound(Name):
+    """One that goes out by an interface."""
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_BINDTODEVICE)
+        return b"usb0\0"
+
+
 class Linked(NamedTuple):
     """A link with such a socket."""
 
@@ -340,6 +348,20 @@ def test_only_what_leaves_the_machine_is_watched(
         for _ in range(2):
             lookout.end()
         assert all(kernel.closed for kernel in machine.kernels)
+
+    asyncio.run(check())
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_BINDTODEVICE"), reason="nobody can be bound here")
+def test_an_interface_that_was_chosen_is_asked_about() -> None:
+    async def check() -> None:
+        machine, lookout = Machine(), Lookout(lambda there: None)
+        lookout.over(cast(Link, Linked(Bound((PEER, 7), (OURS, 8)))))
+        lookout.over(None)
+        assert machine.take_asked() == [
+            each._replace(interface="usb0") for each in (PATH, SEARCHED)
+        ]
+        lookout.end()
 
     asyncio.run(check())
 

@@ -225,7 +225,9 @@ def linux() -> Linux:
 
 def test_linux_has_no_way_to_another_machine_that_is_this_one(linux: Linux) -> None:
     before = len(os.listdir("/dev/fd"))
-    for path in (Path(LOOPBACK), Path(LOOPBACK, LOOPBACK), Path(LOOPBACK, bytes([192, 0, 2, 77]))):
+    nowhere = Path(bytes([192, 0, 2, 1]), interface="no-such-device")
+    stranger = Path(LOOPBACK, bytes([192, 0, 2, 77]))
+    for path in (Path(LOOPBACK), Path(LOOPBACK, LOOPBACK), stranger, nowhere):
         assert linux.way(path) is None
     assert len(os.listdir("/dev/fd")) == before
     with pytest.raises(BlockingIOError):

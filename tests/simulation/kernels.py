@@ -89,6 +89,8 @@ class Routed(Socket):
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
         """What TCP says of the connection: see tcp_info."""
+        if (level, option) != (socket.IPPROTO_TCP, socket.TCP_INFO):
+            raise OSError(92, "Protocol not available")
         connection, weather = self._connection, self._connection.network.weather
         now = connection.network.world.now
         stuck = bool(self.outgoing.on_the_way and weather.resumes_at(now, connection.began) > now)
