@@ -12,9 +12,10 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
+from bpipe.net.ways import Links
 from bpipe.protocol.greeting import begin
 from bpipe.protocol.patience import Limits
-from bpipe.protocol.wire import Hello, Opening, Position, pack_frame
+from bpipe.protocol.wire import MOST_LINKS, Hello, Opening, Position, pack_frame
 from bpipe.protocol.wire import Kind as FrameKind
 from bpipe.server import Terms
 from tests.simulation.course import Course, Log
@@ -45,6 +46,8 @@ class Crowd(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
     STEPS = 400_000
+
+    links = Links(MOST_LINKS)  # that each session may have here
 
     def __init__(self, seed: int, log: Log | None = None) -> None:
         super().__init__(seed, log, (2.0, 10.0, 40.0, 120.0))
@@ -116,15 +119,20 @@ class Crowd(Course):
             secret=self.secret,
             retry_max=rng.choice((0.3, 1.0, 5.0)),
             pause=rng.choice((0.01, 0.5)),
+            links=self._links(),
         )
         return Caller(self.world, order, self.networks[number], random.Random(rng.getrandbits(64)))
+
+    def _links(self) -> int:
+        """How many a caller would have at once."""
+        return 1
 
     def _listen(self) -> None:
         """Somebody begins to serve, who knows nobody."""
         rng = self.rng
         buffer_size = rng.choice((600, 5000, 60000))
         terms = Terms(secret=self.secret, insecure=True, buffer_size=buffer_size)
-        terms = terms._replace(limits=self._make_limits())
+        terms = terms._replace(limits=self._make_limits(), links=self.links)
         host = Host(f"server {len(self.hosts)}", self.world, self.most, terms, self.ends)
         host.let_in = self._let_in
         if self.world.now >= self.faults_until:

@@ -92,8 +92,8 @@ class CrowdJudge:
             late = caller.established_at - caller.order.comes_at > AT_ONCE
             if late or caller.attempts > 1:
                 raise Wrong(f"{caller.name} was let in after {caller.attempts} attempts")
-        links = caller.session.history.links
-        if self.peaceful and links > 1 and not caller.disturbed and not self._disturbed:
+        links, most = caller.session.history.links, caller.session.terms.slots
+        if self.peaceful and links > most and not caller.disturbed and not self._disturbed:
             raise Wrong(f"{caller.name} had {links} links, and nothing fails")
         if caller.error is None:
             self._judge_success(caller)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bpipe.errors import ProtocolError, SessionEnded
+from bpipe.net.backoff import Backoff
 from bpipe.net.connectors import Connection
 from bpipe.net.link import MOMENT
 from bpipe.net.outlet import Outlet
@@ -27,6 +28,22 @@ from tests.simulation.network import Network
 from tests.simulation.programs import PATTERN, Manner, NearManner
 
 _HERE = Endpoint(socket.AF_INET, ("127.0.0.1", 1))
+
+
+class SeededManners(Manners):
+    """Those of TCP, and all dice are the world's."""
+
+    rng: random.Random
+
+    @classmethod
+    def of(cls, rng: random.Random) -> SeededManners:
+        """With these dice."""
+        manners = cls(*TCP)
+        manners.rng = rng
+        return manners
+
+    def backoff(self, cap: float | None = None, rng: random.Random | None = None) -> Backoff:
+        return super().backoff(cap, rng or self.rng)
 
 
 class SimulatedConnector:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 from bpipe.net.backoff import Backoff
 from bpipe.net.bound import Bound
@@ -49,6 +49,8 @@ class Limited(Course):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
     STEPS = 600_000
+    END: ClassVar[type[End]] = End
+    JUDGE: ClassVar[type[LimitedJudge]] = LimitedJudge
 
     def __init__(self, seed: int, log: Log | None = None) -> None:
         super().__init__(seed, log, (2.0, 10.0, 40.0))
@@ -58,6 +60,7 @@ class Limited(Course):
         self.sleepy = rng.random() < 0.2
         self._waiting: list[tuple[Process, int]] = []  # whose rate changes when a frame has begun
         self._weathers: list[Weather] = []
+        self._ways: dict[Network, list[Network]] = {}  # by the first of them
         self._kind = Kind.of(seed)._replace(secret=self.secret)
         self.rate = int(SLOWEST * (FASTEST / SLOWEST) ** rng.random())
         self._seconds = rng.choice((2.0, 5.0, 15.0))  # for the streams of a process
@@ -65,7 +68,7 @@ class Limited(Course):
         self.hub, self.peers = self._make_processes(count)
         self.processes = [self.hub, *self.peers]
         self.ends = self._make_ends()
-        self.judge = LimitedJudge(self.processes, self.world, plenty=self.plenty)
+        self.judge = self.JUDGE(self.processes, self.world, plenty=self.plenty)
         self._begin()
         self._plan()
 
@@ -95,10 +98,11 @@ class Limited(Course):
         for peer in self.peers:
             if not self._weathers or rng.random() < 0.5:
                 self._weathers.append(self._make_weather())
-            network = Network(self.world, self._weathers[-1], self.note, type(begin(self.secret)))
+            network = self._make_network(self._weathers[-1])
+            self._ways[network] = self._make_ways(network)
             buffers = [self._buffer() for _ in range(2)]
             pair = [
-                End(each, network, self._task(buffer, self._weathers[-1]), limits, buffer,
+                self.END(each, network, self._task(buffer, self._weathers[-1]), limits, buffer,
                     self.secret, random.Random(rng.getrandbits(64)))
                 for each, buffer in zip((self.hub, peer), buffers, strict=True)
             ]  # fmt: skip
@@ -106,6 +110,13 @@ class Limited(Course):
                 near.peer = far
             ends += pair
         return ends
+
+    def _make_network(self, weather: Weather) -> Network:
+        return Network(self.world, weather, self.note, type(begin(self.secret)))
+
+    def _make_ways(self, network: Network) -> list[Network]:
+        """All that lead from one end to the other, of which this is one."""
+        return [network]
 
     def _buffer(self) -> int:
         if self.plenty:
@@ -157,8 +168,9 @@ class Limited(Course):
 
     def _accept(self, end: End) -> Callable[[Session], LinkSource]:
         def accept(session: Session) -> LinkSource:
-            sock = end.network.listen(cast(Any, asyncio.get_running_loop()))
-            bound = Bound(cast(Any, [sock]), "simulated")
+            loop = cast(Any, asyncio.get_running_loop())
+            socks = [each.listen(loop) for each in self._ways[end.network]]
+            bound = Bound(cast(Any, socks), "simulated")
             clock = self.world.clock
             return Listener(bound, anywhere=True, secret=self.secret, clock=clock).source(session)
 

@@ -118,8 +118,8 @@ class End:
         self.asleep = False  # its producer does nothing for a while
         self.wrong: str | None = None
         self.watcher: Watcher
-        self._around = HEADER_SIZE if secret is None else HEADER_SIZE + 32  # bytes
-        self._small = HEADER_SIZE if secret is None else HEADER_SIZE + 16
+        self.around = HEADER_SIZE if secret is None else HEADER_SIZE + 32  # bytes
+        self.small = HEADER_SIZE if secret is None else HEADER_SIZE + 16
         self._rng = rng
         self._greeted: dict[Socket, int] = {}  # bytes of greetings that are still to leave
         self._frames: deque[Frame] = deque()  # on the link that was attached last
@@ -214,7 +214,7 @@ class End:
             if sign == "<":
                 self.watcher.heard(self, kind, int(number))
                 return
-            size = int(count) + self._around if count else self._small
+            size = int(count) + self.around if count else self.small
             free = not self.session.rate.limit
             self._frames.append(Frame(kind, int(number), size, free=free))
 

@@ -17,11 +17,10 @@ from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from tests.simulation.course import Course, Log
 from tests.simulation.debts import Books
-from tests.simulation.ends import SimulatedConnector
+from tests.simulation.ends import SeededManners, SimulatedConnector
 from tests.simulation.judge import Wrong
 from tests.simulation.limited_ends import End, Process, Task
 from tests.simulation.network import Network
-from tests.simulation.several import SeededManners
 from tests.simulation.weather import Weather
 
 LIMITS: Final = Limits(heartbeat=2.0, connect_timeout=100.0, give_up_after=1e6)

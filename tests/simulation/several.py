@@ -13,12 +13,11 @@ from typing import Any, Final
 
 from bpipe.net.backoff import Backoff
 from bpipe.net.dialers import Dialers
-from bpipe.net.schedule import TCP, Manners
 from bpipe.net.source import LinkSource
 from bpipe.protocol.session import Session
 from tests.simulation.course import Log
 from tests.simulation.debts import Books
-from tests.simulation.ends import End, Plan, SimulatedConnector
+from tests.simulation.ends import End, Plan, SeededManners, SimulatedConnector
 from tests.simulation.judge import Judge, Wrong
 from tests.simulation.kinds import SECRET, Kind
 from tests.simulation.network import Network
@@ -35,22 +34,6 @@ SPECIAL: Final = (
 def has_several_links(seed: int) -> bool:
     """Whether a session has them in the world of this seed."""
     return seed % PERIOD == PLACE
-
-
-class SeededManners(Manners):
-    """Those of TCP, and all dice are the world's."""
-
-    rng: random.Random
-
-    @classmethod
-    def of(cls, rng: random.Random) -> SeededManners:
-        """With these dice."""
-        manners = cls(*TCP)
-        manners.rng = rng
-        return manners
-
-    def backoff(self, cap: float | None = None, rng: random.Random | None = None) -> Backoff:
-        return super().backoff(cap, rng or self.rng)
 
 
 class Several(Scenario):

@@ -155,11 +155,14 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "an end mark that comes before the bytes taken for the end": 450,
     "a stale `received` believed: the stream goes on from there": 390,
     "an epoch compared with the last one of any slot": 1050,
-    "a link closed because a greeting does not tell of it, which is older than it": 350,
+    "a link closed because a greeting does not tell of it, which is older than it": 390,
     "BYE believed on one link only": 330,
     "BYE said on one link only": 330,
     "a delivery acknowledged only where it came": 450,
     "an outage that begins with the loss of the first of several links": 310,
+    "one caller's link attached to another's session: in any slot but the first": 1430,
+    "a caller's links closed by another caller's greeting": 4310,
+    "a bucket for each link in place of one for the process": 830,
     "a block taken for zeros because its beginning lies in a hole": 4998,
 }
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from bpipe.errors import SessionEnded
 from bpipe.net.backoff import Backoff
 from bpipe.net.dialer import Dialer
+from bpipe.net.dialers import Dialers
 from bpipe.pipe import BackedPipe
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.wire import Reason
-from tests.simulation.ends import SimulatedConnector
+from tests.simulation.ends import SeededManners, SimulatedConnector
 from tests.simulation.loop import Loop, World
 from tests.simulation.network import Network
 
@@ -49,6 +50,7 @@ class Order:
     secret: Secret | None
     retry_max: float
     pause: float  # between two writes, at most
+    links: int = 1  # that its session may have at once
 
 
 class Caller:
@@ -59,8 +61,9 @@ class Caller:
         self.order = order
         self.network = network
         self.loop = Loop(world, self.name)
-        self.session = Session(order.buffer_size, order.limits, order.secret)
-        self.source: Dialer
+        size, limits = order.buffer_size, order.limits
+        self.session = Session(size, limits, order.secret, links=order.links)
+        self.source: Dialer | Dialers
         self.pipe: BackedPipe
         self.visit: Visit | None = None  # what is done for it
         self.came = self.killed = self.aborted = self.disturbed = False
@@ -111,12 +114,21 @@ class Caller:
             self.loop.run(self._start)
 
     def _start(self) -> None:
-        backoff = Backoff(self.order.retry_max, self._rng)
         clock = self._world.clock
-        self.source = Dialer(self.session, SimulatedConnector(self.network), backoff, clock)
+        self.source = self._dial_one() if self.order.links == 1 else self._dial_several()
         self.pipe = BackedPipe(self.session, self.source, clock)
         self.pipe.engine.observe(self._look)
         self.loop.create_task(self._main())
+
+    def _dial_one(self) -> Dialer:
+        backoff = Backoff(self.order.retry_max, self._rng)
+        connector = SimulatedConnector(self.network)
+        return Dialer(self.session, connector, backoff, self._world.clock)
+
+    def _dial_several(self) -> Dialers:
+        manners = SeededManners.of(self._rng)
+        connectors = [SimulatedConnector(self.network, manners) for _ in range(self.order.links)]
+        return Dialers(self.session, connectors, self.order.retry_max, self._world.clock)
 
     async def _main(self) -> None:
         try:

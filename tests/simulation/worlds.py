@@ -11,13 +11,15 @@ from tests.simulation.far import Far, is_far
 from tests.simulation.files import Files, has_files
 from tests.simulation.judge import Wrong
 from tests.simulation.limited import Limited, has_a_rate
+from tests.simulation.many import Many
 from tests.simulation.scenario import Scenario
 from tests.simulation.several import PERIOD, Several, has_several_links
+from tests.simulation.shared import Shared
 from tests.simulation.told import Told, is_told
 from tests.simulation.turns import Turns, is_in_turn
 
 AnyWorld = Scenario | Crowd | Dark | Far | Files | Limited | Told | Turns
-KINDS: tuple[type[Several | Dark], ...] = (*[Several] * 4, Dark, Several)
+KINDS: tuple[type[AnyWorld], ...] = (*[Several] * 4, Dark, Shared, *[Several] * 4, Dark, Many)
 
 
 def make_world(seed: int, log: Log | None = None) -> AnyWorld:

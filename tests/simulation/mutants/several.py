@@ -12,6 +12,7 @@ from bpipe.protocol.channel import Channel
 from bpipe.protocol.outflow import Outflow
 from bpipe.protocol.owed import Debt, Owed
 from bpipe.protocol.ranges import Ranges
+from bpipe.protocol.rate import Bucket, Rate
 from bpipe.protocol.reassembly import Reassembly
 from bpipe.protocol.ring import Views
 from bpipe.protocol.session import Session
@@ -25,6 +26,8 @@ from tests.simulation.several import PERIOD, PLACE
 
 several = worlds(PLACE, PERIOD)
 dark = worlds(PLACE + 4 * PERIOD, 6 * PERIOD)
+shared = worlds(PLACE + 5 * PERIOD, 12 * PERIOD)
+many = worlds(PLACE + 11 * PERIOD, 12 * PERIOD)
 
 
 # --- what is owed ---
@@ -363,3 +366,47 @@ def _send_more_than_the_window(patch: Patch) -> None:
             writer.window = window
 
     patch.setattr(Outflow, "choose", greedy)
+
+
+# --- many sessions, and a rate ---
+
+
+@many
+def _attach_to_another(patch: Patch) -> None:
+    """one caller's link attached to another's session: in any slot but the first"""
+    judge = Sessions.judge
+
+    def first(self: Any, hello: Hello, now: float) -> Any:
+        if hello.slot:
+            for each in self._sessions:
+                if each.established and not each.over and each.id is not None:
+                    hello = hello._replace(session=each.id)
+                    break
+        return judge(self, hello, now)
+
+    patch.setattr(Sessions, "judge", first)
+
+
+@many
+def _drop_greetings_of_all(patch: Patch) -> None:
+    """a caller's links closed by another caller's greeting"""
+    drop = Sessions._drop
+
+    def wrong(self: Any, session: Session, hello: Hello) -> None:
+        for other in self._sessions:
+            if other is not session and other.attached:
+                self._drop_slot(other, hello.slot)
+        drop(self, session, hello)
+
+    patch.setattr(Sessions, "_drop", wrong)
+
+
+@shared
+def _a_rate_for_each_link(patch: Patch) -> None:
+    """a bucket for each link in place of one for the process"""
+
+    def alone(self: Any, slot: int) -> Rate:
+        share = self._shares[slot] = Rate(None if self.own is None else Bucket(self.own.rate))
+        return share
+
+    patch.setattr(Rate, "share", alone)
