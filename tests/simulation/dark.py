@@ -29,6 +29,7 @@ ROUND_TRIPS: Final = 3
 BESIDES: Final = 0.3  # seconds
 FOR_EVER: Final = 1e5  # seconds
 SLOWER: Final = 1.05  # than without the slow paths, at most
+HELD_UP: Final = 2.5  # the same where the window is full of what lies in a slow one's queue
 MOST: Final = 3_000_000  # bytes of a stream
 OFTEN: Final = 0.5  # of the streams may be sent again, where they are faster than a path
 SELDOM: Final = 0.25  # the same where they are slower
@@ -118,7 +119,8 @@ class Dark:
         self._others.append(alone)
         alone.run()
         tail = max(min(each.queue, ROUND_TRIPS * each.round_trip + BESIDES) for each in slow)
-        limit = SLOWER * alone.took + 2 * best.queue + tail
+        roomy = self.plan.buffer > 2 * best.rate * max(each.queue for each in slow)
+        limit = (SLOWER if roomy else HELD_UP) * alone.took + 2 * best.queue + tail
         if flow.took > limit:
             raise Wrong(f"{flow.took:.3f} s over all paths, and {alone.took:.3f} over the best")
         self._judge_repeats(OFTEN)

@@ -149,6 +149,8 @@ class End:
         self.engine = self.pipe.engine
         self.outage_at: float | None = None  # when a link was lost; since then nothing has moved
         self._stood = (-1, -1)
+        if plan.links > 1:
+            self._watch_losses(self.session)
         self._losses = 0  # links that were attached, and are not any more
         self._cues: list[tuple[int, Callable[[], None]]] = []
         self._loss_cues: list[Callable[[], None]] = []
@@ -189,15 +191,30 @@ class End:
         losses = session.history.links - session.slots.live.bit_count()
         if losses != self._losses:
             self._losses = losses
-            stands = session.writer.acked, session.reader.received
-            outage = session.terms.slots == 1 or not session.attached
-            if outage and stands != self._stood:
-                self._stood, self.outage_at = stands, now
+            if session.terms.slots == 1:
+                self._note_outage()
             while self._loss_cues:
                 self._world.at(now, self._loss_cues.pop())
         cause = session.history.last_cause
         if isinstance(cause, ProtocolError):
             self.wrong = self.wrong or f"{self.name}: a protocol error: {cause}"
+
+    def _note_outage(self) -> None:
+        """There is no link any more, or was none for a moment."""
+        stands = self.session.writer.acked, self.session.reader.received
+        if stands != self._stood:
+            self._stood, self.outage_at = stands, self._world.now
+
+    def _watch_losses(self, session: Any) -> None:
+        """Of several links the last one counts."""
+        detach = session.detach
+
+        def detached(loss: Any, now: float, slot: int = 0) -> None:
+            detach(loss, now, slot)
+            if session.terms.slots > 1 and not session.attached:
+                self._note_outage()
+
+        session.detach = detached
 
     @property
     def gone(self) -> bool:

@@ -144,9 +144,8 @@ class Flow(Course):
         for number, end in enumerate(self.ends):
             if end.wrong or end.process.loop.errors:
                 raise Wrong(end.wrong or repr(end.process.loop.errors[0]))
-            cause = end.session.history.last_cause
-            if cause is not None and end.session.phase is Phase.UP and not self._dark:
-                raise Wrong(f"{end.name}: {cause}, although nothing fails")
+            if end.session.phase is Phase.UP and not self._dark:
+                self._look_for_failures(end)
             if end.taken != self._taken[number]:
                 if self._taken[number]:
                     gap = now - self.taken_at[number]
@@ -158,6 +157,13 @@ class Flow(Course):
             if self._taken[cue[0]] >= cue[1]:
                 self._cues.remove(cue)
                 cue[2]()
+
+    def _look_for_failures(self, end: End) -> None:
+        history = end.session.history
+        slots = [history.slot(each) for each in range(end.session.terms.slots)]
+        causes = [history.last_cause, *(each.cause for each in slots)]
+        if any(causes):
+            raise Wrong(f"{end.name}: {causes}, although nothing fails")
 
     @property
     def took(self) -> float:

@@ -39,7 +39,7 @@ def has_several_links(seed: int) -> bool:
 class Several(Scenario):
     """The world of one seed. ``run`` raises Wrong if a promise is broken in it."""
 
-    STEPS = 100_000
+    STEPS = 300_000
 
     def __init__(self, seed: int, log: Log | None = None) -> None:
         self._books: list[Books] = []
@@ -65,6 +65,8 @@ class Several(Scenario):
         weathers = [each.weather for each in networks]
         for weather in weathers:
             weather.rate = rng.choice((0.0, 0.0, 0.0, 20_000.0, 200_000.0))
+            if self.kind.slow:  # there is much to send
+                weather.rate = 0.0
         if rng.random() < 0.4 and not (self.kind.slow or self.kind.doubtful):  # all but one are bad
             best = rng.choice(weathers)
             best.faulty = best.hiccups = best.stragglers = best.rate = 0.0

@@ -217,12 +217,6 @@ def _take_an_ack_back(patch: Patch) -> None:
     patch.setattr(BackedWriter, "acknowledge", take_back)
 
 
-@dark
-def _count_epochs_over_all(patch: Patch) -> None:
-    """an epoch compared with the last one of any slot"""
-    patch.setattr(Slots, "epoch", lambda self, slot: max(self._epochs.values(), default=0))
-
-
 @several
 def _forget_epochs(patch: Patch) -> None:
     """an old greeting of a slot taken for a new one"""
