@@ -118,16 +118,21 @@ class Account:
         return kept
 
     def look_at_doubts(self) -> str | None:
-        """A link in doubt begins nothing beside one that is not, and is not when it was heard."""
+        """A link in doubt begins nothing beside one that is not, and is not when it was heard.
+
+        Unless the system says that it has no way: what is heard then may have come before.
+        """
         better = any(not debt.doubted for debt in self.debts.values())
         for slot, debt in self.debts.items():
             if not debt.doubted:
                 self._doubts.pop(slot, None)
                 continue
-            heard_at = self._channels[slot].liveness.heard_at
+            liveness = self._channels[slot].liveness
+            heard_at = liveness.heard_at
             if better and slot not in self._doubts and len(self._kept(debt)):
                 return f"link {slot} is in doubt, and keeps {list(self._kept(debt))}"
             was, sent = self._doubts.get(slot, (heard_at, debt.sent))
+            was = heard_at if liveness.away else was
             self._doubts[slot] = was, debt.sent
             if heard_at > was:
                 return f"link {slot} was heard, and is still in doubt"

@@ -17,7 +17,6 @@ from tests.simulation.limited_ends import STREAM, End, Frame, Process
 from tests.simulation.loop import World
 
 EXCESS: Final = 0.05  # seconds of the rate: what a second may have more
-AVERAGE: Final = 0.98  # of the rate, where nothing else is the limit
 LATE: Final = (
     0.05  # seconds that anything else may be late, and as long as the smallest frame takes
 )
@@ -173,6 +172,7 @@ class Sample:
 class ProcessJudge:
     """Of one process. ``plenty``: nothing but the rates limits what leaves it."""
 
+    AVERAGE: ClassVar[float] = 0.98  # of the rate, where nothing else is the limit
     OF: ClassVar[type[EndJudge]] = EndJudge
 
     def __init__(self, process: Process, world: World, *, plenty: bool) -> None:
@@ -249,7 +249,7 @@ class ProcessJudge:
         first, last = samples[0], samples[-1]
         rate = self._rate
         moved = sum(last.totals) - sum(first.totals)
-        wanted = AVERAGE * rate * (last.at - first.at)
+        wanted = self.AVERAGE * rate * (last.at - first.at)
         if moved < wanted - SMALLEST_FRAME:
             share = moved / rate / (last.at - first.at)
             raise Wrong(f"{self.process.name}: only {share:.3f} of the rate {rate}")

@@ -27,7 +27,7 @@ from tests.simulation.course import Log
 from tests.simulation.judge import Wrong
 from tests.simulation.kernels import Kernel, Subnet
 from tests.simulation.kinds import SECRET
-from tests.simulation.limited_ends import Task
+from tests.simulation.limited_ends import End, Task
 from tests.simulation.network import Network
 from tests.simulation.paths import LIMITS, Flow, Path, Plan
 from tests.simulation.weather import Weather
@@ -120,6 +120,11 @@ class Told(Flow):
         self.world.at(self.world.now + pause, self._lose)
 
     # --- what is expected of it ---
+
+    def _look_for_failures(self, end: End) -> None:
+        """Who was lied to may believe it."""
+        if not self._lying:
+            super()._look_for_failures(end)
 
     def _later(self, outage: Outage) -> float:
         """So many seconds after the way is back something comes over the only link."""
