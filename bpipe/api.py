@@ -72,7 +72,7 @@ def _connectors(
 
 
 async def _check(connectors: list[Connector], timeout: float) -> None:
-    """Raise AddressError if it is known in so many seconds that one of them may not be used."""
+    """Raise AddressError if it is known in so many seconds that none of them may be used."""
     if len(connectors) == 1:
         await connectors[0].check(timeout)
     else:

@@ -77,7 +77,7 @@ class AcceptedLinks:
 
     def take(self, link: Link) -> None:
         """This one is attached."""
-        slot = link.greeting.slot
+        slot = link.slot
         self._links[slot] = link
         link.watch(self._drive)
         if link.sock.family != socket.AF_UNIX and leaves(link.sock):

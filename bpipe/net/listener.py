@@ -191,7 +191,7 @@ class Listener:
             return
         session = _session(link)
         assert session is not None
-        self._drop_greetings(session, link.greeting.slot)
+        self._drop_greetings(session, link.slot)
         if link.cause is None:
             self._pending.remove(link)
             self._sources[session].take(link)

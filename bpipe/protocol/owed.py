@@ -39,7 +39,7 @@ class Debt:
         self.acked = 0  # of the first of them, how many have arrived, as it has answered
         self.doubted = False
         self.round_trip = math.inf  # seconds, the shortest that was seen
-        self._latest = 0.0  # and the last one
+        self.latest = 0.0  # and the last one
         self.since: float | None = None  # when the first was begun that it was not asked about
         self.asked_since: float | None = None  # of what it was: the same; None: nothing is asked
         self._asked_at = -math.inf
@@ -79,7 +79,7 @@ class Debt:
 
     def timed(self, round_trip: float) -> None:
         """So long did some answer take."""
-        self.round_trip, self._latest = min(self.round_trip, round_trip), round_trip
+        self.round_trip, self.latest = min(self.round_trip, round_trip), round_trip
 
     def arrived(self, what: Ranges) -> None:
         """This is not owed any more."""
@@ -109,7 +109,7 @@ class Debt:
         if self.round_trip == math.inf:
             return OWED
         waits = 0.0 if self.asked_since is None else now - self._asked_at
-        return max(least, REPEAT_TRIPS * max(self._latest, waits))
+        return max(least, REPEAT_TRIPS * max(self.latest, waits))
 
     def late_at(self, patience: float) -> float:
         """When an answer is late, to who has this patience; infinite: none is owed.

@@ -93,8 +93,7 @@ class SlotChannel(Channel):
 
         That is told by the last answer, which has waited behind what was on its way.
         """
-        latest = self.liveness.round_trip
-        return self.doubted, self.round_trip if latest is None else latest
+        return self._debt.doubted, self._debt.latest
 
     # --- out ---
 
