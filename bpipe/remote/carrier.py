@@ -88,6 +88,7 @@ class Remote(Command):
         begun: Launched | None = None,
     ) -> None:
         super().__init__(first, self._tell_of_carrier, name=name, begun=begun)
+        self.links: Final = errand.links  # at once, at most
         self._later = tuple(later)
         self._errand = errand
         self._modules = bundle.HOLDER + (bundle.SEVERAL if errand.links > 1 else ())
@@ -101,12 +102,7 @@ class Remote(Command):
             "patience": ANSWER,
         }
         self._answer: Answer | None = None  # of the connection on which the session began
-        self._agent_told = False
-
-    @property
-    def links(self) -> int:
-        """How many there are at once, at most."""
-        return self._errand.links
+        self._with_agent: socket.socket | None = None  # the same, until the end of that is told
 
     def bring(self, modules: tuple[str, ...]) -> None:
         """These are sent to the holder as well."""
@@ -127,6 +123,7 @@ class Remote(Command):
             answer = await self._bring_in(connection)
             if not self.quiet:
                 self._answer = answer
+                self._with_agent = connection.sock if answer.agent else None
             else:
                 self._require_holder(answer)
         except BaseException:
@@ -135,14 +132,18 @@ class Remote(Command):
             raise
         return connection
 
+    def prefer(self, connection: Connection) -> None:
+        """A connection was good."""
+        super().prefer(connection)
+        self._tell_of_agent()
+
     def _tell_of_agent(self) -> None:
-        """The first connection is lost, where there is one at a time: what came with it is, too."""
-        agent = self.links == 1 and self._answer is not None and self._answer.agent
-        if self.quiet and agent and not self._agent_told:
-            self._agent_told = True
-            self._say(
-                f"the agent that was forwarded to {self.name} ended with the first connection"
-            )
+        """If the first connection is lost, an agent that came with it is, too."""
+        first = self._with_agent
+        if not self.quiet or first is None or first.fileno() >= 0:
+            return
+        self._with_agent = None
+        self._say(f"the agent that was forwarded to {self.name} ended with the first connection")
 
     def _require_holder(self, answer: Answer) -> None:
         """Only the machine on which it began knows whether the session still is.
