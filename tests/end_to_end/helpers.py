@@ -19,6 +19,7 @@ from typing import IO, TypeVar
 
 from bpipe.demo.faults import Cut, FaultProxy, Tamper, leave
 from tests.end_to_end.data import PATIENCE, Consumer, Producer, until
+from tests.support.pulse import Pulse
 
 File = int | IO[bytes]
 T = TypeVar("T")
@@ -228,6 +229,10 @@ class Proxy:
             self.faults.thaw()
 
         self._run(thaw())
+
+    def watch(self, pulse: Pulse) -> None:
+        """Let this beat in its loop, so that one sees when that stood still."""
+        self._loop.call_soon_threadsafe(pulse.within, self._loop)
 
     def wait_relayed(self, count: int) -> None:
         """Wait until so many bytes went through, both ways together."""

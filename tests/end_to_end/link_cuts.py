@@ -5,7 +5,8 @@ socket. All of its links go through one proxy that breaks each at a random byte,
 now and then several at once, or all, and where there is a secret it spoils a byte, too. Some
 sessions are short, so that their ends are cut; in some a stream ends soon, or is not wanted, and
 the other goes on. These end when so many cuts were made. At both ends every byte and the exit
-status are right, and memory and descriptors stay within a bound.
+status are right, and memory and descriptors stay within a bound. Of the longest time without a byte
+it is told how much of that its proxy, this tool or the whole machine stood still.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from bpipe.demo.faults import GREETING_SIZE, Cut, Fault, random_cuts
 from bpipe.report.format import format_size
 from tests.end_to_end.data import MIB, Consumer
 from tests.end_to_end.helpers import Bpipe, Proxy, Start
+from tests.support.pulse import Pulse, Pulses
 
 OPTIONS: Final = "--heartbeat", "100ms", "--buffer", "1M", "--give-up-after", "30s"
 BOUND: Final = 42 * MIB  # of memory: the program, and a buffer for each direction
@@ -127,6 +129,14 @@ class Weather:
         return data[:place] + bytes([data[place] ^ 0x40]) + data[place + 1 :]
 
 
+class Stall(NamedTuple):
+    """A time in which no byte came in one direction of a session."""
+
+    seconds: float = 0.0
+    until: float = 0.0  # time.monotonic()
+    proxy: float = 0.0  # seconds: the longest of these in which the session's proxy stood still
+
+
 class Outcome(NamedTuple):
     """What one session came to, or all of them."""
 
@@ -136,7 +146,7 @@ class Outcome(NamedTuple):
     sessions: int = 0
     moved: int = 0  # bytes, both ways
     replayed: int = 0
-    stall: float = 0.0  # seconds: the longest without a byte in a direction
+    stall: Stall = Stall()  # the longest
     memory: int = 0  # bytes: the most of a process
     sealed: int = 0  # the same, where links are sealed
     descriptors: int = 0
@@ -197,7 +207,9 @@ class Trial:
         ]
         self._most: dict[Bpipe, int] = dict.fromkeys(self.ends, 0)
         self._descriptors = 0
-        self._stall = 0.0
+        self._stall = Stall()
+        self._pulse = Pulse()
+        self.proxy.watch(self._pulse)
 
     @property
     def ends(self) -> tuple[Bpipe, Bpipe]:
@@ -241,7 +253,9 @@ class Trial:
             now = time.monotonic()
             for each, (count, at) in seen.items():
                 if each.count > count:
-                    self._stall = max(self._stall, now - at) if count else self._stall
+                    if count:
+                        stall = Stall(now - at, now, self._pulse.longest(at, now))
+                        self._stall = max(self._stall, stall)
                     seen[each] = each.count, now
                 elif now - at > STUCK and each.thread.is_alive():
                     return False
@@ -357,14 +371,15 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bp-") as folder:
         cuts = Cuts(options.cuts, options.seed, Path(folder), options.links, options.retry_max)
-        outcome = cuts.run(options.sessions)
-    report(outcome, options.links, options.seed)
+        with Pulses() as pulses:
+            outcome = cuts.run(options.sessions)
+    report(outcome, pulses, options.links, options.seed)
     print(f"time           {time.monotonic() - began:.0f} s")
     print("verdict        " + ("failed" if outcome.wrong else "not one byte lost or doubled"))
     return 1 if outcome.wrong else 0
 
 
-def report(outcome: Outcome, links: int, seed: int) -> None:
+def report(outcome: Outcome, pulses: Pulses, links: int, seed: int) -> None:
     """Print the figures."""
     kinds = ", ".join(f"{count} {fault}" for fault, count in outcome.cuts.most_common())
     beside = ", ".join(f"{count} times {what}" for what, count in outcome.beside.most_common())
@@ -374,7 +389,13 @@ def report(outcome: Outcome, links: int, seed: int) -> None:
     print(f"besides        {beside or 'nothing'}")
     print(f"bytes          {format_size(outcome.moved)}, all of them compared")
     print(f"sent again     {format_size(outcome.replayed)}")
-    print(f"longest stall  {outcome.stall:.1f} s")
+    seconds, until, proxy = outcome.stall
+    own, machine = (each.longest(until - seconds, until) for each in (pulses.own, pulses.machine))
+    print(
+        f"longest stall  {seconds:.1f} s, in which its proxy stood still for {proxy:.1f} s, ",
+        end="",
+    )
+    print(f"this process for {own:.1f} s and the machine for {machine:.1f} s")
     print(f"memory         {format_size(outcome.memory)} at most, sealed ", end="")
     print(f"{format_size(outcome.sealed)}; {outcome.descriptors} descriptors")
     for each in outcome.wrong:
