@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bpipe.ends.local import Ends
     from bpipe.ends.part import Target
     from bpipe.net.command import Command, Via
+    from bpipe.net.ways import Links
     from bpipe.run.service import Plan
 
 
@@ -88,9 +89,9 @@ class Run:
 
         assert isinstance(self.place, Address)
         address, trusted = self.place, self._trusted()
-        terms = Terms(**trusted, **self._terms_of_many(wanted.needs))
-        where = to_listen_at(address, sealed=terms.secret is not None)
         most = many.most if wanted.output is None else 1
+        terms = Terms(**trusted, **self._terms_of_many(most, wanted.needs))
+        where = to_listen_at(address, sealed=terms.secret is not None)
 
         def opened(
             each: Serve, told: Told, target: Target | None
@@ -121,7 +122,7 @@ class Run:
         assert local is not None
         if str(local) == str(self.place):
             raise typer.BadParameter(f"{local} is both ends: what comes there would go there")
-        terms = {**self._trusted(), **self._terms_of_many()}
+        terms = {**self._trusted(), **self._terms_of_many(many.most)}
 
         def opened(carry: Serve, told: Told, _: object) -> AbstractAsyncContextManager[Sessions]:
             def dialled() -> Awaitable[BackedPipe]:
@@ -132,11 +133,6 @@ class Run:
         plan = Plan(opened, str(local), many.most, many.drain or 0.0, str(self.place))
         return run_service(self._with_links(plan), self._told)
 
-    def _with_links(self, plan: Plan) -> Plan:
-        from bpipe.net.ways import links_of
-
-        return plan._replace(links=links_of(self._links).total())
-
     def _trusted(self) -> dict[str, Any]:
         """Who gets in; asks for the secret, if that is wanted."""
         collect_garbage()
@@ -144,10 +140,26 @@ class Run:
         self._told = self._settings._replace(credentials=credentials(self._trust))
         return {"insecure": self._trust.insecure, "secret": secret}
 
-    def _terms_of_many(self, needs: int = 0) -> dict[str, Any]:
+    def _with_links(self, plan: Plan) -> Plan:
+        from bpipe.net.ways import links_of
+
+        return plan._replace(links=links_of(self._links_of_many(plan.most)).total())
+
+    def _links_of_many(self, most: int) -> int | Links:
+        """Those of each of so many sessions: as many as all of them can have."""
+        from bpipe.net.ways import links_of
+        from bpipe.run.limits import affordable
+
+        links = links_of(self._links)
+        wanted = links.total()
+        fewer = max(len(links.bind), affordable(most, wanted))
+        return self._links if fewer == wanted else links._replace(most=fewer)
+
+    def _terms_of_many(self, most: int, needs: int = 0) -> dict[str, Any]:
         from bpipe.server import BUFFER_SIZE, LIMITS
 
-        return self._terms(BUFFER_SIZE, LIMITS, needs)
+        terms = self._terms(BUFFER_SIZE, LIMITS, needs)
+        return {**terms, "links": self._links_of_many(most)}
 
     def _terms(self, buffer_size: int, usual: Limits, needs: int) -> dict[str, Any]:
         """Also what all sessions share."""

@@ -40,10 +40,24 @@ def require_descriptors() -> None:
             os.close(descriptor)
 
 
-def allow_sessions(count: int, links: int = 1) -> None:
-    """Have the system allow the descriptors of so many; OSError if it does not.
+def affordable(count: int, links: int) -> int:
+    """How many links each of so many sessions may have, of so many, as far as the system allows.
 
-    Each may have so many links: if there are not enough for all, some have to do with fewer.
+    If one had more, another might not have what it needs.
+    """
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY == hard:
+        return links
+    left = hard - _OF_A_SERVICE - count * _OF_A_SESSION
+    return max(1, min(links, 1 + left // count))
+
+
+def allow_sessions(count: int, links: int = 1) -> None:
+    """Have the system allow the descriptors of so many, with so many links; OSError if it does not.
+
+    For more than the first link of each, that is no error; see ``affordable``.
     """
     import resource
 

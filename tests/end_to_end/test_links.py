@@ -137,3 +137,12 @@ def test_each_of_many_sessions_has_its_own(start: Start, path: Path) -> None:
             client.shutdown(socket.SHUT_WR)
             found = b"".join(iter(lambda: client.recv(1 << 16), b""))
             assert found == (data if number == 1 else data[:1])
+
+
+def test_one_of_many_has_as_many_as_there_are_descriptors_for_all(start: Start) -> None:
+    many = "-k", "--max-sessions", "2", "--", "cat"
+    service = start.bpipe("listen", "127.0.0.1:0", *many, shell='ulimit -n 141; exec "$@"')
+    caller = start.bpipe("connect", service.address, "--links", "8", stdin=PIPE)
+    caller.wait_line(r"the far side allows 2 links, not 8 \(--max-links\)")
+    caller.stdin.close()
+    assert caller.wait() == 0

@@ -92,18 +92,24 @@ except OSError as error:
 
 @pytest.mark.parametrize(
     ("hard", "links", "said"),
-    [(1000, 1, "178 1000"), (1000, 8, "248 1000"), (200, 8, "200 200"), (177, 1, "refused")],
+    [
+        (1000, 1, "1 178 1000"),
+        (1000, 8, "8 248 1000"),
+        (207, 8, "3 207 207"),
+        (178, 8, "1 178 178"),
+        (177, 1, "refused"),
+    ],
 )
 def test_sessions_with_several_links_may_have_to_do_with_fewer(
     hard: int, links: int, said: str
 ) -> None:
     program = f"""
 import resource
-from bpipe.run.limits import allow_sessions
+from bpipe.run.limits import affordable, allow_sessions
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, {hard}))
 try:
     allow_sessions(10, {links})
-    print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+    print(affordable(10, {links}), *resource.getrlimit(resource.RLIMIT_NOFILE))
 except OSError as error:
     print("refused" if "needs 178 descriptors, not 177" in str(error) else error)
 """
