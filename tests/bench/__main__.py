@@ -26,13 +26,17 @@ NAMES: Final = (
         "rate",
         "compare",
         "path",
+        "unplugged",
     ),
 )
-OVER: Final = "tcp", "unix", "file", "clean", "0.1%", "1%", "unequal", "slow", "dying", "dark"
+OVER: Final = (
+    *("tcp", "unix", "file", "clean", "0.1%", "1%", "unequal", "slow", "dying", "dark"),
+    *("thin", "thin-both", "full", "full-both", "again"),
+)
 
 
-def main() -> int:
-    """Parse the command line; returns the exit status."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--rounds", type=int, help="how often each is run")
@@ -46,14 +50,22 @@ def main() -> int:
         "--seconds",
         type=duration,
         nargs="+",
-        help="of outages (recovery, ssh), idleness (sessions), between cuts (slow), a run (path)",
+        help="of outages (recovery, ssh, unplugged), idleness (sessions), between cuts (slow), "
+        "a run (path)",
     )
     parser.add_argument("--over", nargs="+", default=[], choices=OVER)
-    parser.add_argument("--congestion", default="", help="of TCP (path); cubic is the default")
+    parser.add_argument(
+        "--congestion", default="", help="of TCP (path, unplugged); cubic is the default"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="TOOL", help="by its name")
     parser.add_argument("--sealed", action="store_true", help="bpipe with a secret as well")
     parser.add_argument("--json", action="store_true", help="one line for each table")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure what is wanted; returns the exit status."""
+    given = parse()
     signal.signal(signal.SIGTERM, _end)
     options = Options(
         rounds=given.rounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import threading
@@ -51,6 +52,11 @@ class Arrivals:
         """The longest time in which nothing came."""
         first, last = (bisect_left(self._times, at) for at in (since, until))
         return max(b - a for a, b in pairwise([since, *self._times[first:last], until]))
+
+    def after(self, when: float) -> float:
+        """How soon something came from then on, in seconds; infinite: nothing did."""
+        number = bisect_left(self._times, when)
+        return self._times[number] - when if number < len(self._times) else math.inf
 
 
 @contextlib.contextmanager

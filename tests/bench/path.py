@@ -287,11 +287,11 @@ def _measure(
         arrivals = stack.enter_context(arriving([output for output, _ in started]))
         began = wait_first(arrivals) + SETTLED
         watched = [child for _, each in started for child in each]
-        _sleep_until(began)
+        sleep_until(began)
         _check(wire, congestion)
         before = _spent(wire, watched)
         _suffer(wire, row.deaths, began)
-        _sleep_until(began + scene.seconds)
+        sleep_until(began + scene.seconds)
         spent = {key: after - before[key] for key, after in _spent(wire, watched).items()}
         for child in watched:
             if child.ended(0):
@@ -313,7 +313,7 @@ def _call(
     host = ends(over)[1]
     session = Session(children, tool, folder, host=host, near=wire.near, far=wire.far)
     receiver = session.listen()
-    sender = session.connect(stdin=_source(children))
+    sender = session.connect(stdin=source(children))
     return receiver.main.stdout.fileno(), [*sender.children, *receiver.children]
 
 
@@ -335,13 +335,13 @@ def _call_sshd(
     conf = folder / "ssh.conf"
     conf.write_text(sshd.SSH.format(address=FAR, port=server.port, key=server.key))
     command = [*wire.near, "ssh", "-F", str(conf), f"{user.name}@{FAR}", "exec cat > output"]
-    sender = children.start(command, stdin=_source(children))
+    sender = children.start(command, stdin=source(children))
     descriptor = os.open(output, os.O_RDONLY | os.O_NONBLOCK)
     stack.callback(os.close, descriptor)
     return descriptor, [sender]
 
 
-def _source(children: Children) -> Child:
+def source(children: Children) -> Child:
     """What always has something."""
     return children.start(["cat", "/dev/zero"], stdout=subprocess.PIPE)
 
@@ -366,9 +366,10 @@ def _suffer(wire: Wire, deaths: tuple[Death, ...], began: float) -> None:
     acts = [(death.at, wire.darken, death.path) for death in deaths]
     acts += [(death.at + death.seconds, wire.lighten, death.path) for death in deaths]
     for at, act, each in sorted(acts, key=lambda act: act[0]):
-        _sleep_until(began + at)
+        sleep_until(began + at)
         act(each)
 
 
-def _sleep_until(when: float) -> None:
+def sleep_until(when: float) -> None:
+    """By ``time.monotonic()``."""
     time.sleep(max(0.0, when - time.monotonic()))

@@ -233,7 +233,9 @@ class Session:
         path, spare = str(folder / token), str(folder / f"{token}.spare")
         self.place = Place(host, free_port(), path, spare, str(folder / "key"))
 
-    def listen(self, *, stdin: File = subprocess.DEVNULL, stdout: File = subprocess.PIPE) -> Side:
+    def listen(
+        self, *, stdin: File | Child = subprocess.DEVNULL, stdout: File = subprocess.PIPE
+    ) -> Side:
         """Start the listener, and wait until it can be called."""
         templates = [self._ends.listen]
         if self.tool.behind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 from tests.bench.arrivals import Arrivals, arriving, wait_first
@@ -18,6 +19,7 @@ def test_windows_and_gaps() -> None:
     assert arrivals.gap(10.0, 11.0) == 0.5
     assert arrivals.gap(10.5, 12.0) == 1.0
     assert arrivals.gap(0.0, 5.0) == 5.0
+    assert [arrivals.after(each) for each in (10.25, 10.375, 11.5)] == [0.0, 0.125, math.inf]
 
 
 def test_all_that_is_read_counts() -> None:

@@ -23,6 +23,7 @@ from tests.bench import (
     ssh,
     startup,
     throughput,
+    unplugged,
     wire,
 )
 from tests.bench.peers import BPIPE, PEERS
@@ -193,6 +194,22 @@ def test_one_round_of_two_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(together["path 0"], together["path 1"]) > 1000
     assert min(together["sum"], together["least"]) > 0
     assert list(dying.samples) == [both]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_one_round_of_what_is_unplugged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unplugged, "SETTLED", {"thin": 0.5, "full": 0.5})
+    monkeypatch.setattr(unplugged, "AROUND", 0.5)
+    monkeypatch.setattr(unplugged, "PATIENCE", 2.0)
+    names = "thin-both", "full", "again"
+    tables = list(unplugged.run(Options(rounds=1, seconds=(0.1,), over=names, congestion="reno")))
+    assert [table.notes for table in tables] == [[], [], []]
+    assert [len(table.samples) for table in tables] == [8, 8, 4]
+    thin, full, again = ([sample for [sample] in table.samples.values()] for table in tables)
+    assert all(0 < sample["gap"] for sample in thin)
+    assert all(sample["trip"] > 0.01 for sample in full)
+    assert all(sample["back"] < 2.0 for sample in again)
 
 
 def test_the_worst_second_begins_anywhere() -> None:

@@ -6,6 +6,7 @@ import os
 import select
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,12 @@ NO_WIRE = wire.missing()
 
 @pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
 @pytest.mark.parametrize(
-    ("cut", "restore"), [(Wire.darken, Wire.lighten), (Wire.unplug, Wire.plug)]
+    ("cut", "restore"),
+    [
+        (Wire.darken, Wire.lighten),
+        (Wire.unplug, Wire.plug),
+        (partial(Wire.unplug, far=True), partial(Wire.plug, far=True)),
+    ],
 )
 def test_nothing_passes_a_wire_that_is_cut(
     tmp_path: Path, cut: Callable[[Wire], None], restore: Callable[[Wire], None]
@@ -65,3 +71,20 @@ def test_what_has_the_address_of_a_path_takes_that_path() -> None:
         assert paths.crossed(1) > 160 > paths.crossed(0)  # which has a word of IPv6 at most
         seen = subprocess.run([*paths.near, "ss", "-tiH"], capture_output=True, check=True)
         assert b"reno" in seen.stdout
+
+
+@pytest.mark.skipif(NO_WIRE != "", reason=NO_WIRE)
+def test_a_path_that_was_unplugged_is_what_it_was_before() -> None:
+    def routes(paths: Wire) -> list[bytes]:
+        commands = [
+            [*within, "ip", "route", "show", "table", "all"] for within in (paths.near, paths.far)
+        ]
+        return [subprocess.run(each, capture_output=True, check=True).stdout for each in commands]
+
+    with Wire(Weather(), Weather(), congestion="reno") as paths:
+        before = [set(each.splitlines()) for each in routes(paths)]
+        for far in (False, True):
+            paths.unplug(1, far=far)
+            assert b"10.77.1.0/24" not in routes(paths)[far]
+            paths.plug(1, far=far)
+        assert [set(each.splitlines()) for each in routes(paths)] == before

@@ -4,8 +4,8 @@ Theory of operation. For each path there is a tun device in each namespace, whos
 relay holds (``relay.py``): what one device sends waits there for its turn on the bottleneck and for
 the delay of the path, and is written to the other. So a path has any rate, delay and loss on any
 kernel that has namespaces and tun, and it can be cut in the two ways that matter: ``darken``
-swallows every packet and tells nobody; ``unplug`` takes the near device down, which its machine
-knows.
+swallows every packet and tells nobody; ``unplug`` takes the device of one end down, which the
+machine there knows.
 
 With several paths, what leaves with a path's near address takes that path, also to the far address
 of another: as with two ways to the net. The congestion control is an attribute of the routes: so it
@@ -109,19 +109,32 @@ class Wire:
         return f"{namespace}{path}" if path else namespace
 
     def _route(self, path: int) -> None:
-        """The routes of a path: with the congestion control, and by the near address."""
-        control = ["congctl", self._congestion] if self._congestion else []
-        if control:
-            for namespace, source in zip((self._near, self._far), ends(path), strict=True):
-                route = f"10.77.{path}.0/24", "dev", self._device(namespace, path), "src", source
-                rest = "proto", "kernel", "scope", "link", *control
-                _ip("-n", namespace, "route", "change", *route, *rest)
+        """The routes of a path; what has its near address goes there, or nowhere."""
+        for far in (False, True):
+            self._bring(path, far)
         if path:
             table = str(100 + path)
-            device = self._device(self._near, path)
-            _ip("-n", self._near, "route", "replace", NET, "dev", device, "table", table, *control)
+            nowhere = "unreachable", NET, "table", table, "metric", "1000"
+            _ip("-n", self._near, "route", "add", *nowhere)
             rule = ["from", ends(path)[0], "lookup", table, "priority", table]
             _ip("-n", self._near, "rule", "add", *rule)
+
+    def _bring(self, path: int, far: bool) -> None:
+        """The routes that come and go with a device: with the congestion control."""
+        namespace, device = self._place(path, far)
+        control = ["congctl", self._congestion] if self._congestion else []
+        if control:
+            route = f"10.77.{path}.0/24", "dev", device, "src", ends(path)[far]
+            rest = "proto", "kernel", "scope", "link", *control
+            _ip("-n", namespace, "route", "change", *route, *rest)
+        if path and not far:
+            table = "table", str(100 + path)
+            _ip("-n", namespace, "route", "replace", NET, "dev", device, *table, *control)
+
+    def _place(self, path: int, far: bool) -> tuple[str, str]:
+        """A device, and the namespace that has it."""
+        namespace = self._far if far else self._near
+        return namespace, self._device(namespace, path)
 
     def __enter__(self) -> Wire:
         return self
@@ -147,13 +160,16 @@ class Wire:
         self._relay.stdin.write(f"{path} {int(dark)}\n".encode())
         self._told(self._relay)
 
-    def unplug(self) -> None:
-        """Take the near device of the first path down."""
-        _ip("-n", self._near, "link", "set", self._near, "down")
+    def unplug(self, path: int = 0, *, far: bool = False) -> None:
+        """Take the near device of a path down, or the far one."""
+        namespace, device = self._place(path, far)
+        _ip("-n", namespace, "link", "set", device, "down")
 
-    def plug(self) -> None:
+    def plug(self, path: int = 0, *, far: bool = False) -> None:
         """Take it up again."""
-        _ip("-n", self._near, "link", "set", self._near, "up")
+        namespace, device = self._place(path, far)
+        _ip("-n", namespace, "link", "set", device, "up")
+        self._bring(path, far)
 
     def crossed(self, path: int = 0) -> int:
         """The bytes that the near end has sent into a path so far, with all headers."""
