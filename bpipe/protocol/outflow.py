@@ -1,6 +1,7 @@
 """What one of several links carries of a stream: to ``Lender``, the same as a BackedWriter.
 
-What was given back goes first, then what is new, and then what others owe for too long.
+What was given back goes first, then what is new, and then what others owe for too long. A slow link
+begins nothing new while quicker ones need the window.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Outflow:
         if debt.doubted and owed.paused(debt):
             return
         piece, due = owed.next_given(debt), writer.due
-        self._new = piece is None and due > 0 and debt.admits(writer.sent)
+        new = piece is None and due > 0 and debt.admits(writer.sent)
+        self._new = new and not owed.holds_up(debt, writer.spare, now)
         if self._new:
             self._start, self.due = writer.sent, due
             return

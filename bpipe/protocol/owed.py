@@ -24,6 +24,7 @@ REPEAT_AFTER: Final = 0.2  # seconds without an answer: then others may repeat w
 PRESSED_AFTER: Final = 0.05  # if something waits for just that;
 REPEAT_TRIPS: Final = 2  # or round trips of either, if that is longer
 SOON: Final = 0.05  # seconds in which links that were silent at once are all heard again
+FADES: Final = 0.9  # of a rate that was seen is left after each answer that saw less
 DOUBT_AFTER: Final = 0.2  # seconds without an answer, and without a byte: then it is in doubt,
 DOUBT_TRIPS: Final = 3  # or round trips, if that is longer
 
@@ -40,9 +41,12 @@ class Debt:
         self.doubted = False
         self.round_trip = math.inf  # seconds, the shortest that was seen
         self.latest = 0.0  # and the last one
+        self.rate = 0.0  # bytes a second that have arrived, the most in a while
         self.since: float | None = None  # when the first was begun that it was not asked about
         self.asked_since: float | None = None  # of what it was: the same; None: nothing is asked
         self._asked_at = -math.inf
+        self._asked_before = -math.inf  # when it was asked what it answered last,
+        self._answered_at = -math.inf  # and when it did
         self._asked = Ranges()
         self._asked_sent = 0
 
@@ -71,8 +75,14 @@ class Debt:
             return math.inf
         return self._asked_at + ASK_EVERY
 
-    def answered(self) -> Ranges:
-        """The answer is here; returns what has arrived, as far as that was not known."""
+    def answered(self, now: float) -> Ranges:
+        """The answer is here; returns what has arrived, as far as that was not known.
+
+        It cannot have arrived faster than it was sent, however close two answers come.
+        """
+        seconds = max(ASK_EVERY, self._asked_at - self._asked_before, now - self._answered_at)
+        self.rate = max(FADES * self.rate, (self._asked_sent - self.acked) / seconds)
+        self._answered_at, self._asked_before = now, self._asked_at
         arrived, self._asked = self._asked, Ranges()
         self.acked, self.asked_since = self._asked_sent, None
         return arrived
@@ -108,8 +118,12 @@ class Debt:
         """
         if self.round_trip == math.inf:
             return OWED
+        return max(least, REPEAT_TRIPS * self.delay(now))
+
+    def delay(self, now: float) -> float:
+        """How long an answer takes just now, as far as is known."""
         waits = 0.0 if self.asked_since is None else now - self._asked_at
-        return max(least, REPEAT_TRIPS * max(self.latest, waits))
+        return max(self.latest, waits)
 
     def late_at(self, patience: float) -> float:
         """When an answer is late, to who has this patience; infinite: none is owed.
@@ -174,9 +188,9 @@ class Owed:
         for debt in self.debts.values():
             debt.drop_below(offset)
 
-    def answered(self, debt: Debt) -> None:
+    def answered(self, debt: Debt, now: float) -> None:
         """This link has answered what it was asked."""
-        arrived = debt.answered()
+        arrived = debt.answered(now)
         self.given.remove_all(arrived)
         for each in self.debts.values():
             each.arrived(arrived)
@@ -202,6 +216,19 @@ class Owed:
     def paused(self, debt: Debt) -> bool:
         """Whether this link should begin nothing, because there are better ones."""
         return debt.doubted and any(not each.doubted for each in self.debts.values())
+
+    def holds_up(self, debt: Debt, spare: int, now: float) -> bool:
+        """Whether others would stand still for what this link begins now.
+
+        While that is under way they bring more than the ``spare`` bytes of the window. (So it is
+        with BLEST: Ferlin et al., "BLEST: Blocking Estimation-based MPTCP Scheduler", IFIP
+        Networking 2016.)
+        """
+        delay, wanted = debt.delay(now), 0.0
+        for each in self._others(debt):
+            if not each.doubted:
+                wanted += each.rate * max(0.0, delay - each.latest)
+        return wanted > spare
 
     def next_given(self, debt: Debt) -> Piece:
         """The lowest that was given back, for this link."""

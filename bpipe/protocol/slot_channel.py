@@ -176,14 +176,14 @@ class SlotChannel(Channel):
             header = header._replace(number=max(number, self._writer.acked))
         super()._hear(header, now)
         if kind is Kind.PONG:
-            self._hear_pong(number)
+            self._hear_pong(number, now)
 
-    def _hear_pong(self, number: int) -> None:
+    def _hear_pong(self, number: int, now: float) -> None:
         """All that was said before that PING has arrived."""
         if self.liveness.round_trip is not None:
             self._debt.timed(self.liveness.round_trip)
         if self._debt.asked_since is not None and self._asked <= number <= self._last:
-            self._debts.answered(self._debt)
+            self._debts.answered(self._debt, now)
 
     def _hear_more(self, header: Header, now: float) -> None:
         kind, number = header.kind, header.number

@@ -148,6 +148,11 @@ class BackedWriter:
         """The bytes that frames may carry now; the mark counts for one."""
         return max(self.sent == self.mark, min(self.end, self.acked + self.window) - self.sent)
 
+    @property
+    def spare(self) -> int:
+        """How many bytes more may be sent and unacknowledged, as far as the two buffers go."""
+        return min(self.capacity, self.window) - (self.sent - self.acked)
+
     def finish(self, *, more: bool = False, ended: Finish = UNTOLD) -> None:
         """The producer has ended: the mark is set after its last byte. Again: no effect.
 

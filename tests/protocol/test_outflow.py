@@ -67,6 +67,23 @@ def test_each_link_takes_what_is_new_as_it_asks() -> None:
     assert (both.writer.sent, both.writer.high, both.history.replayed) == (35, 35, 0)
 
 
+def test_a_slow_link_begins_nothing_new_where_others_need_the_window() -> None:
+    both = lines(20)
+    quick, slow = both.debts
+    slow.timed(1.0)
+    quick.rate = WINDOW - 9.0  # bytes a second
+    assert both.begins(1) == (0, 10)
+    assert both.begins(1, now=NOW + 0.01) is None
+    assert both.begins(0, now=NOW + 0.01) == (10, 20)
+    both.writer.wrote(fill(both.writer.space(10), STREAM[20:30]))
+    both.owed.doubt(quick)
+    assert both.begins(1, now=NOW + 0.02) == (10, 20)  # given back: that goes in any case
+    both.owed.trust(quick, NOW)
+    assert both.begins(1, now=NOW + 0.03) is None
+    both.writer.acknowledge(20)
+    assert both.begins(1, now=NOW + 0.03) == (20, 30)
+
+
 def test_what_is_given_back_goes_before_what_is_new() -> None:
     both = lines()
     for link in (0, 1, 0):
@@ -165,5 +182,5 @@ def test_how_much_has_arrived_is_what_the_link_has_answered() -> None:
     both.debts[0].ask(NOW)
     both.begins(0)
     assert [flow.acked for flow in both.flows] == [0, 0]
-    both.owed.answered(both.debts[0])
+    both.owed.answered(both.debts[0], NOW)
     assert [(flow.sent, flow.acked) for flow in both.flows] == [(20, 10), (0, 0)]

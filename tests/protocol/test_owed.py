@@ -57,7 +57,7 @@ def test_what_was_begun_before_a_question_has_arrived_with_the_answer() -> None:
     begun(owed, other, (10, 30))
     one.ask(NOW)
     begun(owed, one, (50, 60))
-    owed.answered(one)
+    owed.answered(one, NOW)
     assert (list(one.all), list(other.all)) == ([(50, 60)], [(20, 30)])
     assert (one.sent, one.acked) == (30, 20)
 
@@ -71,10 +71,10 @@ def test_there_is_one_question_at_a_time() -> None:
     begun(owed, one, (10, 20), now=NOW + 1)
     one.ask(NOW)
     assert [one.asked_since, one.since] == [NOW, NOW + 1]
-    owed.answered(one)
+    owed.answered(one, NOW)
     assert list(one.all) == [(10, 20)]
     one.ask(NOW)
-    owed.answered(one)
+    owed.answered(one, NOW)
     assert (list(one.all), one.acked, one.since, one.asked_since) == ([], 20, None, None)
 
 
@@ -84,7 +84,7 @@ def test_what_has_arrived_over_another_link_is_not_given_back() -> None:
     owed.leave(0)
     begun(owed, other, (0, 5))
     other.ask(NOW)
-    owed.answered(other)
+    owed.answered(other, NOW)
     assert list(owed.given) == [(5, 10)]
 
 
@@ -96,7 +96,7 @@ def test_it_is_not_asked_too_often() -> None:
     one.ask(NOW)
     one.begin(10, 20, NOW)
     assert one.ask_at == math.inf
-    one.answered()
+    one.answered(NOW)
     assert one.ask_at == NOW + ASK_EVERY
 
 
@@ -238,7 +238,7 @@ def test_how_old_it_is_makes_no_difference_as_long_as_it_answers() -> None:
     begun(owed, one, (0, 10))
     one.ask(NOW)
     begun(owed, one, (10, 20), now=NOW + 0.001)
-    owed.answered(one)
+    owed.answered(one, NOW)
     one.ask(NOW + 0.04)
     assert repeats(owed, other, LATE + 0.02) is None
     assert again_at(owed, other, LATE + 0.02) == NOW + 0.04 + REPEAT_AFTER
@@ -256,7 +256,7 @@ def test_who_is_slow_just_now_repeats_nothing_that_it_would_not_bring_sooner() -
     assert repeats(owed, other, LATE - 0.001) is None
     assert repeats(owed, other, LATE) == (0, 10)
     assert repeats(owed, other, LATE + 0.1) is None
-    owed.answered(other)
+    owed.answered(other, NOW)
     other.timed(0.3)
     assert (one.round_trip, other.round_trip) == (0, 0)
     assert again_at(owed, other, LATE + 0.1) == NOW + REPEAT_TRIPS * 0.3
@@ -295,7 +295,7 @@ def test_where_nothing_is_owed_no_answer_is() -> None:
     begun(owed, one, (10, 20))
     begun(owed, other, (10, 20))
     one.ask(NOW)
-    owed.answered(one)
+    owed.answered(one, NOW)
     assert not other.ask(NOW)
 
 
@@ -313,7 +313,7 @@ def test_who_answers_nothing_is_in_doubt_after_three_round_trips() -> None:
     owed.doubt(one)
     assert one.doubted_at(NOW - 1) == math.inf
     owed.trust(one, NOW)
-    owed.answered(one)
+    owed.answered(one, NOW)
     assert one.doubted_at(NOW - 1) == NOW + 2 + DOUBT_AFTER
 
 
@@ -413,7 +413,7 @@ class World:
             self.arrived.add(start, end)
         del line.under_way[: line.asked]
         line.asked = 0
-        self.owed.answered(line.debt)
+        self.owed.answered(line.debt, NOW)
 
     def doubt(self, slot: int, count: int) -> None:
         self.owed.doubt(self.lines[slot].debt)

@@ -151,6 +151,8 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "frames begun on a link in doubt, beside one that is not": 690,
     "what others owe repeated at once": 810,
     "nothing repeated of what lies in a slow link's queue": 1410,
+    "the window filled by what lies in a slow link's queue": 1410,
+    "nothing new begun on a link beside a quicker one": 570,
     "what comes again beyond a gap taken for more of what is in order": 1050,
     "an end mark that comes before the bytes taken for the end": 450,
     "a stale `received` believed: the stream goes on from there": 390,

@@ -43,7 +43,7 @@ def _forget_what_was_given_back(patch: Patch) -> None:
 def _pay_too_much(patch: Patch) -> None:
     """a PONG that pays what was begun after its PING"""
 
-    def answered(self: Any) -> Ranges:
+    def answered(self: Any, now: float) -> Ranges:
         arrived: Ranges = self.all.copy()
         self.acked, self.asked_since, self._asked = self.sent, None, Ranges()
         return arrived
@@ -56,9 +56,9 @@ def _believe_any_pong(patch: Patch) -> None:
     """the answer to a PING that was said before taken for that to the last one"""
     hear_pong = SlotChannel._hear_pong
 
-    def any_one(self: Any, number: int) -> None:
+    def any_one(self: Any, number: int, now: float) -> None:
         self._asked = 0
-        hear_pong(self, number)
+        hear_pong(self, number, now)
 
     patch.setattr(SlotChannel, "_hear_pong", any_one)
 
@@ -114,6 +114,22 @@ def _repeat_at_once(patch: Patch) -> None:
 def _never_repeat(patch: Patch) -> None:
     """nothing repeated of what lies in a slow link's queue"""
     patch.setattr(Owed, "next_repeat", lambda self, *_: (None, math.inf))
+
+
+@dark
+def _fill_the_window(patch: Patch) -> None:
+    """the window filled by what lies in a slow link's queue"""
+    patch.setattr(Owed, "holds_up", lambda self, *_: False)
+
+
+@dark
+def _leave_it_to_the_quickest(patch: Patch) -> None:
+    """nothing new begun on a link beside a quicker one"""
+
+    def any_quicker(self: Any, debt: Debt, *_: Any) -> bool:
+        return any(each.latest < debt.latest for each in self.debts.values())
+
+    patch.setattr(Owed, "holds_up", any_quicker)
 
 
 # --- what is put together ---
