@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import random
 import subprocess
 import threading
 import time
@@ -29,6 +30,7 @@ from tests.end_to_end.helpers import Proxy, Start
 
 OUTAGES: Final = (1.0, 5.0, 20.0, 60.0)  # seconds
 ROUNDS: Final = 5
+SPREAD: Final = 0.5  # seconds that an outage may be longer
 STEP: Final = 0.01  # seconds between two pieces of a stream
 PIECE: Final = bytes(1 << 10)
 FLOWING: Final = 50  # pieces that have come through before the outage
@@ -178,7 +180,7 @@ def _suffer(network: Network, table: Table, tools: list[Tool], folder: Path, out
         wait(lambda: all(len(each.arrivals) >= FLOWING for each in streams.values()), PATIENCE)
         cut_at = time.monotonic()
         network.cut()
-        time.sleep(outage)  # this is what is measured
+        time.sleep(lasting(outage))  # this is what is measured
         network.restore()
         back_at = time.monotonic()
         # The peers wait for a timer of TCP's that has doubled since the outage began.
@@ -188,6 +190,11 @@ def _suffer(network: Network, table: Table, tools: list[Tool], folder: Path, out
         )
         for name, stream in streams.items():
             table.add(name, _judge(stream, cut_at, back_at))
+
+
+def lasting(outage: float) -> float:
+    """About so many seconds: its end is not to meet a timer that began with it, or to miss it."""
+    return outage + random.uniform(0.0, min(SPREAD, outage / 5))
 
 
 def wait(condition: Callable[[], bool], patience: float) -> None:

@@ -27,7 +27,7 @@ from tests.bench.arrivals import Arrivals, arriving, wait_first
 from tests.bench.path import CONGESTION, linked, path, sleep_until, source
 from tests.bench.peers import BPIPE, Session, Tool, Way
 from tests.bench.processes import Child, Children, File, Stuck
-from tests.bench.recovery import PATH, PIECE, STEP
+from tests.bench.recovery import PATH, PIECE, STEP, lasting
 from tests.bench.relay import Weather
 from tests.bench.rounds import Options, progress, scratch
 from tests.bench.table import Column, Sample, Table, show_milliseconds
@@ -173,7 +173,7 @@ def _measure_one(case: Case, outage: float, folder: Path) -> dict[str, Sample]:
         flows = _flow(stack, wire, BPIPE, folder, case.ways, full=False)
         sleep_until(max(map(wait_first, flows.values())) + SETTLED["thin"])
         wire.unplug(far=case.far)
-        time.sleep(outage)  # this is what is measured
+        time.sleep(lasting(outage))  # this is what is measured
         wire.plug(far=case.far)
         back_at = time.monotonic()
         sleep_until(back_at + PATIENCE)
