@@ -1,9 +1,11 @@
 """When to start an attempt to connect, and which to abandon.
 
 A dial does not wait for the kernel's SYN timers, which double from one second: while nobody
-answers, a new attempt starts every half second beside the old ones. Six are under way at most:
+answers, a new attempt starts every 0.6 seconds beside the old ones. Six are under way at most:
 the oldest may take its ten seconds, for a path with a long round trip; the others are replaced in
-turn, so that a path that returns meets a fresh SYN within half a second, however long it was away.
+turn, so that a path that returns meets a SYN soon, however long it was away. The kernel repeats
+that of an attempt after one second, and newer ones after two as well: these fall between those of
+the other attempts, where with half seconds they would all go out at once.
 
 A carrier that has to be started, ssh for example, is dialled with other manners: one attempt at a
 time and long pauses, because who calls an sshd too often is punished; and no limit of time as long
@@ -19,8 +21,8 @@ from typing import Final, NamedTuple
 from bpipe.net.backoff import FIRST_DELAY, Backoff
 from bpipe.protocol.greeting import GREETING_TIMEOUT
 
-OVERLAP: Final = 0.5  # seconds without an answer after which another attempt starts
-ATTEMPTS: Final = 6  # under way at once: the younger ones have 2.5 seconds, for two round trips
+OVERLAP: Final = 0.6  # seconds without an answer after which another attempt starts
+ATTEMPTS: Final = 6  # under way at once: the younger ones have 3 seconds, for two round trips
 ATTEMPT_TIMEOUT: Final = 10.0  # seconds
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import pytest
 
 from bpipe.net.backoff import Backoff
@@ -69,8 +72,38 @@ def test_the_oldest_attempt_has_its_time_and_the_others_are_replaced_in_turn(
         assert len(under_way) <= ATTEMPTS
         assert under_way[0] == 1
         now = schedule.deadline()
-    assert abandoned == list(range(2, 22 - ATTEMPTS))
+    started = math.ceil(ATTEMPT_TIMEOUT / OVERLAP)
+    assert abandoned == list(range(2, started + 2 - ATTEMPTS))
     assert schedule.abandon(ATTEMPT_TIMEOUT) == 1
+
+
+LATE = 1.03  # times as long as they are to be: a kernel's timers
+
+
+@pytest.mark.parametrize(
+    ("repeats", "longest", "most"),
+    [((0, 1, 2, 3, 4, 5, 6, 7), 0.27, 6), ((0, 1, 3, 7), 0.44, 4)],
+    ids=["Linux since 6.5", "others"],
+)
+def test_what_the_kernel_repeats_falls_between_the_attempts(
+    schedule: Schedule, repeats: tuple[int, ...], longest: float, most: int
+) -> None:
+    """While nobody answers, for as long as one likes: a path that is back meets one of these."""
+    schedule.begin(0.0, fresh=True)
+    began: dict[int, float] = {}
+    sent: list[float] = []
+    now, over = 0.0, 60.0
+    while now < over:
+        while (number := schedule.abandon(now)) is not None:
+            life = now - began[number]
+            times = [each * LATE for each in repeats]
+            sent += [began[number] + each for each in times if each < life]
+        if schedule.due(now):
+            began[schedule.start(now)] = now
+        now = schedule.deadline()
+    steady = sorted(each for each in sent if 10 <= each < over - 10)
+    assert max(b - a for a, b in pairwise(steady)) < longest
+    assert len(steady) <= most * (over - 20)
 
 
 def test_an_attempt_that_fails_is_followed_after_the_backoff(schedule: Schedule) -> None:

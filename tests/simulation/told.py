@@ -6,7 +6,7 @@ doubles. What may be expected then, of streams that never have to wait for a pro
 * With one link, something comes soon after the way is back: a greeting takes three round trips, and
   it begins at once where the end that calls was told. Where the other one was told, it may have to
   find out that nothing comes, and the caller calls when it hears a reset; if both had given the
-  link up before, it calls every half second.
+  link up before, it calls again and again.
 * With several, no consumer waits for the way that is away, where both ends were told.
 
 In some of these worlds the kernels tell what is not so. Then all has to be right, in any time.
