@@ -22,8 +22,8 @@ from bpipe.remote.trim import trimmed
 if TYPE_CHECKING:  # that takes long, and is not used
     from importlib.abc import InspectLoader
 
-LONGEST: Final = 60 << 10  # bytes of a line: each of them is sent for every session,
-LONGEST_OF_SEVERAL: Final = 68 << 10  # and that has several links, and a stream to a file
+LONGEST: Final = 60_000  # bytes of a line: each of them is sent for every session,
+LONGEST_OF_SEVERAL: Final = 64_000  # and that has several links, and a stream to a file
 RELAY: Final = ("bpipe.remote.relay",)
 HOLDER: Final = (*RELAY, "bpipe.remote.starter", "bpipe.remote.holder")
 COMPARING: Final = ("bpipe.comparison",)  # for a holder whose stream goes to a file

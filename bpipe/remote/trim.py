@@ -1,9 +1,9 @@
 """What is left of a source for a machine on which nobody reads it: its code, and no more.
 
-Docstrings, comments, empty lines and most of its indents go, and so do the types of arguments, of
-results and of most variables, and what is imported for these alone. That is half of it. The rest
-does what it did: the tests compare the trees of both. It is looked for by texts, as ruff formats
-them, and not in a tree, which would take ten times as long.
+Docstrings, comments, empty lines, most of its indents and most of its other spaces go, and so do
+the types of arguments, of results and of most variables, and what is imported for these alone. That
+is half of it. The rest does what it did: the tests compare the trees of both. It is looked for by
+texts, as ruff formats them, and not in a tree, which would take ten times as long.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Final
 _COMMENT: Final = re.compile(r"  # .*")
 _COMMENT_ALONE: Final = re.compile(r"\n#.*")
 _EMPTY: Final = re.compile(r"\n[ \n]*\n")
+_NOTHING: Final = re.compile(r'\n( *)""\n(?=\1[^ \n])')  # and then something
+_STRING: Final = re.compile(r'("""(?:.|\n)*?"""|"(?:[^"\\\n]|\\.)*"|' + r"'(?:[^'\\\n]|\\.)*')")
+_BESIDE: Final = re.compile(r" (?:(?<!\s )(?=[^\w\s])|(?<=[^\w\s] )(?=\S|$))")  # what is no name
 
 _BRACKETS: Final = r"\[(?:[^][]|\[(?:[^][]|\[[^][]*\])*\])*\]"  # with two more within
 _TYPE: Final = rf"(?:[^][(),:=\n]|{_BRACKETS})+"
@@ -40,7 +43,15 @@ def trimmed(source: str) -> str:
         before = parts[inside - 1].rpartition("\n")[2]
         if not before.strip() and parts[inside + 1].startswith("\n"):
             parts[inside] = ""
-    return _used(_untyped('"""'.join(parts).replace('""""""', '""')))
+    code = '"""'.join(parts).replace('""""""', '""')
+    return _dense(_used(_untyped(_NOTHING.sub("\n", code))))
+
+
+def _dense(code: str) -> str:
+    """Without the spaces between words of which one is no name."""
+    parts = _STRING.split(code)
+    parts[::2] = [_BESIDE.sub("", outside) for outside in parts[::2]]
+    return "".join(parts)
 
 
 def _untyped(code: str) -> str:

@@ -119,24 +119,33 @@ def test_what_others_import_of_it_is_there(name: str) -> None:
 @pytest.mark.parametrize(
     ("source", "short"),
     [
-        ('"""What."""\n\nx = 1\n', '""\nx = 1\n'),
-        ('def f():\n    """What\n    else."""\n    return 1\n', 'def f():\n ""\n return 1\n'),
-        ("x = 1  # one\n# two\ny = '#'\n", "x = 1\ny = '#'\n"),
+        ('"""What."""\n\nx = 1\n', '""\nx=1\n'),
+        ('def f():\n    """What\n    else."""\n    return 1\n', "def f():\n return 1\n"),
+        ('class A(B):\n    """What."""\n\n\nx = 1\n', 'class A(B):\n ""\nx=1\n'),
+        ("x = 1  # one\n# two\ny = '#'\n", "x=1\ny='#'\n"),
         ("def f():\n        # one\n\n        return 1\n", "def f():\n  return 1\n"),
         (
-            'x = """\\\n    # no comment\n\n    y\n"""\n',
-            'x = """\\\n    # no comment\n\n    y\n"""\n',
+            'x = """\\\n    # no, comment\n\n    y\n"""\n',
+            'x="""\\\n    # no, comment\n\n    y\n"""\n',
         ),
-        ('x = ""\n"""y"""\n', 'x = ""\n""\n'),
-        ("def f(a: int, *b: C[[D], E | None], c: F = F()) -> G:\n", "def f(a, *b, c = F()):\n"),
+        ('x = ""\n"""y"""\n', 'x=""\n""\n'),
+        ("def f(a: int, *b: C[[D], E | None], c: F = F()) -> G:\n", "def f(a,*b,c=F()):\n"),
         (
             "def f(\n    self,\n    a: A[[B], None] = lambda b: None,\n) -> None:\n",
-            "def f(\n self,\n a = lambda b: None,\n):\n",
+            "def f(\n self,\n a=lambda b:None,\n):\n",
         ),
-        ("x = {a: b, c: d}\ny = z[1:2]\n", "x = {a: b, c: d}\ny = z[1:2]\n"),
-        ("\nX: Final = 1\n", "\nX = 1\n"),
-        ("class A(B):\n    c: int = 1\n", "class A(B):\n c: int = 1\n"),
-        ("def f():\n    self.a: dict[str, int] = {}\n", "def f():\n self.a = {}\n"),
+        ("x = {a: b, c: d}\ny = z[1:2]\n", "x={a:b,c:d}\ny=z[1:2]\n"),
+        ("\nX: Final = 1\n", "\nX=1\n"),
+        ("class A(B):\n    c: int = 1\n", "class A(B):\n c:int=1\n"),
+        ("def f():\n    self.a: dict[str, int] = {}\n", "def f():\n self.a={}\n"),
+        (
+            "x = -y if not (z) else 0 if w else f'{a, b}'\n",
+            "x=-y if not(z)else 0 if w else f'{a, b}'\n",
+        ),
+        (
+            r"""x = "a , \" , 'b" 'c , "' "d" , e""" + "\n",
+            r"""x="a , \" , 'b" 'c , "' "d",e""" + "\n",
+        ),
     ],
 )
 def test_what_does_nothing_is_cut(source: str, short: str) -> None:
@@ -146,14 +155,14 @@ def test_what_does_nothing_is_cut(source: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("imports", "body", "left"),
     [
-        ("import os\nfrom a import b, c\n", "x = c\n", "from a import c\n"),
-        ("from a import (\n    b,\n    c,\n)\n", "x = b, c\n", "from a import b,c\n"),
-        ("from a import b as c\n", "x = b\n", ""),
-        ("import a.b\n", "x = a.b.c\n", "import a.b\n"),
+        ("import os\nfrom a import b, c\n", "x=c\n", "from a import c\n"),
+        ("from a import (\n    b,\n    c,\n)\n", "x=b,c\n", "from a import b,c\n"),
+        ("from a import b as c\n", "x=b\n", ""),
+        ("import a.b\n", "x=a.b.c\n", "import a.b\n"),
         ("from __future__ import annotations\n", "", "from __future__ import annotations\n"),
         (
             "from a import b\n\nif TYPE_CHECKING:\n    from a import c\n\n",
-            "x = b\n",
+            "x=b\n",
             "from a import b\n",
         ),
     ],
