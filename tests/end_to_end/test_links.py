@@ -16,7 +16,8 @@ import pytest
 from bpipe.demo.faults import Cut, Fault
 from tests.end_to_end.data import MIB, pattern, until
 from tests.end_to_end.helpers import Start, finish
-from tests.end_to_end.sshd import Near, Sshd
+from tests.end_to_end.recipes import Shell
+from tests.end_to_end.sshd import Near, Sshd, serve
 from tests.support.carriers import carriers
 
 pytestmark = pytest.mark.slow
@@ -113,6 +114,17 @@ def test_a_command_behind_two_of_ssh(near: Near, sshd: Sshd) -> None:
     assert program.wait() == 3
     assert "connection lost" not in program.text
     far.wait_nothing_left()
+
+
+def test_an_sshd_that_refuses_what_comes_at_once_has_all_of_them_soon(shell: Shell) -> None:
+    with serve("LogLevel VERBOSE\nMaxStartups 2:100:2\n") as sshd:
+        options = "--links", "8", "--verbose"
+        program = Near(shell, sshd).ssh(sshd.far(), "cat", *options, stdin=PIPE, stdout=PIPE)
+        program.wait_line(": 8 of 8$")
+        refused = [line for line in sshd.said if "past MaxStartups" in line]
+        assert 0 < len(refused) < 50
+        program.stdin.close()
+        assert program.wait() == 0
 
 
 def test_each_of_many_sessions_has_its_own(start: Start, path: Path) -> None:
