@@ -203,10 +203,12 @@ class Retrying(NamedTuple):
 
     reason: str
     code: str
-    attempt: int  # how many there were in this outage
+    attempt: int  # how many there were in this outage; 0: one can only wait
     delay: float  # until the next one
 
     def words(self) -> str:
+        if not self.attempt:
+            return f"no connection yet: {self.reason}"
         return f"attempt {self.attempt}: {self.reason}; again in {format_duration(self.delay)}"
 
 

@@ -15,6 +15,7 @@ from bpipe.report.events import (
     Invitation,
     Listening,
     OfSession,
+    Retrying,
     Trying,
     Unsteady,
     to_json,
@@ -84,6 +85,8 @@ def test_an_event_of_one_session_is_the_event_with_a_number_or_the_id() -> None:
             Trying("far:7", "cannot resolve far: unknown", "address", 1.2),
             "cannot resolve far: unknown; trying for 1s more",
         ),
+        (Retrying("refused", "refused", 8, 0.877), "attempt 8: refused; again in 0.88s"),
+        (Retrying("cut", "reset", 0, 0.0), "no connection yet: cut"),
         (
             Unsteady(1423, "connected"),
             "the connection was lost 1423 more times in the last minute; now connected",
