@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
+from bpipe.protocol.slot_channel import SlotChannel
 from bpipe.protocol.wire import (
     HELLO_SIZE,
 )
@@ -126,4 +127,5 @@ def test_the_greeting_tells_both_ends_of_several_links_how_far_the_other_is() ->
         link.arrive(1 - side, both.now)
     for side in SIDES:
         _, channel = both.channels(side)[-1]
+        assert isinstance(channel, SlotChannel)
         assert channel.round_trip == pytest.approx(0.4)

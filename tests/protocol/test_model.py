@@ -41,6 +41,8 @@ pytestmark = pytest.mark.slow
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
 ROUNDS = 2000  # of everything that can be done; more than the end ever needs
 
+PATTERN = bytes(at * 7 % 256 for at in range(256)) * 4  # what is written, again and again
+
 sides = st.sampled_from(SIDES)
 sizes = st.integers(1, 300)
 pieces = sizes | st.just(EVERYTHING)
@@ -73,7 +75,7 @@ class Model(RuleBasedStateMachine):
     def write(self, side: int, count: int) -> None:
         session, written = self.sessions[side], self.written[side]
         if session.writer.mark is None:
-            data = bytes((len(written) + at) * 7 % 256 for at in range(count))
+            data = PATTERN[len(written) % 256 :][:count]
             written += data[: write(session, data)]
 
     @rule(side=sides, limit=pieces)

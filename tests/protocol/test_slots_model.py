@@ -11,11 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from bpipe.errors import LinkLost
+from bpipe.errors import Forged, ProtocolError
 from bpipe.protocol.ranges import Ranges
 from bpipe.protocol.secret import Secret
 from tests.protocol.test_model import ROUNDS, Model, pieces, sides, sizes
-from tests.support.loopback import CALLER, EVERYTHING, SECRET, SIDES, Link
+from tests.support.loopback import CALLER, EVERYTHING, LISTENER, SECRET, SIDES
+from tests.support.owing import in_none
 from tests.support.several import Line, Several, several
 from tests.support.walk import Walk
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.slow
 
 MOST = 3
 indices = st.integers(0, 20)  # of a link that lives, modulo
+WRONG = (ProtocolError, Forged)
+lags = st.sampled_from([0.0, 0.0, 0.02, 0.2, 1.5])  # seconds
 
 
 class SlotsModel(Model):
@@ -32,27 +35,35 @@ class SlotsModel(Model):
     pair: Several
 
     @initialize(
-        buffers=st.tuples(st.integers(1, 300), st.integers(1, 300)), links=st.integers(2, MOST)
+        buffers=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+        links=st.integers(1, MOST),
+        slow=st.lists(lags, min_size=MOST, max_size=MOST),
     )
-    def start(self, buffers: tuple[int, int], links: int) -> None:
+    def start(self, buffers: tuple[int, int], links: int, slow: list[float]) -> None:
         self.buffers, self.most = buffers, links
         self.pair = several(links, buffers=buffers, secret=self.secret)
+        self.pair.slow_down(slow)
+        self.pair.watch_doubts()
         self.sessions = self.pair.sessions
         self.written = bytearray(), bytearray()
         self.taken = bytearray(), bytearray()
         self.left = False
 
-    def pick(self, index: int) -> Link:
-        alive = self.pair.alive or self.pair.links
-        return alive[index % len(alive)]
+    def pick(self, index: int) -> Line | None:
+        alive = self.pair.alive
+        if not alive:
+            return None
+        link = alive[index % len(alive)]
+        assert isinstance(link, Line)
+        return link
 
     # --- the links ---
 
     @rule(index=indices, side=sides, sent=pieces, arrived=pieces)
     def move(self, index: int, side: int, sent: int, arrived: int) -> None:
-        link = self.pick(index)
-        link.send(side, self.pair.now, sent)
-        link.arrive(1 - side, self.pair.now, arrived)
+        if (link := self.pick(index)) is not None:
+            link.send(side, self.pair.now, sent)
+            link.arrive(1 - side, self.pair.now, arrived)
 
     @rule(index=indices, side=sides, count=sizes, sent=pieces, arrived=pieces, limit=pieces)
     def flow(self, index: int, side: int, count: int, sent: int, arrived: int, limit: int) -> None:
@@ -60,33 +71,60 @@ class SlotsModel(Model):
         self.move(index, side, sent, arrived)
         self.deliver(1 - side, limit)
 
-    @rule(index=indices, noticed=st.sampled_from([(0, 1), (0,), (1,)]))
-    def cut(self, index: int, noticed: tuple[int, ...]) -> None:
-        """What is in flight is lost; one end may not notice yet."""
-        link = self.pick(index)
-        for side in SIDES:
-            if side in noticed:
-                link.ends[side].lose(LinkLost("cut"), self.pair.now)
-            else:
-                link.ends[side].inbox = b""
+    @rule(index=indices, noticed=st.sampled_from([(0, 1), (0,), (1,)]), heard=st.booleans())
+    def cut(self, index: int, noticed: tuple[int, ...], heard: bool) -> None:
+        """What is in flight is lost; one end may not notice before it hears that, if it does."""
+        if (link := self.pick(index)) is None:
+            return
+        link.cut(self.pair.now, noticed)
+        if not heard:
+            link.darken()
+        told = (
+            "both ends"
+            if len(noticed) > 1
+            else "an end, then the other"
+            if heard
+            else "an end only"
+        )
+        self.pair.seen[f"cuts told to {told}"] += 1
 
     @rule(index=indices)
     def darken(self, index: int) -> None:
         """Nothing comes over it any more, and nobody notices before it was silent for long."""
-        link = self.pick(index)
-        assert isinstance(link, Line)
-        link.darken()
+        if (link := self.pick(index)) is not None:
+            link.darken()
+            self.pair.seen["gone dark"] += 1
+
+    @rule(index=indices, side=sides, away=st.booleans())
+    def suspect(self, index: int, side: int, away: bool) -> None:
+        """An end is told that a link has no way, or has one again: so or not."""
+        if channels := self.pair.channels(side):
+            channels[index % len(channels)][1].suspect(self.pair.now, away=away)
+            self.pair.seen["told of a way"] += 1
+
+    @rule(index=indices, arrived=pieces, stays=st.booleans())
+    def echo(self, index: int, arrived: int, stays: bool) -> None:
+        """A greeting comes again, late, and from nobody; what comes of it may stay."""
+        links = [link for link in self.pair.links if isinstance(link, Line) and link.said]
+        if links:
+            self.pair.echo(links[index % len(links)], arrived, stays=stays)
+            self.pair.seen["greetings repeated"] += 1
 
     @precondition(lambda self: not self.sessions[CALLER].over)
-    @rule(slot=st.integers(0, MOST - 1), greeted=st.integers(0, 200) | st.just(EVERYTHING))
-    def reconnect(self, greeted: int, slot: int = 0) -> None:
-        """A greeting, beside an old link perhaps; what is left of it may come later."""
-        slot %= self.most
-        link = self.pair.connect(slot)
+    @rule(
+        slot=st.integers(0, MOST - 1), greeted=st.integers(0, 200) | st.just(EVERYTHING), late=lags
+    )
+    def reconnect(self, slot: int, greeted: int, late: float) -> None:
+        """A greeting, beside an old link perhaps; what is left of it may come later.
+
+        So may its CONFIRM, by so many seconds: after that of the next one in its slot.
+        """
+        link = self.pair.connect(slot % self.most)
         for _ in range(2):
             for side in SIDES:
                 greeted -= link.send(side, self.pair.now, max(greeted, 0))
                 link.arrive(1 - side, self.pair.now)
+            link.lag += late
 
     @rule(seconds=st.sampled_from([0.001, 0.01, 0.05, 0.2, 0.5, 2.0, 7.0]))
     def advance(self, seconds: float) -> None:
@@ -99,25 +137,43 @@ class SlotsModel(Model):
     @invariant()
     def what_has_not_arrived_is_owed_or_given_back(self) -> None:
         """It is owed by a link that lives, or goes out over one."""
+        if self.most == 1:
+            return
         for near, far in (self.sessions, self.sessions[::-1]):
-            missing = Ranges()
-            if far.reader.received < near.writer.high:
-                missing.add(far.reader.received, near.writer.high)
-            there = far.slots.reassembly
-            missing.remove_all(there.beyond)
+            start, end = far.reader.received, near.writer.high
+            if start == end:
+                continue
+            there, owed, mark = far.slots.reassembly, near.slots.owed, Ranges()
             if there.mark is not None:
-                missing.remove(there.mark[0], there.mark[0] + 1)
-            missing.remove_all(near.slots.owed.given)
-            for slot, debt in near.slots.owed.debts.items():
-                assert near.slots.live >> slot & 1
-                missing.remove_all(debt.all)
-            assert list(missing) == []
+                mark.add(there.mark[0], there.mark[0] + 1)
+            debts = [debt.all for debt in owed.debts.values()]
+            assert in_none(start, end, [there.beyond, mark, owed.given, *debts]) == []
+            assert near.slots.live == sum(1 << slot for slot in owed.debts)
+
+    @invariant()
+    def neither_end_breaks_the_protocol(self) -> None:
+        """But what was said before is found out, where links are sealed."""
+        for link in self.pair.links:
+            for end in link.ends:
+                if isinstance(end.cause, WRONG):
+                    assert isinstance(link, Line)
+                    assert link.echoed, end.cause
+                    assert isinstance(end.cause, Forged), end.cause
+
+    @invariant()
+    def no_slot_waits_for_another(self) -> None:
+        """Who is the latest in his slot is let in, whoever came meanwhile in the others."""
+        listener, wronged = self.sessions[LISTENER], self.pair.wronged()
+        fitting = [each for each in wronged if listener.fits(each.position)]
+        assert listener.over or fitting == []
+        self.pair.bury()
 
     # --- without faults, everything comes to its end ---
 
     def teardown(self) -> None:
         if not hasattr(self, "pair"):
             return
+        self.pair.hurry()
         for _ in range(ROUNDS):
             for side in SIDES:
                 self.sessions[side].finish()
@@ -126,6 +182,7 @@ class SlotsModel(Model):
                 break
             self.the_cursors_of_the_two_ends_are_in_order()
             self.neither_end_breaks_the_protocol()
+            self.no_slot_waits_for_another()
         for side in SIDES:
             assert self.sessions[side].over
             self._judge(side)

@@ -188,19 +188,31 @@ class Link:
 
     def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
         """Put what this end says on its way; returns the number of bytes."""
-        near, far = self.ends[side], self.ends[not side]
-        if near.cause is not None:
-            return 0
+        near = self.ends[side]
         sent = 0
-        while data := drain(near.driver, now, limit - sent):  # of the greeting, then the channel
-            sent += len(data)
-            if far.cause is None:
-                far.inbox += data
+        while near.cause is None:
+            driver = near.driver
+            if data := drain(driver, now, limit - sent):
+                sent += len(data)
+                self.carry(1 - side, data, now)
+            if driver is near.driver:  # else the channel goes on where the greeting ended
+                break
         return sent
+
+    def carry(self, side: int, data: bytes, now: float) -> None:
+        """This is on its way to an end."""
+        if self.ends[side].cause is None:
+            self.ends[side].inbox += data
+
+    def ended(self, side: int) -> bool:
+        """Whether nothing more is on its way to this end, which learns that the other closed."""
+        return self.ends[1 - side].cause is not None
 
     def arrive(self, side: int, now: float, limit: int = EVERYTHING) -> int:
         """Let bytes arrive at this end; the end of file too, if the far end has closed."""
-        near, far = self.ends[side], self.ends[not side]
+        near = self.ends[side]
+        if near.cause is not None:
+            return 0
         arrived = 0
         try:
             while near.inbox and arrived < limit:
@@ -210,7 +222,7 @@ class Link:
                 near.inbox = near.inbox[count:]
                 arrived += count
                 near.driver.received(count, now)
-            if not near.inbox and far.cause is not None:
+            if not near.inbox and self.ended(side):
                 raise LinkLost("the connection was closed")
         except LinkLost as cause:
             near.lose(cause, now)

@@ -2,41 +2,113 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
 from bpipe.errors import LinkLost
 from bpipe.protocol import waiting
+from bpipe.protocol.channel import Channel
+from bpipe.protocol.greeting import AnswererGreeting
+from bpipe.protocol.owed import Debt
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.slot_channel import SlotChannel
+from bpipe.protocol.wire import Hello, Opening
 from tests.support.loopback import CALLER, EVERYTHING, LISTENER, SIDES, End, Link, Pair
 
 LIMITS = Limits(heartbeat=2, connect_timeout=1e9, give_up_after=1e9, linger=1e6)
 
+MOVED_ON = "the session has moved on"  # of who is refused with his CONFIRM
+
 
 class Line(Link):
-    """A link over which nothing may come any more, and nobody notices."""
+    """A link that may be slow, and over which nothing may come any more, and nobody notices."""
 
     dark = False
+    lag = 0.0  # seconds from one end to the other
+    said = b""  # what the caller has said first, up to CONFIRM
+    echoed = False  # what was said is said again by somebody else, who may be sooner
+    judged = False  # the listener has made up its mind, and that was looked at
+    _late: tuple[deque[tuple[float, bytes]], ...] | None = None  # to each end, and when
 
     def darken(self) -> None:
         """From now on all that is sent is lost, and so is what is under way."""
-        self.dark = True
+        self.dark, self._late = True, None
         for end in self.ends:
             end.inbox = b""
 
-    def send(self, side: int, now: float, limit: int = EVERYTHING) -> int:
-        sent = super().send(side, now, limit)
+    def hurry(self) -> None:
+        """It is slow no more, and all that was under way is there."""
+        for end, late in zip(self.ends, self._late or ((), ()), strict=True):
+            end.inbox += b"".join(data for _, data in late)
+        self.lag, self._late = 0.0, None
+
+    def carry(self, side: int, data: bytes, now: float) -> None:
+        if side == LISTENER and not self.ends[CALLER].greeting.done:
+            self.said += data
         if self.dark:
-            self.darken()
-        return sent
+            return
+        if not self.lag:
+            super().carry(side, data, now)
+            return
+        self._late = self._late or (deque(), deque())
+        self._late[side].append((now + self.lag, data))
+
+    def ended(self, side: int) -> bool:
+        return not (self._late and self._late[side]) and super().ended(side)
 
     def arrive(self, side: int, now: float, limit: int = EVERYTHING) -> int:
-        return 0 if self.dark else super().arrive(side, now, limit)
+        if self.dark:
+            return 0
+        if self._late:
+            late = self._late[side]
+            while late and late[0][0] <= now:
+                super().carry(side, late.popleft()[1], now)
+        return super().arrive(side, now, limit)
+
+    def cut(self, now: float, noticed: Sequence[int] = SIDES) -> None:
+        """What is in flight is lost; these ends learn of it now."""
+        self._late = None
+        for side, end in enumerate(self.ends):
+            end.inbox = b""
+            if side in noticed:
+                end.lose(LinkLost("cut"), now)
+
+    def judge(self) -> tuple[Hello | None, bool | None]:
+        """What the caller said, if that is known, and whether it is let in; None: not decided."""
+        end = self.ends[LISTENER]
+        greeting = end.greeting
+        assert isinstance(greeting, AnswererGreeting)
+        if greeting.channel is not None:
+            return greeting.hello, True
+        refused = greeting.finished or MOVED_ON in str(end.cause)
+        return greeting.hello, False if refused else None
+
+
+class Echo(Line):
+    """What a caller has said once comes again, from nobody; ``stays``: who does not close."""
+
+    def __init__(self, said: bytes, sessions: Sessions, now: float, *, stays: bool) -> None:
+        nobody, listener = (End(AnswererGreeting(sessions, now)) for _ in SIDES)
+        nobody.lose(LinkLost("nobody"), now)
+        listener.inbox = said
+        self.ends = nobody, listener
+        self.echoed, self._stays = True, stays
+
+    def ended(self, side: int) -> bool:
+        return not self._stays
 
 
 class Several(Pair):
     """The links of a session, by their slots. Time passes when a test says so."""
+
+    def __init__(self, caller: Session, listener: Session) -> None:
+        super().__init__(caller, listener)
+        self.lags: Sequence[float] = ()  # seconds, by slot; none: they are quick
+        self.seen: Counter[str] = Counter()  # what has happened
+        self._newest: Counter[int] = Counter()  # greetings that were let in, by slot
 
     def forget(self) -> None:
         listener = self.sessions[LISTENER]
@@ -44,7 +116,7 @@ class Several(Pair):
         self.table = Sessions(self._drop_link, listener.secret, drop_slot=self._drop_slot)
         self.table.add(listener)
 
-    def connect(self, slot: int = 0) -> Link:
+    def connect(self, slot: int = 0) -> Line:
         """A fresh link, over which nothing was said. Its verdict ends the others of its slot."""
 
         def answered(accepted: bool) -> None:
@@ -53,9 +125,19 @@ class Several(Pair):
                     other.ends[CALLER].lose(LinkLost("another one is answered"), self.now)
 
         link = Line(self.caller, self.table, self.now, answered, slot)
+        link.lag = self.lags[slot] if self.lags else 0.0
+        self._add(link, slot)
+        return link
+
+    def echo(self, link: Line, arrived: int, *, stays: bool) -> None:
+        """What was said first over this one comes once more, and so much of it now."""
+        echo, link.echoed = Echo(link.said, self.table, self.now, stays=stays), True
+        self._add(echo, self.slots[link])
+        echo.arrive(LISTENER, self.now, arrived)
+
+    def _add(self, link: Link, slot: int) -> None:
         self.slots[link] = slot
         self.links.append(link)
-        return link
 
     def of(self, slot: int) -> list[Link]:
         """The links of this slot, old ones, too."""
@@ -69,7 +151,37 @@ class Several(Pair):
     @property
     def alive(self) -> list[Link]:
         """The links of which one end at least knows nothing else."""
-        return [link for link in self.links if any(end.cause is None for end in link.ends)]
+        return [
+            link for link in self.links if link.ends[0].cause is None or link.ends[1].cause is None
+        ]
+
+    def bury(self) -> None:
+        """Those of which both ends know that they are dead are of no interest any more."""
+        alive = self.alive
+        for link in self.links:
+            if link not in alive:
+                del self.slots[link]
+        self.links = alive
+
+    def wronged(self) -> list[Hello]:
+        """Callers that were refused since this was asked last, although they came after all
+        that were let in in their slot.
+        """
+        refused = []
+        for link in self.links:
+            assert isinstance(link, Line)
+            if link.judged:
+                continue
+            hello, admitted = link.judge()
+            link.judged = admitted is not None
+            if hello is not None and admitted:
+                self._newest[hello.slot] = max(self._newest[hello.slot], hello.epoch)
+                self.seen["repeats let in" if isinstance(link, Echo) else "links"] += 1
+            elif hello is not None and admitted is False:
+                self.seen["repeats refused" if isinstance(link, Echo) else "stale greetings"] += 1
+                refused.append(hello)
+        resumes = [each for each in refused if each.opening is Opening.RESUME]
+        return [each for each in resumes if each.epoch > self._newest[each.slot]]
 
     def run(self) -> int:
         """Move everything until all are silent; returns the number of bytes."""
@@ -82,11 +194,42 @@ class Several(Pair):
             moved += step
         return moved
 
-    def channels(self, side: int) -> list[tuple[End, SlotChannel]]:
+    def slow_down(self, lags: Sequence[float]) -> None:
+        """So many seconds do they need from now on, by their slots."""
+        self.lags = lags
+        for link, slot in self.slots.items():
+            assert isinstance(link, Line)
+            link.lag = lags[slot]
+
+    def hurry(self) -> None:
+        """No link is slow any more, and no end believes that it has no way."""
+        self.lags = ()
+        for link in self.links:
+            assert isinstance(link, Line)
+            link.hurry()
+        for side in SIDES:
+            for _, channel in self.channels(side):
+                if channel.liveness.away:
+                    channel.suspect(self.now, away=False)
+
+    def watch_doubts(self) -> None:
+        """From now on they are counted."""
+        for session in self.sessions if self.sessions[CALLER].terms.slots > 1 else ():
+            owed: Any = session.slots.owed
+            owed.doubt = self._counting(owed.doubt)
+
+    def _counting(self, doubt: Callable[[Debt], None]) -> Callable[[Debt], None]:
+        def doubted(debt: Debt) -> None:
+            self.seen["links doubted"] += 1
+            doubt(debt)
+
+        return doubted
+
+    def channels(self, side: int) -> list[tuple[End, Channel]]:
         """What speaks at this end, over the links that are attached there."""
-        ends = [link.ends[side] for link in self.alive]
+        ends = [link.ends[side] for link in self.links]
         found = [(end, end.greeting.channel) for end in ends if end.cause is None]
-        return [(end, channel) for end, channel in found if isinstance(channel, SlotChannel)]
+        return [(end, channel) for end, channel in found if channel is not None]
 
     def tick(self) -> None:
         """Both ends look at the clock."""
