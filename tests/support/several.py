@@ -109,6 +109,7 @@ class Several(Pair):
         self.lags: Sequence[float] = ()  # seconds, by slot; none: they are quick
         self.seen: Counter[str] = Counter()  # what has happened
         self._newest: Counter[int] = Counter()  # greetings that were let in, by slot
+        self._dropped: list[Link] = []  # for others, although the caller holds them
 
     def forget(self) -> None:
         listener = self.sessions[LISTENER]
@@ -144,9 +145,19 @@ class Several(Pair):
         return [link for link in self.links if self.slots[link] == slot]
 
     def _drop_slot(self, session: Session, slot: int) -> None:
-        for link in self.of(slot):
-            if link.ends[LISTENER].greeting.channel is not None:
-                link.ends[LISTENER].lose(LinkLost("the peer has come back"), self.now)
+        self._drop(self.of(slot))
+
+    def _drop_link(self, session: Session) -> None:
+        self._drop(self.links)
+
+    def _drop(self, links: list[Link]) -> None:
+        """They are closed for the sake of another: that is right where the caller has lost them."""
+        for link in links:
+            caller, listener = link.ends
+            if listener.greeting.channel is not None and listener.cause is None:
+                listener.lose(LinkLost("the peer has come back"), self.now)
+                if caller.cause is None:
+                    self._dropped.append(link)
 
     @property
     def alive(self) -> list[Link]:
@@ -163,25 +174,41 @@ class Several(Pair):
                 del self.slots[link]
         self.links = alive
 
-    def wronged(self) -> list[Hello]:
-        """Callers that were refused since this was asked last, although they came after all
-        that were let in in their slot.
+    def look(self) -> list[str]:
+        """What was not right since this was asked last: who was let in, who was not, and for whom
+        links were closed.
         """
-        refused = []
+        refused, wrong, repeated = [], [], set()
         for link in self.links:
             assert isinstance(link, Line)
             if link.judged:
                 continue
             hello, admitted = link.judge()
             link.judged = admitted is not None
-            if hello is not None and admitted:
-                self._newest[hello.slot] = max(self._newest[hello.slot], hello.epoch)
-                self.seen["repeats let in" if isinstance(link, Echo) else "links"] += 1
-            elif hello is not None and admitted is False:
-                self.seen["repeats refused" if isinstance(link, Echo) else "stale greetings"] += 1
+            if hello is None or admitted is None:
+                continue
+            echo = isinstance(link, Echo)
+            if not admitted:
+                self.seen["repeats refused" if echo else "stale greetings"] += 1
                 refused.append(hello)
-        resumes = [each for each in refused if each.opening is Opening.RESUME]
-        return [each for each in resumes if each.epoch > self._newest[each.slot]]
+                continue
+            self.seen["repeats let in" if echo else "links"] += 1
+            if hello.epoch <= self._newest[hello.slot]:
+                wrong.append(f"an old greeting was let in: {hello}")
+            self._newest[hello.slot] = max(self._newest[hello.slot], hello.epoch)
+            if echo:
+                repeated.add(hello.slot)
+        dropped, self._dropped = self._dropped, []
+        for link in dropped:
+            if self.slots[link] not in repeated:
+                wrong.append(f"a link in slot {self.slots[link]} was closed, and its caller has it")
+        return wrong + [f"refused: {each}" for each in refused if self._is_newest(each)]
+
+    def _is_newest(self, hello: Hello) -> bool:
+        """Whether he may come in, as nobody has come after him in his slot."""
+        listener = self.sessions[LISTENER]
+        newest = hello.opening is Opening.RESUME and hello.epoch > self._newest[hello.slot]
+        return newest and not listener.over and listener.fits(hello.position)
 
     def run(self) -> int:
         """Move everything until all are silent; returns the number of bytes."""

@@ -77,7 +77,7 @@ class Walk:
         model.no_buffer_holds_more_than_its_size()
         model.who_reports_success_is_right()
         model.what_has_not_arrived_is_owed_or_given_back()
-        model.no_slot_waits_for_another()
+        model.who_is_let_in_is_the_latest_of_his_slot()
 
     def _size(self) -> int:
         return self._rng.choice([EVERYTHING, self._rng.randint(1, self._largest)])
