@@ -31,6 +31,7 @@ class Line(Link):
     said = b""  # what the caller has said first, up to CONFIRM
     echoed = False  # what was said is said again by somebody else, who may be sooner
     judged = False  # the listener has made up its mind, and that was looked at
+    ahead: Sequence[Line] = ()  # greetings, until whose verdict the caller does not read here
     _late: tuple[deque[tuple[float, bytes]], ...] | None = None  # to each end, and when
 
     def darken(self) -> None:
@@ -60,13 +61,18 @@ class Line(Link):
         return not (self._late and self._late[side]) and super().ended(side)
 
     def arrive(self, side: int, now: float, limit: int = EVERYTHING) -> int:
-        if self.dark:
+        if self.dark or (self.ahead and side == CALLER and self._unread):
             return 0
         if self._late:
             late = self._late[side]
             while late and late[0][0] <= now:
                 super().carry(side, late.popleft()[1], now)
         return super().arrive(side, now, limit)
+
+    @property
+    def _unread(self) -> bool:
+        waits = any(each.ends[CALLER].cause is None for each in self.ahead)
+        return waits and self.ends[CALLER].greeting.done
 
     def cut(self, now: float, noticed: Sequence[int] = SIDES) -> None:
         """What is in flight is lost; these ends learn of it now."""
@@ -127,6 +133,9 @@ class Several(Pair):
 
         link = Line(self.caller, self.table, self.now, answered, slot)
         link.lag = self.lags[slot] if self.lags else 0.0
+        for old in self.of(slot) if self.caller.session.terms.slots == 1 else ():
+            assert isinstance(old, Line)
+            old.ahead = [*old.ahead, link]
         self._add(link, slot)
         return link
 
