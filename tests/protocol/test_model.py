@@ -191,11 +191,10 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def no_buffer_holds_more_than_its_size(self) -> None:
         for side, session in enumerate(self.sessions):
-            writer = session.writer
+            writer, size = session.writer, self.buffers[side]
             acked = writer.acked if writer.mark is None else min(writer.acked, writer.mark)
-            held = writer.written - acked
-            assert session.writer.room == self.buffers[side] - held >= 0
-            assert session.reader.buffered <= self.buffers[side]
+            assert writer.room == size - writer.written + acked >= 0
+            assert session.reader.buffered <= size
 
     @invariant()
     def who_reports_success_is_right(self) -> None:

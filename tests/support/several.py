@@ -171,17 +171,14 @@ class Several(Pair):
     @property
     def alive(self) -> list[Link]:
         """The links of which one end at least knows nothing else."""
-        return [
-            link for link in self.links if link.ends[0].cause is None or link.ends[1].cause is None
-        ]
+        return [link for link in self.links if _lives(link)]
 
     def bury(self) -> None:
         """Those of which both ends know that they are dead are of no interest any more."""
-        alive = self.alive
         for link in self.links:
-            if link not in alive:
+            if not _lives(link):
                 del self.slots[link]
-        self.links = alive
+                self.links = self.alive
 
     def look(self) -> list[str]:
         """What was not right since this was asked last: who was let in, who was not, and for whom
@@ -220,14 +217,15 @@ class Several(Pair):
         return newest and not listener.over and listener.fits(hello.position)
 
     def run(self) -> int:
-        """Move everything until all are silent; returns the number of bytes."""
-        moved = 0
-        while step := sum(
-            link.send(side, self.now) + link.arrive(side, self.now)
-            for link in self.alive
-            for side in SIDES
-        ):
-            moved += step
+        """Move everything until all are silent, one after the other; returns the bytes."""
+        moved = silent = 0
+        while alive := self.alive:
+            for link in alive:
+                for side in SIDES:
+                    step = link.send(side, self.now) + link.arrive(side, self.now)
+                    moved, silent = moved + step, 0 if step else silent + 1
+                    if silent >= 2 * len(alive):
+                        return moved
         return moved
 
     def slow_down(self, lags: Sequence[float]) -> None:
@@ -293,6 +291,11 @@ class Several(Pair):
             for link in self.alive if session.over else []:
                 link.ends[side].lose(LinkLost("closed"), self.now)
                 link.arrive(1 - side, self.now)
+
+
+def _lives(link: Link) -> bool:
+    near, far = link.ends
+    return near.cause is None or far.cause is None
 
 
 def several(
