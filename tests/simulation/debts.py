@@ -7,6 +7,7 @@ no link is closed for another one's sake whose caller still holds it.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from bpipe.protocol.ending import MOVING
@@ -14,8 +15,9 @@ from bpipe.protocol.owed import Debt
 from bpipe.protocol.ranges import Ranges
 from bpipe.protocol.session import Session
 from bpipe.protocol.slot_channel import SlotChannel
-from bpipe.protocol.wire import UNTOLD, Finish
+from bpipe.protocol.wire import MOST_LINKS, UNTOLD, Finish
 from tests.simulation.network import Network, Socket
+from tests.support.owing import in_none
 
 BACK = "the peer has come back"  # of a link that had to make room
 
@@ -80,18 +82,11 @@ class Account:
         whole = session.reader.stopped is None and session.writer.stopped is None
         return whole and session.phase in MOVING and session.terms.slots > 1
 
-    def missing(self, far: Account) -> Ranges:
+    def missing(self, far: Account) -> list[tuple[int, int]]:
         """What this end has begun, the other has not got, and nobody is going to send."""
-        missing = Ranges()
-        received, high = far.session.reader.received, self.session.writer.high
-        if received < high:
-            missing.add(received, high)
-            missing.remove_all(far.there)
-        if len(missing):
-            missing.remove_all(self.session.slots.owed.given)
-            for debt in self.debts.values():
-                missing.remove_all(debt.all)
-        return missing
+        debts = [debt.all for debt in self.debts.values()]
+        sets = [self.session.slots.owed.given, far.there, *debts]
+        return in_none(far.session.reader.received, self.session.writer.high, sets)
 
     def look(self, far: Account) -> str | None:
         """What is wrong with the stream from here to there; None if nothing is."""
@@ -103,9 +98,12 @@ class Account:
         if writer.sent < before[0] or writer.acked < before[1]:
             return f"sent and acked are {self._cursors} after {before}"
         slots = self.session.slots.live
-        if slots != sum(1 << slot for slot in self.debts):
-            return f"links in the slots {slots:b}, and debts in {sorted(self.debts)}"
-        missing = list(self.missing(far))
+        for slot in self.debts:
+            slots ^= 1 << slot
+        if slots:
+            live = self.session.slots.live
+            return f"links in the slots {live:b}, and debts in {sorted(self.debts)}"
+        missing = self.missing(far)
         return f"nobody owes {missing} of what was begun" if missing else None
 
     def _kept(self, debt: Debt) -> Ranges:
@@ -150,6 +148,7 @@ class Books:
         self._wrong: str | None = None
         self._dropped = False  # the listener has just let go of a link for another one
         self._watch_drops(callee)
+        self._watch_epochs(callee)
         for network in networks:
             network.closed = self._look_who_closes
 
@@ -169,6 +168,28 @@ class Books:
             detach(loss, now, slot)
 
         session.detach = detached
+
+    def _watch_epochs(self, session: Any) -> None:
+        """Who greets is compared with the last who was let in in his slot, and with nobody else."""
+        slots = session.slots
+        last = Counter({slot: slots.epoch(slot) for slot in range(MOST_LINKS)})
+        advance, epoch, forget = slots.advance, slots.epoch, slots.forget
+
+        def advanced(slot: int, number: int) -> None:
+            advance(slot, number)
+            last[slot] = number
+
+        def compared(slot: int) -> int:
+            number: int = epoch(slot)
+            if number != last[slot]:
+                self._wrong = f"slot {slot} compares with {number}, and {last[slot]} was the last"
+            return number
+
+        def forgotten() -> None:
+            forget()
+            last.clear()
+
+        slots.advance, slots.epoch, slots.forget = advanced, compared, forgotten
 
     def _look_who_closes(self, sock: Socket) -> None:
         """A link that made room is dead, or its caller has closed it."""

@@ -143,6 +143,8 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "headers and tags not counted": 1269,
     "an ACK that is thought of when no frame is under way": 11_469,
     "a range given back and forgotten": 250,
+    "only the first piece given back": 690,
+    "an epoch compared with the last of any slot": 30,
     "a PONG that pays what was begun after its PING": 210,
     "what an ACK of another link takes for granted: all that lies below the furthest": 250,
     "a doubt that never ends": 270,

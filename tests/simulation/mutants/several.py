@@ -40,6 +40,21 @@ def _forget_what_was_given_back(patch: Patch) -> None:
 
 
 @several
+def _give_back_one_piece(patch: Patch) -> None:
+    """only the first piece given back"""
+    give_back = Owed._give_back
+
+    def first(self: Any, debt: Debt) -> None:
+        pieces, debt.all = debt.all, Ranges()
+        for start, end in [*pieces][:1]:
+            debt.all.add(start, end)
+        give_back(self, debt)
+        debt.all = pieces
+
+    patch.setattr(Owed, "_give_back", first)
+
+
+@several
 def _pay_too_much(patch: Patch) -> None:
     """a PONG that pays what was begun after its PING"""
 
@@ -237,6 +252,12 @@ def _take_an_ack_back(patch: Patch) -> None:
 def _forget_epochs(patch: Patch) -> None:
     """an old greeting of a slot taken for a new one"""
     patch.setattr(Slots, "epoch", lambda self, slot: 0)
+
+
+@several
+def _compare_with_any(patch: Patch) -> None:
+    """an epoch compared with the last of any slot"""
+    patch.setattr(Slots, "epoch", lambda self, slot: max(self._epochs.values(), default=0))
 
 
 # --- which link is meant ---
