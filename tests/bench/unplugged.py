@@ -5,7 +5,8 @@ that always has something fills a path of 50 Mbit/s at 20 ms and one of 30 Mbit/
 queues are as in ``path.py``. What was lost with a path comes behind what lies in the other one by
 then. That is told, too: the last round trip over the path that is left, as the kernel of who sends
 has it a moment before, and how long what waits there unsent takes at its rate. Nobody can overtake
-the first. "Gap before" is the longest in the two seconds before that: the noise of the machine.
+the first. "Gap before" is the longest in the two seconds before that, which nobody has unplugged:
+that of the machine's noise, and of packets that a full queue drops, as they come a round trip late.
 
 With one link, it is down for a while and up again: how soon bytes come from then on.
 """
