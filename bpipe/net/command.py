@@ -50,7 +50,8 @@ class Command:
     that run the same command may share their ``lesson``. ``begun`` is the first run, if that was
     started already.
 
-    To give later attempts another command, inherit and say so in ``argv_of``.
+    To give later attempts another command, or to talk before a connection is used, inherit and say
+    so in ``argv_of``, or ``begin``.
     """
 
     via: Final = ""
@@ -94,10 +95,7 @@ class Command:
         require_command(self.argv)
 
     async def connect(self, turn: int) -> Connection:
-        """Start the command. What it is connected to is found out by who uses the connection.
-
-        Raises LinkLost if it cannot be started.
-        """
+        """Start the command. Raises LinkLost if it cannot be started, and what ``begin`` raises."""
         argv = self.argv_of(turn)
         utterance = self._lesson.listen(self._tell)
         begun, self._begun = self._begun, None
@@ -107,7 +105,19 @@ class Command:
             raise LinkLost(f"cannot start {argv[0]}: {explain(error)}", code_of(error)) from None
         self._carriers.add(carrier)
         carrier.gone.add_done_callback(lambda _: self._carriers.discard(carrier))
-        return Connection(carrier.sock, self.name, None, carrier.release, carrier.fate)
+        connection = Connection(carrier.sock, self.name, None, carrier.release, carrier.fate)
+        try:
+            await self.begin(connection)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                utterance.hush()
+            carrier.sock.close()
+            carrier.release()
+            raise
+        return connection
+
+    async def begin(self, connection: Connection) -> None:
+        """What comes before it is used: here nothing, as who uses it finds out who is there."""
 
     def prefer(self, connection: Connection) -> None:
         """A connection was good."""

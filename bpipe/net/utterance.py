@@ -19,6 +19,7 @@ class Utterance:
         self._tell = tell
         self._before: Sequence[str] = () if before is None else before.lines
         self._part = b""  # of a line that has no end yet
+        self._hushed = False
         self.lines: list[str] = []  # what was said, as far as it is remembered
 
     def heard(self, data: bytes) -> None:
@@ -35,9 +36,13 @@ class Utterance:
         part, self._part = self._part, b""
         self._say(part)
 
+    def hush(self) -> None:
+        """The run is not needed any more: what it says from now on is not told."""
+        self._hushed = True
+
     def _say(self, data: bytes) -> None:
         line = data.rstrip(b"\r").rpartition(b"\r")[2].decode(errors="replace")
-        if not line.strip():
+        if self._hushed or not line.strip():
             return
         if len(self.lines) < REMEMBERED:
             self.lines.append(line)

@@ -112,25 +112,18 @@ class Remote(Command):
         """The command, with what it starts on the far side."""
         return (*(self._later if self.quiet else self.argv), *PYTHON)
 
-    async def connect(self, turn: int) -> Connection:
-        """A connection to a relay, which has one to the holder.
+    async def begin(self, connection: Connection) -> None:
+        """See that a relay is there, which has a connection to the holder.
 
         Raises LinkLost if there is none now, another SessionEnded if there never will be.
         """
         self._tell_of_agent()
-        connection = await super().connect(turn)
-        try:
-            answer = await self._bring_in(connection)
-            if not self.quiet:
-                self._answer = answer
-                self._with_agent = connection.sock if answer.agent else None
-            else:
-                self._require_holder(answer)
-        except BaseException:
-            connection.sock.close()
-            connection.released()
-            raise
-        return connection
+        answer = await self._bring_in(connection)
+        if self.quiet:
+            self._require_holder(answer)
+        else:
+            self._answer = answer
+            self._with_agent = connection.sock if answer.agent else None
 
     def prefer(self, connection: Connection) -> None:
         """A connection was good."""

@@ -100,6 +100,13 @@ def test_a_far_side_without_bpipe_has_as_many(start: Start) -> None:
     assert "connection lost" not in run.text
 
 
+def test_one_that_ends_before_all_are_there_is_silent(start: Start) -> None:
+    """What has begun there is cut off, and would say so."""
+    run = start.bpipe("run", "--links", "4", "--via", "env", "--", "sleep", "0.1")
+    assert run.wait() == 0
+    assert run.lines == []
+
+
 def test_a_command_behind_two_of_ssh(near: Near, sshd: Sshd) -> None:
     far = sshd.far()
     program = near.ssh(far, "cat; exit 3", "--links", "2", "--verbose", stdin=PIPE, stdout=PIPE)

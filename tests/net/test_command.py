@@ -299,7 +299,7 @@ def test_who_stops_trying_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_final_failure_ends_the_session(tmp_path: Path) -> None:
     class Hopeless(Command):
-        async def connect(self, turn: int) -> Connection:
+        async def begin(self, connection: Connection) -> None:
             raise NotConnected("there is no python3", "python")
 
     async def check() -> None:
@@ -309,6 +309,24 @@ def test_a_final_failure_ends_the_session(tmp_path: Path) -> None:
             await pipe.connect()
         await pipe.wait_closed()
         assert time.monotonic() - began < 5
+
+    run(check)
+
+
+def test_one_that_is_not_needed_any_more_has_no_last_word() -> None:
+    class Patient(Command):
+        async def begin(self, connection: Connection) -> None:
+            await asyncio.Event().wait()
+
+    async def check() -> None:
+        said: list[str] = []
+        command = Patient(["sh", "-c", "echo first >&2; cat; echo last >&2"], said.append)
+        connecting = asyncio.create_task(command.connect(0))
+        await until(lambda: said)
+        connecting.cancel()
+        await asyncio.wait([connecting])
+        await command.close()
+        assert said == ["first"]
 
     run(check)
 

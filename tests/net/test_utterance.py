@@ -60,3 +60,11 @@ def test_a_flood_is_not_remembered() -> None:
     assert len(told) == REMEMBERED + 1
     assert len(first.lines) == REMEMBERED
     assert said(flood, before=first)[1] == [str(REMEMBERED)]
+
+
+def test_of_one_that_is_hushed_no_more_is_told_and_the_next_one_may_say_it() -> None:
+    first, told = said(b"one\n")
+    first.hush()
+    first.heard(b"two\n")
+    assert told == ["one"]
+    assert said(b"one\ntwo\n", before=first)[1] == ["two"]
