@@ -65,6 +65,7 @@ class Attempts:
         try:
             await self._greet(link, verdict)
         except asyncio.CancelledError:
+            connection.hush()
             link.fail(LinkLost("not needed any more"))
             raise
         except LinkLost as error:

@@ -105,12 +105,13 @@ class Command:
             raise LinkLost(f"cannot start {argv[0]}: {explain(error)}", code_of(error)) from None
         self._carriers.add(carrier)
         carrier.gone.add_done_callback(lambda _: self._carriers.discard(carrier))
-        connection = Connection(carrier.sock, self.name, None, carrier.release, carrier.fate)
+        about = carrier.release, carrier.fate, utterance.hush
+        connection = Connection(carrier.sock, self.name, None, *about)
         try:
             await self.begin(connection)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
-                utterance.hush()
+                connection.hush()
             carrier.sock.close()
             carrier.release()
             raise

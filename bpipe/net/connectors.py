@@ -30,7 +30,7 @@ LOOK_UP: Final = 0.25  # seconds for a look-up before the address that was good 
 
 
 def _nothing() -> None:
-    """There is nothing to release."""
+    """There is nothing to release, and nobody who speaks."""
 
 
 async def _nobody() -> None:
@@ -41,7 +41,8 @@ class Connection(NamedTuple):
     """A carrier that was made.
 
     Who has it calls ``released`` once ``sock`` is closed for whatever reason, or not wanted any
-    more: what there is behind it ends then. ``fate`` waits for a moment.
+    more: what there is behind it ends then. Before that ``hush``, if it is not to have a last word.
+    ``fate`` waits for a moment.
     """
 
     sock: socket.socket  # non-blocking
@@ -49,6 +50,7 @@ class Connection(NamedTuple):
     endpoint: Endpoint | None = None  # None: what is behind it has no address
     released: Callable[[], None] = _nothing
     fate: Callable[[], Awaitable[Fate | None]] = _nobody  # how the process behind it has ended
+    hush: Callable[[], None] = _nothing
 
 
 class Connector(Protocol):

@@ -80,6 +80,17 @@ def test_each_may_be_a_command_and_the_death_of_one_is_not_noticed(
     assert "connection lost" not in caller.text + listener.text
 
 
+def test_those_that_come_too_late_say_nothing(start: Start, path: Path) -> None:
+    if shutil.which("nc") is None:
+        pytest.skip("nc is not installed")
+    listener = start.bpipe("listen", str(path))
+    listener.wait_line("listening")
+    command = f"sh -c 'sleep 0.05; exec nc -U {path}'"
+    caller = start.bpipe("connect", "--via", command, "--links", "4")
+    assert finish(caller, listener) == [0, 0]
+    assert "nc: " not in caller.text
+
+
 def test_a_far_side_without_bpipe_has_as_many(start: Start) -> None:
     run = start.bpipe(
         *("run", "--links", "2", "-v", "--via", f"{sys.executable} {' '.join(map(repr, RUNNER))}"),
