@@ -61,8 +61,8 @@ class Engine:
         self._telling = False
         self._nudged = False
         self._outlet: Outlet | None = None
-        self._order: list[Link] = []  # the same, the best first
-        self._taken = 0  # or let go: links
+        self._order: list[Link] = []  # the links, the best first
+        self._taken = 0  # links that were taken or let go, so far
         self._tally: Callable[[], Tally | None] = lambda: None
         begin(session.secret)  # what a greeting needs is imported now: later there may be no way
 

@@ -76,11 +76,11 @@ class Alternatives:
         candidates = self._ways.all_of(self._slot)
         turn, first = divmod(turn, len(candidates))
         candidates = candidates[first:] + candidates[:first]  # a silent one does not hide others
-        for left, maker in enumerate(candidates, 1 - len(candidates)):
+        for maker in candidates:
             try:
                 connection = await maker.connect(turn)
             except (OSError, LinkLost, AddressError, Unresolved):
-                if not left:
+                if maker is candidates[-1]:
                     raise
             else:
                 self._makers[connection.sock] = maker

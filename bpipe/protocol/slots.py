@@ -29,7 +29,7 @@ class Slots:
         self._channels: dict[int, Driver] = {}
         self._several: dict[int, SlotChannel] = {}  # the same, where there may be more than one
         self._epochs: dict[int, int] = {}  # of the last link that was attached in each
-        self._fruitless: Counter[int] = Counter()  # links in a row, by slot: see below
+        self._fruitless: Counter[int] = Counter()  # links in a row, by slot: see ``fruitless``
         self._wrote: set[int] = set()  # this end's BYE is on the link
         self._brought: set[int] = set()  # the peer's has come over it
         self._first_bye: float | None = None  # this end's
@@ -67,14 +67,14 @@ class Slots:
         return self._channels.get(slot) is channel
 
     def attach(self, slot: int, channel: Driver, received: int) -> None:
-        """It speaks over the link in this slot, which has none; so much has arrived, it is told."""
+        """This speaks over the link in this slot, which had none; the peer has ``received``."""
         assert slot not in self._channels
         self._channels[slot] = channel
         if slot in self._several:
             self.owed.drop_below(received)
 
     def join(self, slot: int, channel: SlotChannel) -> None:
-        """It is going to be attached, and may have others beside it."""
+        """This is going to be attached, where there may be others beside it."""
         self._several[slot] = channel
 
     def detach(self, slot: int) -> Driver | None:
@@ -111,10 +111,11 @@ class Slots:
     # --- what concerns all links ---
 
     def fruitless(self, slot: int, row: int) -> int:
-        """A link is lost there to a protocol error, the ``row``-th that was without progress.
+        """A link is lost there to a protocol error, the ``row``-th in a row without progress.
 
-        Returns of how many that is true in this slot, and in each that has a link: a path that
-        spoils what goes over it does not end a session that has a better one.
+        Returns how many of that row there were in this slot, or in another that has a link, if
+        there were fewer: a path that spoils what goes over it does not end a session that has a
+        better one.
         """
         if row == 1:
             self.forgive()
