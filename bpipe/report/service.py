@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bpipe.engine import Engine
 from bpipe.net.address import parse
@@ -36,6 +36,9 @@ from bpipe.report.story import Look
 from bpipe.report.totals import Done, Listener
 from bpipe.report.watch import Watch, repeat
 
+if TYPE_CHECKING:
+    from bpipe.report.links import Limited
+
 REDRAW: Final = 0.5  # seconds between two counts of all sessions
 MOST: Final = 20  # sessions that begin within a minute and are told; also: that fail
 
@@ -55,6 +58,7 @@ class ServiceWatch(Watch):
         self._outages = Outages(self._reporter.tell)
         self._begun = Bound(self._reporter, lambda untold: Crowded(untold, 0))
         self._failures = Bound(self._reporter, lambda untold: Crowded(0, untold))
+        self._limited: Limited | None = None  # once there may be several links
         self._draining = self._concluded = False
 
     def open(self, address: str, *, listens: bool) -> None:
@@ -88,9 +92,19 @@ class ServiceWatch(Watch):
         if not self._listens:
             self._outages.came(number, engine, teller)
             looks.append(partial(self._outages.look, number))
+            if engine.session.terms.links > 1:
+                looks.append(self._look_at_links(engine.session.terms.links))
         story = SessionStory(engine, teller, partial(self._forget, number), looks)
         self._sessions[number] = story
         return story
+
+    def _look_at_links(self, wanted: int) -> Look:
+        """Tells once, for all sessions, if there may be fewer."""
+        if self._limited is None:
+            from bpipe.report.links import Limited  # most have one
+
+            self._limited = Limited(self._reporter.tell, wanted)
+        return self._limited.look
 
     def _forget(self, number: int, ending: Ending) -> Level:
         """This one has ended; returns from which level on people hear of it."""

@@ -23,11 +23,12 @@ from bpipe.report.segments import ASCII
 from bpipe.report.service import MOST, ServiceWatch
 from bpipe.report.settings import Level, Settings, When
 from bpipe.report.terminal import Picture, Terminal
-from bpipe.status import State
+from bpipe.status import SlotStatus, State
 from tests.support.pairs import QUICK, both, until
 from tests.support.statuses import BEFORE
 from tests.support.watches import heard
 
+SLOT = SlotStatus(True, "there:1", "", 1, None, None, "", "")
 UP = replace(BEFORE, state=State.CONNECTED, peer="there:1", links=1)
 
 
@@ -43,8 +44,9 @@ class Server:
 class Fake:
     """An engine of which nothing but its status is known."""
 
-    def __init__(self, number: int = 1) -> None:
-        self.session = SimpleNamespace(id=number.to_bytes(16, "big"))
+    def __init__(self, number: int = 1, links: int = 1) -> None:
+        terms = SimpleNamespace(links=links)
+        self.session = SimpleNamespace(id=number.to_bytes(16, "big"), terms=terms)
         self.change = 0
         self.asked = 0
         self._status = replace(UP, peer=f"there:{number}")
@@ -116,6 +118,21 @@ def test_a_service_says_where_it_is_reached(
         watch.begin(server)
 
     assert said(check, Settings(credentials="--name x")) == lines
+
+
+def test_that_the_other_end_allows_fewer_links_is_told_once_for_all_sessions() -> None:
+    async def check(watch: ServiceWatch) -> None:
+        watch.open("far:1", listens=False)
+        watch.begin(Server())
+        for number in (1, 2):
+            fake = Fake(number, links=4)
+            fake.drive(slots=(SLOT, SLOT))
+            watch.came(engine(fake))
+
+    lines = said(check)
+    assert [line for line in lines if "allows" in line] == [
+        "the far side allows 2 links, not 4 (--max-links)"
+    ]
 
 
 async def two(watch: ServiceWatch) -> None:
