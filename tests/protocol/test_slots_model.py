@@ -6,6 +6,8 @@ arrive in any order; greetings may be late, and an end may not know that a link 
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,6 +27,11 @@ pytestmark = pytest.mark.slow
 MOST = 3
 indices = st.integers(0, 20)  # of a link that lives, modulo
 WRONG = (ProtocolError, Forged)
+HAPPENS = {  # in some walks
+    "cuts told to both ends", "cuts told to an end, then the other", "cuts told to an end only",
+    "gone dark", "told of a way", "links", "links doubted",
+    "stale greetings", "greetings repeated", "repeats refused",
+}  # fmt: skip
 lags = st.sampled_from([0.0, 0.0, 0.02, 0.2, 1.5])  # seconds
 
 
@@ -214,5 +221,9 @@ def test_two_sessions_and_several_links_that_fail(model: type[SlotsModel], examp
 
 @pytest.mark.parametrize("model", [SlotsModel, SealedSlotsModel])
 def test_walks(model: type[SlotsModel]) -> None:
-    for seed in range(40):
-        Walk(seed, model).run()
+    walks, seen = [Walk(seed, model) for seed in range(40)], Counter[str]()
+    for walk in walks:
+        walk.run()
+        seen += walk.model.pair.seen
+    assert {walk.links for walk in walks} == {1, 2, 3, 4}
+    assert seen.keys() >= HAPPENS

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bpipe.errors import LinkLost
+from bpipe.errors import Forged, LinkLost
 from bpipe.protocol import waiting
 from bpipe.protocol.channel import Channel
 from bpipe.protocol.greeting import AnswererGreeting
@@ -191,6 +191,9 @@ class Several(Pair):
                 continue
             hello, admitted = link.judge()
             link.judged = admitted is not None
+            if isinstance(link.ends[LISTENER].cause, Forged):  # he has said it before
+                link.judged = True
+                self.seen["repeats refused"] += 1
             if hello is None or admitted is None:
                 continue
             echo = isinstance(link, Echo)
