@@ -45,7 +45,10 @@ class Outflow:
         owed.tick(now)
         if debt.doubted and owed.paused(debt):
             return
-        piece, due = owed.next_given(debt), writer.due
+        due = writer.due
+        if not due and owed.below >= writer.high:  # all has arrived, and nothing is new
+            return
+        piece = owed.next_given(debt)
         new = piece is None and due > 0 and debt.admits(writer.sent)
         self._new = new and not owed.holds_up(debt, writer.spare, now)
         if self._new:
