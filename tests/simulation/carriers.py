@@ -75,7 +75,14 @@ class SimulatedCommand(Command):
         async def fate() -> Fate | None:
             return self.network.fates.get(sock.number)
 
-        return Connection(cast(Any, sock), self.name, None, carrier.let_go, fate)
+        connection = Connection(cast(Any, sock), self.name, None, carrier.let_go, fate)
+        try:
+            await self.begin(connection)
+        except BaseException:
+            sock.close()
+            carrier.let_go()
+            raise
+        return connection
 
     def _look_for_others(self, count: int) -> None:
         """The attempts before this one have ended."""
