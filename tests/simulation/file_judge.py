@@ -49,6 +49,8 @@ class FileJudge:
         if not files.receiver.in_session:
             return
         assert sitting is not None
+        if sitting.session.failure is not None:  # a sync has failed: it says that this is gone
+            return
         age = files.world.now - max(inode.unsynced_since, sitting.joined_at)
         if age > LOST_AT_MOST + 2 * files.disk.manners.sync + SYNC_WITHIN:
             raise Wrong(f"the work of {age:.1f} s is lost")

@@ -90,9 +90,9 @@ def _stop_at_receipt(patch: Patch) -> None:
     """STOP naming what was received, not what was taken"""
     stop = BackedReader.stop
 
-    def late(self: Any) -> None:
+    def late(self: Any, *why: Any) -> None:
         first = self.stopped is None
-        stop(self)
+        stop(self, *why)
         if first:
             self.stopped = self._ring.start
 
