@@ -115,7 +115,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "what is the same not said before a sender waits for its last digest": 1578,
     "a write that found little room taken for a whole one": 188_358,
     "the digests of what lies there told to whom nobody knows": 498,
-    "a torn block of a base believed, because a journal says that it was written": 56_298,
+    "a torn block of a base believed, because a journal says that it was written": 106_938,
     "the digests of FILE told where the part lies over it": 438,
     "the digest of so many zeros taken for that of any number of them": 738,
     "zeros left out where old bytes lie in the part": 3798,
