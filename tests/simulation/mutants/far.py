@@ -12,6 +12,7 @@ from bpipe.protocol.ending import Phase
 from bpipe.protocol.wire import Reason
 from bpipe.remote.carrier import Answer, Remote
 from bpipe.run.join import Join
+from tests.simulation.carriers import SimulatedCommand
 from tests.simulation.far import PERIOD, PLACE, Machine
 from tests.simulation.mutants.registry import Patch, worlds
 
@@ -62,12 +63,12 @@ def _believe_another_machine(patch: Patch) -> None:
 @far_mutant
 def _never_release(patch: Patch) -> None:
     """a carrier that is never released"""
-    connect = Remote.connect
+    connect = SimulatedCommand.connect
 
     async def forget(self: Any, turn: int) -> Connection:
         return (await connect(self, turn))._replace(released=lambda: None)
 
-    patch.setattr(Remote, "connect", forget)
+    patch.setattr(SimulatedCommand, "connect", forget)
 
 
 @far_mutant
