@@ -7,6 +7,7 @@ then. That is told, too: the last round trip over the path that is left, as the 
 has it a moment before, and how long what waits there unsent takes at its rate. Nobody can overtake
 the first. "Gap before" is the longest in the two seconds before that, which nobody has unplugged:
 that of the machine's noise, and of packets that a full queue drops, as they come a round trip late.
+"Machine" is for how long a process that only wakes every 20 ms stood still meanwhile, if it did.
 
 With one link, it is down for a while and up again: how soon bytes come from then on.
 """
@@ -33,6 +34,7 @@ from tests.bench.relay import Weather
 from tests.bench.rounds import Options, progress, scratch
 from tests.bench.table import Column, Sample, Table, show_milliseconds
 from tests.bench.wire import FAR, Wire, ends, missing
+from tests.support.pulse import Pulses
 
 ROUNDS: Final = 5
 OUTAGES: Final = (0.5, 2.5, 10.0)  # seconds, with one link
@@ -54,6 +56,7 @@ THIN_COLUMNS: Final = [
     Column("gap", "worst", show_milliseconds, max),
     Column("wanted", "wanted", show_milliseconds),
     Column("before", "gap before", show_milliseconds, max),
+    Column("machine", "machine", show_milliseconds, max),
 ]
 FULL_COLUMNS: Final = [
     *THIN_COLUMNS,
@@ -149,6 +152,7 @@ def _measure_two(
     paths = THIN if kind == "thin" else FULL
     congestion = options.congestion or CONGESTION
     with contextlib.ExitStack() as stack:
+        pulses = stack.enter_context(Pulses())
         wire = stack.enter_context(Wire(*paths, seed=seed, congestion=congestion))
         flows = _flow(stack, wire, linked(2, 0, 1), folder, case.ways, full=kind == "full")
         sleep_until(max(map(wait_first, flows.values())) + SETTLED[kind])
@@ -162,6 +166,7 @@ def _measure_two(
             "gap": arrivals.gap(cut_at - MARGIN, cut_at + AROUND),
             "before": arrivals.gap(cut_at - AROUND, cut_at),
             "wanted": WANTED[case.by(upward)],
+            "machine": pulses.machine.longest(cut_at - MARGIN, cut_at + AROUND),
         }
         for upward, arrivals in flows.items()
     }

@@ -1,4 +1,4 @@
-"""When a loop, a process or a whole machine stood still: what wakes every 50 ms has woken late.
+"""When a loop, a process or a whole machine stood still: what wakes every 20 ms has woken late.
 
 So that this is not taken for a fault of what is tried. ``python -m tests.support.pulse`` beats in a
 process that does nothing else, until its stdin ends, and then says when it woke late.
@@ -15,8 +15,8 @@ import time
 from types import TracebackType
 from typing import Final
 
-STEP: Final = 0.05  # seconds
-LATE: Final = 0.1  # seconds more, after which it is noted
+STEP: Final = 0.02  # seconds
+LATE: Final = 0.05  # seconds more, after which it is noted
 
 
 class Pulse:
@@ -27,7 +27,7 @@ class Pulse:
         self._last = time.monotonic()
 
     def beat(self) -> None:
-        """Call this every 50 ms."""
+        """Call this every 20 ms."""
         before, self._last = self._last, time.monotonic()
         if self._last - before > STEP + LATE:
             self.late.append((before, self._last))
