@@ -6,8 +6,9 @@ swallow megabytes of them at once. What is acknowledged has arrived. So a frame 
 of what left on its link within the last four, and is acknowledged since: what is longer under way
 tells nothing of how fast it is.
 
-Of several links each takes a part of that: what another one owed may be waited for, and goes out
-behind the frame that has begun.
+Of several links each takes a small part of that: what another one owed may be waited for, and goes
+out behind the frame that has begun. And only between two frames a link is asked what it has
+brought: what is not known to have arrived when it dies is sent again, over slower ones perhaps.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bpipe.protocol.wire import LARGEST_PAYLOAD
 
 SMALLEST_FRAME: Final = 16 << 10  # bytes that a frame may have in any case
 SPAN: Final = 4  # seconds that are looked back
-PART: Final = 10  # of a second has one of several links
+PART: Final = 50  # of a second has one of several links
 
 _STEP: Final = SPAN / 32  # seconds between two notes
 
