@@ -120,8 +120,10 @@ def test_stdin_that_stays_open_holds_nobody(near: Near, far: Far) -> None:
 
 
 def test_what_a_command_leaves_behind_holds_nobody_for_long(near: Near, far: Far) -> None:
-    program = near.ssh(far, "sleep 6 & echo done; exit 6", stdout=PIPE)
+    program = near.ssh(far, "sleep 60 & echo done; exit 6", stdout=PIPE)
     assert program.wait(30) == 6
     assert program.read_all() == b"done\n"
-    until(lambda: list(far.processes().values()) == ["sleep 6 "], "only what was left behind")
+    until(lambda: list(far.processes().values()) == ["sleep 60 "], "only what was left behind")
+    for pid in far.processes():
+        os.kill(pid, signal.SIGTERM)
     far.wait_nothing_left()
