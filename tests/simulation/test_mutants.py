@@ -102,7 +102,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a half-sent frame finished on the next link": 102,
     "done by greeting numbers": 7,
     "giving up counted from the first outage of all": 105,
-    "a base that somebody else has changed meanwhile taken for the old one": 28_578,
+    "a base that somebody else has changed meanwhile taken for the old one": 241_098,
     "a sender that does not come back waited for alone": 1978,
     "the address let go with the session that gave way": 2098,
     "a stream delivered before it has its name": 498,
