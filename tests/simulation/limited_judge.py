@@ -141,6 +141,8 @@ class EndJudge:
             return
         self.owe(Kind.ACK, end.session.reader.delivered, ACK_DELAY)
         if end.process.bucket is not None and end.session.established:
+            if self._said.get(Kind.RATE) == end.process.rate:  # it is so again, before it was told
+                self._owed.pop(Kind.RATE, None)
             self.owe(Kind.RATE, end.process.rate)
         was_stuck, self._stuck = self._stuck, end.stuck or self._doubts()
         ready = end.session.established and end.session.writer.sendable

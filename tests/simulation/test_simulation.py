@@ -15,6 +15,7 @@ REGRESSIONS = (
     229,  # a close that was cancelled ended the session, and left its link open
     365,  # BUSY with a session of the caller's own, that a late CONFIRM had made, ended the caller
     2464,  # a done end that found nobody reported success although its stream had been cut short
+    5829,  # the judge wanted a rate to be told that had been another one for a moment
     101960,  # the simulation took a caller that waits in vain for one that goes round in circles
     200773,  # a late CONFIRM of a session that was given up replaced the one that came after it
     3635889,  # the judge wanted an ABORT to be answered in less time than a slow path needs
