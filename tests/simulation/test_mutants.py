@@ -26,7 +26,7 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "a producer that is never cut although the far consumer has gone": 10_840,
     "the rest of a record forgotten on a new link": 240,
     "what is lent of one record named as the one that was found last": 368,
-    "a done end that leaves before it could say so, and whose peer waits in vain": 4967,
+    "a done end that leaves before it could say so, and whose peer waits in vain": 2_004_387,
     "a done end that reports the ABORT which it hears": 1100,
     "a verdict believed although the session has moved on since the greeting was begun": 3463,
     "a program started again with the next thing that happens": 2480,
