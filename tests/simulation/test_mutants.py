@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 
 from tests.simulation.judge import Wrong
@@ -174,19 +176,27 @@ def test_each_of_them_is_a_mutant() -> None:
     assert FIRST.keys() <= MUTANTS.keys()
 
 
-def hunt(name: str) -> tuple[int, str] | None:
-    """The number of seeds that it takes to catch this mutant, and what gave it away."""
+class Caught(NamedTuple):
+    """What gave a mutant away, at which seed, and how many there were until then."""
+
+    seeds: int
+    seed: int
+    why: str
+
+
+def hunt(name: str) -> Caught | None:
+    """Run seeds until this mutant is caught."""
+    place, step = PLACES.get(name, (0, 1))
+    first = FIRST.get(name, place)
     with pytest.MonkeyPatch.context() as patch:
         MUTANTS[name](patch)
-        place, step = PLACES.get(name, (0, 1))
-        first = FIRST.get(name, place)
         for count, seed in enumerate(range(first, first + SEEDS * step, step), 1):
             try:
                 run_seed(seed)
             except Wrong as error:
-                return count, str(error).splitlines()[0]
+                return Caught(count, seed, str(error).splitlines()[0])
             except AssertionError as error:
-                return count, f"an assertion: {error}"
+                return Caught(count, seed, f"an assertion: {error}")
     return None
 
 
@@ -195,6 +205,7 @@ def hunt(name: str) -> tuple[int, str] | None:
 def test_a_mutant_is_caught(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     caught = hunt(name)
     assert caught is not None, f"survived {SEEDS} seeds: {name}"
-    assert not any(mistake in caught[1] for mistake in MISTAKES), f"no mutant: {caught[1]}"
+    assert not any(mistake in caught.why for mistake in MISTAKES), f"no mutant: {caught.why}"
+    run_seed(caught.seed)  # what is wrong there is the mutant's doing
     with capsys.disabled():
-        print(f"\n  {name}: {caught[0]} seeds ({caught[1]})", end="")
+        print(f"\n  {name}: {caught.seeds} seeds ({caught.why})", end="")
