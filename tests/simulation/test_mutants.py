@@ -19,9 +19,6 @@ FIRST = {  # else 0; chosen where that would take long: more than a quarter of a
     "one that is called ends such a link, and its peer does not hear of it": 1601,
     "a link whose way is gone trusted until an answer is late": 281,
     "a link whose way is back left in doubt": 641,
-    "a refusal believed although the session has moved on since the greeting was begun": (
-        170_111_613
-    ),
     "a session whose caller was not heard yet taken by a greeting that the caller has given up": (
         220_010_290
     ),

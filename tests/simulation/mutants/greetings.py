@@ -14,7 +14,7 @@ from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting
 from bpipe.protocol.sealed import SealedFrames
 from bpipe.protocol.session import Session
 from bpipe.protocol.sessions import Sessions
-from bpipe.protocol.wire import Admission, Header, Hello, Kind, Opening
+from bpipe.protocol.wire import Header, Hello, Kind, Opening
 from bpipe.protocol.writer import BackedWriter
 from tests.simulation.mutants.registry import Patch, mutant
 
@@ -63,19 +63,6 @@ def _believe_an_old_hello(patch: Patch) -> None:
         hear_verdict(self, verdict, now)
 
     patch.setattr(Dialer, "_go_on_alone", credulous)
-    patch.setattr(CallerGreeting, "_hear_verdict", hear)
-
-
-@mutant
-def _believe_a_void_refusal(patch: Patch) -> None:
-    """a refusal believed although the session has moved on since the greeting was begun"""
-    hear_verdict = CallerGreeting._hear_verdict
-
-    def hear(self: Any, verdict: Any, now: float) -> None:
-        if verdict.admission is not Admission.OK:
-            self._stated = self.session.position
-        hear_verdict(self, verdict, now)
-
     patch.setattr(CallerGreeting, "_hear_verdict", hear)
 
 
