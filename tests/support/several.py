@@ -9,7 +9,7 @@ from typing import Any
 from bpipe.errors import Forged, LinkLost
 from bpipe.protocol import waiting
 from bpipe.protocol.channel import Channel
-from bpipe.protocol.greeting import AnswererGreeting
+from bpipe.protocol.greeting import AnswererGreeting, CallerGreeting
 from bpipe.protocol.owed import Debt
 from bpipe.protocol.patience import Limits
 from bpipe.protocol.secret import Secret
@@ -67,7 +67,12 @@ class Line(Link):
             late = self._late[side]
             while late and late[0][0] <= now:
                 super().carry(side, late.popleft()[1], now)
-        return super().arrive(side, now, limit)
+        arrived = super().arrive(side, now, limit)
+        greeting = self.ends[side].greeting
+        assert isinstance(greeting, CallerGreeting | AnswererGreeting)
+        if greeting.session is not None:  # as an engine does, before anything is sent
+            greeting.session.settle(now)
+        return arrived
 
     @property
     def _unread(self) -> bool:
