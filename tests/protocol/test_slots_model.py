@@ -180,7 +180,7 @@ class SlotsModel(Model):
         if not hasattr(self, "pair"):
             return
         self.pair.hurry()
-        for _ in range(ROUNDS):
+        for _ in range(ROUNDS + max(map(len, self.written))):  # a window may be of one byte
             for side in SIDES:
                 self.sessions[side].finish()
                 self.deliver(side, EVERYTHING)
@@ -200,6 +200,7 @@ class SlotsModel(Model):
         caller = self.sessions[CALLER]
         if not caller.attached and not caller.over:
             self.pair.now += 1.0
+            self.pair.tick()
             self.pair.connect()
         elif (due := self.pair.deadline()) is not None:
             self.advance(max(0.01, due - self.pair.now))
