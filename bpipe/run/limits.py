@@ -50,8 +50,7 @@ def affordable(count: int, links: int) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY == hard:
         return links
-    left = hard - _OF_A_SERVICE - count * _OF_A_SESSION
-    return max(1, min(links, 1 + left // count))
+    return max(1, min(links, 1 + (hard - _needed(count)) // count))
 
 
 def allow_sessions(count: int, links: int = 1) -> None:
@@ -61,7 +60,7 @@ def allow_sessions(count: int, links: int = 1) -> None:
     """
     import resource
 
-    needed = _OF_A_SERVICE + count * _OF_A_SESSION
+    needed = _needed(count)
     wanted = needed + count * (links - 1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
@@ -69,6 +68,11 @@ def allow_sessions(count: int, links: int = 1) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _needed(count: int) -> int:
+    """Descriptors for so many sessions, with a link each."""
+    return _OF_A_SERVICE + count * _OF_A_SESSION
 
 
 def shortage(error: BaseException) -> str | None:

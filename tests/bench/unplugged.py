@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 from bpipe.report.format import format_duration
 from tests.bench.arrivals import Arrivals, arriving, wait_first
-from tests.bench.path import CONGESTION, linked, path, sleep_until, source
+from tests.bench.path import CONGESTION, ORDINALS, linked, path, sleep_until, source
 from tests.bench.peers import BPIPE, Session, Tool, Way
 from tests.bench.processes import Child, Children, File, Stuck
 from tests.bench.recovery import PATH, PIECE, STEP, lasting
@@ -46,7 +46,6 @@ AROUND: Final = 2.0  # seconds before and after it goes that are looked at
 MARGIN: Final = 0.1  # of these: before it goes, that belong to what comes then
 PATIENCE: Final = 5.0  # seconds in which bytes have to come again
 WANTED: Final = {True: 0.1, False: 0.5}  # seconds: of what is sent by who has lost it; to him
-ORDINALS: Final = "1st", "2nd"
 
 _ROUND_TRIP: Final = re.compile(r"\brtt:([\d.]+)/")  # milliseconds
 _UNSENT: Final = re.compile(r"\bnotsent:(\d+)")
